@@ -1,0 +1,289 @@
+//! Evaluates expressions block by block: every term of a block is one loop over a small array that
+//! stays in the first-level cache, compiled for the widest vectors that the machine has.
+
+use super::memory::Memory;
+use crate::{DType, Expr, Intrinsic, Kernel, Term, TermId, View};
+use std::sync::Arc;
+
+/// Points evaluated at once. Terms take a kilobyte each: thirty fit a first-level cache.
+pub(super) const BLOCK: usize = 256;
+
+/// A range of host memory that an operand names.
+#[derive(Clone)]
+pub(super) struct Slice {
+    pub(super) memory: Arc<Memory>,
+    /// First word.
+    pub(super) start: usize,
+    /// Elements.
+    pub(super) len: usize,
+    pub(super) dtype: DType,
+}
+
+impl Slice {
+    /// # Safety
+    /// Nothing writes to the operand while the slice lives.
+    pub(super) unsafe fn read(&self) -> &[u32] {
+        let words = (self.len * self.dtype.bytes()).div_ceil(4);
+        // SAFETY: passed on to the caller.
+        unsafe { self.memory.read(self.start..self.start + words) }
+    }
+
+    /// # Safety
+    /// Nothing else touches elements `from..from + len` while the slice lives.
+    #[expect(clippy::mut_from_ref, reason = "threads write disjoint ranges of one operand")]
+    pub(super) unsafe fn write(&self, from: usize, len: usize) -> &mut [u32] {
+        assert!(from + len <= self.len, "a store leaves its operand");
+        // SAFETY: passed on to the caller.
+        unsafe { self.memory.write(self.start + from..self.start + from + len) }
+    }
+}
+
+/// An expression prepared for evaluation: the terms that some roots need, in order.
+pub(super) struct Plan {
+    steps: Vec<Step>,
+    /// The register of each root.
+    pub(super) roots: Vec<usize>,
+    arch: pulp::Arch,
+}
+
+enum Step {
+    Literal(u32),
+    Load { slice: Slice, view: View },
+    Gather { slice: Slice, view: View, index: usize, stride: usize, len: usize },
+    Index(View),
+    Within(View),
+    Accumulator(usize),
+    Apply { op: Intrinsic, dtype: DType, args: [usize; 3] },
+}
+
+/// What accumulators hold while a block is evaluated: one value for each point, or one for all.
+#[derive(Clone, Copy)]
+pub(super) enum Accumulated<'a> {
+    Each(&'a [u32]),
+    All(u32),
+}
+
+/// The registers of one thread for one plan.
+pub(super) struct Registers(Vec<u32>);
+
+impl Plan {
+    pub(super) fn new(expr: &Expr, roots: &[TermId], slices: &[Slice]) -> Plan {
+        let needed = expr.needed(roots);
+        let mut register = vec![usize::MAX; expr.terms.len()];
+        let mut steps = Vec::new();
+        for (id, term) in expr.terms.iter().enumerate().filter(|(id, _)| needed[*id]) {
+            register[id] = steps.len();
+            steps.push(match term {
+                Term::Literal(literal) => Step::Literal(literal.bits),
+                Term::Load { operand, view } => {
+                    Step::Load { slice: slices[*operand].clone(), view: view.collapsed() }
+                }
+                Term::Gather { operand, view, index, stride, len } => Step::Gather {
+                    slice: slices[*operand].clone(),
+                    view: view.collapsed(),
+                    index: register[*index],
+                    stride: *stride,
+                    len: *len,
+                },
+                Term::Index { view } => Step::Index(view.collapsed()),
+                Term::Within { view } => Step::Within(view.collapsed()),
+                Term::Accumulator(number) => Step::Accumulator(*number),
+                Term::Apply { op, args } => {
+                    let mut registers = [0; 3];
+                    for (slot, &arg) in registers.iter_mut().zip(args) {
+                        *slot = register[arg];
+                    }
+                    Step::Apply { op: *op, dtype: expr.types[args[0]], args: registers }
+                }
+            });
+        }
+        let roots = roots.iter().map(|&root| register[root]).collect();
+        Plan { steps, roots, arch: pulp::Arch::new() }
+    }
+
+    pub(super) fn registers(&self) -> Registers {
+        let mut words = vec![0; self.steps.len() * BLOCK];
+        for (step, block) in self.steps.iter().zip(words.chunks_mut(BLOCK)) {
+            if let Step::Literal(bits) = step {
+                block.fill(*bits);
+            }
+        }
+        Registers(words)
+    }
+
+    /// Evaluates points `start..start + len` (at most a block) of the domain.
+    ///
+    /// # Safety
+    /// Nothing writes to the operands that the plan loads while this runs.
+    pub(super) unsafe fn evaluate(
+        &self,
+        registers: &mut Registers,
+        start: usize,
+        len: usize,
+        accumulated: &[Accumulated<'_>],
+    ) {
+        debug_assert!(len <= BLOCK, "a block holds {BLOCK} points, not {len}");
+        self.arch.dispatch(
+            #[inline(always)]
+            || {
+                for (number, step) in self.steps.iter().enumerate() {
+                    let (before, rest) = registers.0.split_at_mut(number * BLOCK);
+                    // SAFETY: passed on to the caller.
+                    unsafe { step.evaluate(before, &mut rest[..len], start, accumulated) };
+                }
+            },
+        );
+    }
+
+    /// The values of a root after [`Plan::evaluate`].
+    pub(super) fn root<'r>(&self, registers: &'r Registers, root: usize, len: usize) -> &'r [u32] {
+        let at = self.roots[root] * BLOCK;
+        &registers.0[at..at + len]
+    }
+}
+
+impl Step {
+    /// # Safety
+    /// Nothing writes to the operand that the step loads while this runs.
+    #[inline(always)]
+    unsafe fn evaluate(
+        &self,
+        before: &[u32],
+        out: &mut [u32],
+        start: usize,
+        accumulated: &[Accumulated<'_>],
+    ) {
+        let register = |number: usize| &before[number * BLOCK..number * BLOCK + out.len()];
+        match self {
+            Step::Literal(_) => {}
+            Step::Load { slice, view } => {
+                // SAFETY: passed on to the caller.
+                let words = unsafe { slice.read() };
+                if slice.dtype == DType::U8 {
+                    let bytes: &[u8] = bytemuck::cast_slice(words);
+                    segments(view, start, out, 0, |at| u32::from(bytes[at]));
+                } else {
+                    load(words, view, start, out);
+                }
+            }
+            Step::Gather { slice, view, index, stride, len } => {
+                // SAFETY: passed on to the caller.
+                let words = unsafe { slice.read() };
+                let index = register(*index);
+                let missing = if slice.dtype == DType::F32 { f32::NAN.to_bits() } else { 0 };
+                segments(view, start, out, u32::MAX, |at| at as u32);
+                for (value, &index) in out.iter_mut().zip(index) {
+                    let at = *value as usize + index as usize * stride;
+                    *value = match (*value, (index as usize) < *len, slice.dtype) {
+                        (u32::MAX, _, _) => 0,
+                        (_, false, _) => missing,
+                        (_, true, DType::U8) => u32::from(bytemuck::cast_slice::<_, u8>(words)[at]),
+                        (_, true, _) => words[at],
+                    };
+                }
+            }
+            Step::Index(view) => segments(view, start, out, 0, |at| at as u32),
+            Step::Within(view) => segments(view, start, out, 0, |_| 1),
+            Step::Accumulator(number) => match accumulated[*number] {
+                Accumulated::Each(values) => out.copy_from_slice(&values[..out.len()]),
+                Accumulated::All(value) => out.fill(value),
+            },
+            Step::Apply { op, dtype, args } => {
+                op.evaluate(*dtype, register(args[0]), register(args[1]), register(args[2]), out);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn load(words: &[u32], view: &View, start: usize, out: &mut [u32]) {
+    match (view.shape.as_slice(), view.strides.as_slice()) {
+        ([_], [1]) if !view.is_masked() => {
+            let from = (view.offset + start as isize) as usize;
+            out.copy_from_slice(&words[from..from + out.len()]);
+        }
+        ([], _) | ([_], [0]) if !view.is_masked() => out.fill(words[view.offset as usize]),
+        _ => lines(view, start, out, |out, at, step| match (at, step) {
+            (None, _) => out.fill(0),
+            (Some(at), 1) => out.copy_from_slice(&words[at as usize..at as usize + out.len()]),
+            (Some(at), 0) => out.fill(words[at as usize]),
+            (Some(at), step) => {
+                for (i, value) in out.iter_mut().enumerate() {
+                    *value = words[(at + i as isize * step) as usize];
+                }
+            }
+        }),
+    }
+}
+
+/// `out[i] = f(element)` for each point inside the view's data, `missing` outside.
+#[inline(always)]
+fn segments(view: &View, start: usize, out: &mut [u32], missing: u32, f: impl Fn(usize) -> u32) {
+    lines(view, start, out, |out, at, step| match at {
+        None => out.fill(missing),
+        Some(at) => {
+            for (i, value) in out.iter_mut().enumerate() {
+                *value = f((at + i as isize * step) as usize);
+            }
+        }
+    });
+}
+
+/// Cuts `out`, which begins at point `start`, into lines: runs of points with one step between
+/// their elements. The line function gets the first element, or `None` outside the data.
+#[inline(always)]
+fn lines(
+    view: &View,
+    start: usize,
+    out: &mut [u32],
+    mut line: impl FnMut(&mut [u32], Option<isize>, isize),
+) {
+    let Some(last) = view.shape.len().checked_sub(1) else {
+        return line(out, Some(view.offset), 0);
+    };
+    let (width, step) = (view.shape[last], view.strides[last]);
+    let (first, end) = view.valid[last];
+    let mut done = 0;
+    while done < out.len() {
+        let point = start + done;
+        let column = point % width;
+        let mut rest = point / width;
+        let (mut at, mut exists) = (view.offset, true);
+        for axis in (0..last).rev() {
+            let c = rest % view.shape[axis];
+            rest /= view.shape[axis];
+            at += c as isize * view.strides[axis];
+            exists &= c >= view.valid[axis].0 && c < view.valid[axis].1;
+        }
+        let len = (width - column).min(out.len() - done);
+        let out = &mut out[done..done + len];
+        if exists && first <= column && column + len <= end {
+            line(out, Some(at + column as isize * step), step);
+        } else if !exists {
+            line(out, None, 0);
+        } else {
+            // The line crosses the edge of the data: before, inside, after.
+            let inside = first.clamp(column, column + len) - column
+                ..end.clamp(first.clamp(column, column + len), column + len) - column;
+            line(&mut out[..inside.start], None, 0);
+            let from = at + (column + inside.start) as isize * step;
+            line(&mut out[inside.clone()], Some(from), step);
+            line(&mut out[inside.end..], None, 0);
+        }
+        done += len;
+    }
+}
+
+/// The slices of a kernel's operands.
+pub(super) fn slices(kernel: &Kernel, buffers: &[Arc<Memory>]) -> Vec<Slice> {
+    kernel
+        .operands
+        .iter()
+        .map(|operand| Slice {
+            memory: buffers[operand.buffer].clone(),
+            start: operand.offset / 4,
+            len: operand.len,
+            dtype: operand.dtype,
+        })
+        .collect()
+}

@@ -1,0 +1,192 @@
+//! The CPU backend: kernels on the host's threads.
+//!
+//! Work is cut into pieces whose size depends on shapes only, and every piece writes its own range,
+//! so results don't depend on the number of threads. Contractions use the `gemm` crate on tiles;
+//! what surrounds them is evaluated in blocks (see `block`).
+
+mod block;
+mod contract;
+mod conv;
+mod memory;
+mod rows;
+mod scatter;
+mod stores;
+mod window;
+
+pub(crate) use memory::Memory;
+
+use crate::device::{self, Backend, Run};
+use crate::{
+    Body, Buffer, Contraction, Counters, DeviceClass, DeviceError, DeviceInfo, Kernel, Limits,
+    Program,
+};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// Points of a pointwise kernel that one task evaluates.
+const TASK_POINTS: usize = 1 << 14;
+
+/// A kernel prepared for the host.
+trait Task: Send + Sync {
+    /// Runs the kernel on the current thread pool.
+    ///
+    /// # Safety
+    /// Nothing else touches the kernel's operands meanwhile.
+    unsafe fn run(&self);
+}
+
+pub(crate) fn info(threads: Option<usize>) -> DeviceInfo {
+    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.unwrap_or(available);
+    DeviceInfo {
+        name: "cpu".to_string(),
+        description: format!("the host's processor, {threads} threads"),
+        class: DeviceClass::Cpu,
+    }
+}
+
+pub(crate) struct Cpu {
+    info: DeviceInfo,
+    pool: Arc<rayon::ThreadPool>,
+    /// Held while kernels run or memory is copied: programs of one device share buffers.
+    turn: Arc<Mutex<Counters>>,
+}
+
+impl Cpu {
+    pub(crate) fn new(threads: Option<usize>) -> Cpu {
+        let info = info(threads);
+        let builder = || rayon::ThreadPoolBuilder::new().thread_name(|i| format!("shadegrad {i}"));
+        let pool = builder()
+            .num_threads(threads.unwrap_or(0))
+            .build()
+            .or_else(|_| builder().num_threads(1).use_current_thread().build());
+        // A process that can't have one thread has no way to report anything either.
+        #[expect(clippy::expect_used, reason = "the calling thread itself always exists")]
+        let pool = Arc::new(pool.expect("a pool of the calling thread alone"));
+        Cpu { info, pool, turn: Arc::default() }
+    }
+
+    fn turn(&self) -> std::sync::MutexGuard<'_, Counters> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn host(&self, memory: &device::Memory, name: &str) -> Result<Arc<Memory>, DeviceError> {
+        match memory {
+            device::Memory::Host(memory) => Ok(memory.clone()),
+            _ => Err(DeviceError::Foreign { name: name.into(), device: self.info.to_string() }),
+        }
+    }
+}
+
+impl Backend for Cpu {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn limits(&self) -> &Limits {
+        &Limits::CPU
+    }
+
+    fn create(&self, name: &str, bytes: usize) -> Result<device::Memory, DeviceError> {
+        self.turn().buffers += 1;
+        let memory = Memory::new(bytes).ok_or_else(|| DeviceError::OutOfMemory {
+            device: self.info.to_string(),
+            name: name.to_string(),
+            bytes,
+        })?;
+        Ok(device::Memory::Host(Arc::new(memory)))
+    }
+
+    fn write(&self, memory: &device::Memory, offset: usize, data: &[u8]) -> Result<(), DeviceError> {
+        let memory = self.host(memory, "written")?;
+        let mut turn = self.turn();
+        turn.writes += 1;
+        let words = offset / 4..(offset + data.len()).div_ceil(4);
+        // SAFETY: kernels and copies of this device hold `turn`, so nothing else runs now.
+        let words = unsafe { memory.write(words) };
+        bytemuck::cast_slice_mut::<u32, u8>(words)[..data.len()].copy_from_slice(data);
+        Ok(())
+    }
+
+    fn read(&self, memory: &device::Memory, offset: usize, data: &mut [u8]) -> Result<(), DeviceError> {
+        let memory = self.host(memory, "read")?;
+        let mut turn = self.turn();
+        turn.reads += 1;
+        // SAFETY: kernels and copies of this device hold `turn`, so nothing writes now.
+        let words = unsafe { memory.read(offset / 4..(offset + data.len()).div_ceil(4)) };
+        data.copy_from_slice(&bytemuck::cast_slice::<u32, u8>(words)[..data.len()]);
+        Ok(())
+    }
+
+    fn load(&self, program: &Program, buffers: &[Buffer]) -> Result<Box<dyn Run>, DeviceError> {
+        let memories = buffers
+            .iter()
+            .map(|buffer| match &buffer.memory {
+                device::Memory::Host(memory) => Ok(memory.clone()),
+                _ => Err(buffer.foreign(&self.info)),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let tasks = program.kernels.iter().map(|kernel| prepare(kernel, &memories)).collect();
+        Ok(Box::new(CpuRun { tasks, pool: self.pool.clone(), turn: self.turn.clone() }))
+    }
+
+    fn synchronize(&self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn counters(&self) -> Counters {
+        *self.turn()
+    }
+}
+
+fn prepare(kernel: &Kernel, memories: &[Arc<Memory>]) -> Box<dyn Task> {
+    let slices = block::slices(kernel, memories);
+    match &kernel.body {
+        Body::Map { .. } => Box::new(stores::Map::new(kernel, &slices)),
+        Body::Rows { .. } => Box::new(rows::Rows::new(kernel, &slices)),
+        Body::Contract { contraction: Contraction::MatMul { .. }, .. } => {
+            Box::new(contract::MatMul::new(kernel, &slices))
+        }
+        Body::Contract { .. } => Box::new(conv::ConvTask::new(kernel, &slices)),
+        Body::Window { .. } => Box::new(window::WindowTask::new(kernel, &slices)),
+        Body::Scatter { .. } => Box::new(scatter::Scatter::new(kernel, &slices)),
+    }
+}
+
+struct CpuRun {
+    tasks: Vec<Box<dyn Task>>,
+    pool: Arc<rayon::ThreadPool>,
+    turn: Arc<Mutex<Counters>>,
+}
+
+impl Run for CpuRun {
+    fn run(&mut self, times: usize) -> Result<(), DeviceError> {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        turn.submits += 1;
+        turn.dispatches += (times * self.tasks.len()) as u64;
+        self.pool.install(|| {
+            for _ in 0..times {
+                for task in &self.tasks {
+                    // SAFETY: kernels run one after the other, and `turn` keeps copies out.
+                    unsafe { task.run() };
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn profile(&mut self) -> Result<Vec<f64>, DeviceError> {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        turn.submits += 1;
+        turn.dispatches += self.tasks.len() as u64;
+        Ok(self.pool.install(|| {
+            let time = |task: &Box<dyn Task>| {
+                let start = Instant::now();
+                // SAFETY: kernels run one after the other, and `turn` keeps copies out.
+                unsafe { task.run() };
+                start.elapsed().as_secs_f64() * 1e3
+            };
+            self.tasks.iter().map(time).collect()
+        }))
+    }
+}

@@ -1,0 +1,150 @@
+//! Row kernels: reductions of each row one after the other, then stores.
+//!
+//! A row is summed block by block: sixteen lanes inside a block, in f64 between blocks. The order
+//! depends on the length alone.
+
+use super::block::{Accumulated, BLOCK, Plan, Registers, Slice};
+use super::stores::Stores;
+use super::{TASK_POINTS, Task};
+use crate::{Body, Combine, DType, Kernel, numel};
+use rayon::prelude::*;
+
+const LANES: usize = 16;
+
+pub(super) struct Rows {
+    rows: usize,
+    cols: usize,
+    reductions: Vec<(Combine, DType, Plan)>,
+    row_stores: Stores,
+    stores: Stores,
+    stores_elements: bool,
+}
+
+impl Rows {
+    pub(super) fn new(kernel: &Kernel, slices: &[Slice]) -> Rows {
+        let Body::Rows { rows, cols, reductions, row_stores, stores } = &kernel.body else {
+            unreachable!("prepared as rows because the body is rows")
+        };
+        let plan = |term| Plan::new(&kernel.expr, &[term], slices);
+        Rows {
+            rows: numel(rows),
+            cols: numel(cols),
+            reductions: reductions
+                .iter()
+                .map(|r| (r.combine, kernel.expr.types[r.term], plan(r.term)))
+                .collect(),
+            row_stores: Stores::new(&kernel.expr, row_stores, slices),
+            stores: Stores::new(&kernel.expr, stores, slices),
+            stores_elements: !stores.is_empty(),
+        }
+    }
+
+    /// # Safety
+    /// As [`Task::run`], and no other thread works on this row.
+    unsafe fn row(&self, row: usize, scratch: &mut Scratch, found: &mut Vec<Accumulated<'static>>) {
+        let first = row * self.cols;
+        found.clear();
+        for ((combine, dtype, plan), registers) in self.reductions.iter().zip(&mut scratch.reductions) {
+            let mut total = Total::new(*combine, *dtype);
+            for start in (0..self.cols).step_by(BLOCK) {
+                let len = BLOCK.min(self.cols - start);
+                // SAFETY: passed on to the caller.
+                unsafe { plan.evaluate(registers, first + start, len, found) };
+                total.add(plan.root(registers, 0, len));
+            }
+            found.push(Accumulated::All(total.bits()));
+        }
+        // SAFETY: passed on to the caller; rows store disjoint ranges.
+        unsafe {
+            self.row_stores.block(&mut scratch.row_stores, first, row, 1, found);
+            if self.stores_elements {
+                for start in (first..first + self.cols).step_by(BLOCK) {
+                    let len = BLOCK.min(first + self.cols - start);
+                    self.stores.block(&mut scratch.stores, start, start, len, found);
+                }
+            }
+        }
+    }
+}
+
+struct Scratch {
+    reductions: Vec<Registers>,
+    row_stores: Registers,
+    stores: Registers,
+}
+
+impl Task for Rows {
+    unsafe fn run(&self) {
+        let rows_each = (TASK_POINTS / self.cols.max(1) / 4).max(1);
+        (0..self.rows.div_ceil(rows_each)).into_par_iter().for_each(|task| {
+            let mut scratch = Scratch {
+                reductions: self.reductions.iter().map(|(_, _, plan)| plan.registers()).collect(),
+                row_stores: self.row_stores.registers(),
+                stores: self.stores.registers(),
+            };
+            let mut found = Vec::with_capacity(self.reductions.len());
+            for row in task * rows_each..((task + 1) * rows_each).min(self.rows) {
+                // SAFETY: each row belongs to one task, and nothing loaded is stored.
+                unsafe { self.row(row, &mut scratch, &mut found) };
+            }
+        });
+    }
+}
+
+/// A reduction under way.
+struct Total {
+    combine: Combine,
+    dtype: DType,
+    sum: f64,
+    bits: u32,
+}
+
+impl Total {
+    fn new(combine: Combine, dtype: DType) -> Total {
+        Total { combine, dtype, sum: 0.0, bits: combine.identity(dtype).bits }
+    }
+
+    fn add(&mut self, block: &[u32]) {
+        match (self.combine, self.dtype) {
+            (Combine::Sum, DType::F32) => {
+                let floats: &[f32] = bytemuck::cast_slice(block);
+                let mut lanes = [0f32; LANES];
+                let (whole, rest) = floats.as_chunks::<LANES>();
+                for chunk in whole {
+                    for (lane, value) in lanes.iter_mut().zip(chunk) {
+                        *lane += value;
+                    }
+                }
+                for (lane, value) in lanes.iter_mut().zip(rest) {
+                    *lane += value;
+                }
+                self.sum += lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>();
+            }
+            (Combine::Sum, _) => {
+                self.bits = block.iter().fold(self.bits, |sum, &v| sum.wrapping_add(v));
+            }
+            (Combine::Max, DType::F32) => self.float(block, |a, b| if b > a || b.is_nan() { b } else { a }),
+            (Combine::Min, DType::F32) => self.float(block, |a, b| if b < a || b.is_nan() { b } else { a }),
+            (Combine::Max, DType::I32) => self.signed(block, i32::max),
+            (Combine::Min, DType::I32) => self.signed(block, i32::min),
+            (Combine::Max, _) => self.bits = block.iter().fold(self.bits, |a, &b| a.max(b)),
+            (Combine::Min, _) => self.bits = block.iter().fold(self.bits, |a, &b| a.min(b)),
+        }
+    }
+
+    fn float(&mut self, block: &[u32], f: impl Fn(f32, f32) -> f32) {
+        let start = f32::from_bits(self.bits);
+        self.bits = block.iter().fold(start, |a, &b| f(a, f32::from_bits(b))).to_bits();
+    }
+
+    fn signed(&mut self, block: &[u32], f: impl Fn(i32, i32) -> i32) {
+        self.bits = block.iter().fold(self.bits as i32, |a, &b| f(a, b as i32)) as u32;
+    }
+
+    fn bits(&self) -> u32 {
+        match (self.combine, self.dtype) {
+            (Combine::Sum, DType::F32) => (self.sum as f32).to_bits(),
+            _ => self.bits,
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What every family shares: storing an expression over ranges of a domain (which is also all
+//! that a pointwise kernel does), and evaluating a source that isn't plain memory.
+
+use super::block::{Accumulated, BLOCK, Plan, Registers, Slice};
+use super::{TASK_POINTS, Task};
+use crate::{Body, DType, Expr, Kernel, Store, Term, TermId, View, numel};
+use rayon::prelude::*;
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// Stores over one domain.
+pub(super) struct Stores {
+    plan: Plan,
+    targets: Vec<Slice>,
+    /// Whether the only store is accumulator 0 as it is.
+    pub(super) plain: bool,
+}
+
+impl Stores {
+    pub(super) fn new(expr: &Expr, stores: &[Store], slices: &[Slice]) -> Stores {
+        let roots: Vec<TermId> = stores.iter().map(|s| s.term).collect();
+        let plain = matches!(roots.as_slice(), [root] if expr.terms[*root] == Term::Accumulator(0));
+        Stores {
+            plan: Plan::new(expr, &roots, slices),
+            targets: stores.iter().map(|s| slices[s.operand].clone()).collect(),
+            plain,
+        }
+    }
+
+    pub(super) fn registers(&self) -> Registers {
+        self.plan.registers()
+    }
+
+    /// The part of the only target that `range` covers, for a core that stores by itself.
+    ///
+    /// # Safety
+    /// Nothing else touches that part while it lives.
+    pub(super) unsafe fn target(&self, range: Range<usize>) -> &mut [u32] {
+        // SAFETY: passed on to the caller.
+        unsafe { self.targets[0].write(range.start, range.len()) }
+    }
+
+    /// Evaluates and stores the points of `range`; `accumulated` are values for those points.
+    ///
+    /// # Safety
+    /// Nothing writes to what is loaded, and nothing else touches the stored range.
+    pub(super) unsafe fn run(
+        &self,
+        registers: &mut Registers,
+        range: Range<usize>,
+        accumulated: &[&[u32]],
+    ) {
+        if self.targets.is_empty() {
+            return;
+        }
+        for start in range.clone().step_by(BLOCK) {
+            let len = BLOCK.min(range.end - start);
+            let done = start - range.start;
+            let mut blocks = [Accumulated::All(0); 2];
+            for (block, values) in blocks.iter_mut().zip(accumulated) {
+                *block = Accumulated::Each(&values[done..done + len]);
+            }
+            // SAFETY: passed on to the caller.
+            unsafe { self.block(registers, start, start, len, &blocks) };
+        }
+    }
+
+    /// Evaluates `len` points from `point` and stores them from element `at`.
+    ///
+    /// # Safety
+    /// As [`Stores::run`].
+    pub(super) unsafe fn block(
+        &self,
+        registers: &mut Registers,
+        point: usize,
+        at: usize,
+        len: usize,
+        accumulated: &[Accumulated<'_>],
+    ) {
+        // SAFETY: passed on to the caller; loads are copied into registers before any store.
+        unsafe {
+            self.plan.evaluate(registers, point, len, accumulated);
+            for (root, target) in self.targets.iter().enumerate() {
+                target.write(at, len).copy_from_slice(self.plan.root(registers, root, len));
+            }
+        }
+    }
+}
+
+/// A pointwise kernel.
+pub(super) struct Map {
+    points: usize,
+    stores: Stores,
+}
+
+impl Map {
+    pub(super) fn new(kernel: &Kernel, slices: &[Slice]) -> Map {
+        let stores = match &kernel.body {
+            Body::Map { stores, .. } => stores.as_slice(),
+            _ => &[],
+        };
+        let points = numel(&kernel.body.domain());
+        Map { points, stores: Stores::new(&kernel.expr, stores, slices) }
+    }
+}
+
+impl Task for Map {
+    unsafe fn run(&self) {
+        (0..self.points.div_ceil(TASK_POINTS)).into_par_iter().for_each(|task| {
+            let start = task * TASK_POINTS;
+            let range = start..(start + TASK_POINTS).min(self.points);
+            // SAFETY: tasks cover disjoint ranges; a point that is loaded from a stored operand is
+            // loaded by the task that stores it (`Program::verify`).
+            unsafe { self.stores.run(&mut self.stores.registers(), range, &[]) };
+        });
+    }
+}
+
+/// Where a core's source comes from.
+pub(super) enum Source {
+    /// Memory, seen through a view without a mask.
+    Memory(Slice, View),
+    /// An expression, stored to scratch memory before the core runs.
+    Computed(Plan, usize),
+}
+
+impl Source {
+    pub(super) fn new(kernel: &Kernel, term: TermId, shape: &[usize], slices: &[Slice]) -> Source {
+        match &kernel.expr.terms[term] {
+            Term::Load { operand, view }
+                if !view.is_masked() && slices[*operand].dtype != DType::U8 =>
+            {
+                Source::Memory(slices[*operand].clone(), view.clone())
+            }
+            _ => Source::Computed(Plan::new(&kernel.expr, &[term], slices), numel(shape)),
+        }
+    }
+
+    /// The source's elements, row-major.
+    ///
+    /// # Safety
+    /// Nothing writes to what the source loads while the result lives.
+    pub(super) unsafe fn dense(&self) -> Cow<'_, [u32]> {
+        match self {
+            Source::Memory(slice, view) if view.is_contiguous() => {
+                // SAFETY: passed on to the caller.
+                Cow::Borrowed(unsafe { slice.read() })
+            }
+            Source::Memory(slice, view) => {
+                let mut expr = Expr::default();
+                let load = Term::Load { operand: 0, view: view.clone() };
+                let root = expr.push(load, slice.dtype);
+                let plan = Plan::new(&expr, &[root], std::slice::from_ref(slice));
+                // SAFETY: passed on to the caller.
+                Cow::Owned(unsafe { evaluate(&plan, numel(&view.shape)) })
+            }
+            // SAFETY: passed on to the caller.
+            Source::Computed(plan, points) => Cow::Owned(unsafe { evaluate(plan, *points) }),
+        }
+    }
+}
+
+/// # Safety
+/// Nothing writes to what the plan loads while this runs.
+unsafe fn evaluate(plan: &Plan, points: usize) -> Vec<u32> {
+    let mut values = vec![0; points];
+    values.par_chunks_mut(TASK_POINTS).enumerate().for_each(|(task, chunk)| {
+        let mut registers = plan.registers();
+        for (number, block) in chunk.chunks_mut(BLOCK).enumerate() {
+            let start = task * TASK_POINTS + number * BLOCK;
+            // SAFETY: passed on to the caller.
+            unsafe { plan.evaluate(&mut registers, start, block.len(), &[]) };
+            block.copy_from_slice(plan.root(&registers, 0, block.len()));
+        }
+    });
+    values
+}

@@ -1,0 +1,320 @@
+//! Devices, buffers and loaded programs: the surface that the graph crate sees.
+
+use crate::{DeviceClass, DeviceError, Limits, Program, cpu, null};
+use std::fmt;
+use std::sync::Arc;
+
+/// A device that exists on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// The name that [`Device::open`] takes: `cpu`, `null:PROFILE`, or `vulkan:0` and the like.
+    pub name: String,
+    /// What the driver calls it.
+    pub description: String,
+    /// The kind of hardware.
+    pub class: DeviceClass,
+}
+
+impl fmt::Display for DeviceInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.description)
+    }
+}
+
+/// What a backend does. Buffers and executables are its own; this crate's wrappers check ranges.
+pub(crate) trait Backend: Send + Sync {
+    fn info(&self) -> &DeviceInfo;
+    fn limits(&self) -> &Limits;
+    fn create(&self, name: &str, bytes: usize) -> Result<Memory, DeviceError>;
+    fn write(&self, memory: &Memory, offset: usize, data: &[u8]) -> Result<(), DeviceError>;
+    fn read(&self, memory: &Memory, offset: usize, data: &mut [u8]) -> Result<(), DeviceError>;
+    fn load(&self, program: &Program, buffers: &[Buffer]) -> Result<Box<dyn Run>, DeviceError>;
+    fn synchronize(&self) -> Result<(), DeviceError>;
+    fn counters(&self) -> Counters;
+}
+
+/// A program that a backend has prepared.
+pub(crate) trait Run: Send {
+    /// Runs all kernels in order, `times` times.
+    fn run(&mut self, times: usize) -> Result<(), DeviceError>;
+    /// Runs once and says how long each kernel took, in milliseconds.
+    fn profile(&mut self) -> Result<Vec<f64>, DeviceError>;
+}
+
+/// A backend's own buffer.
+#[derive(Clone)]
+pub(crate) enum Memory {
+    Host(Arc<cpu::Memory>),
+    Null,
+    #[cfg(feature = "wgpu")]
+    Gpu(wgpu::Buffer),
+}
+
+/// What a backend has done since it was opened. After warm-up, a step adds dispatches and submits
+/// and nothing else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Kernels dispatched.
+    pub dispatches: u64,
+    /// Times that work was handed to the driver.
+    pub submits: u64,
+    /// Buffers created.
+    pub buffers: u64,
+    /// Bind groups created.
+    pub bind_groups: u64,
+    /// Pipelines compiled.
+    pub pipelines: u64,
+    /// Writes from the host.
+    pub writes: u64,
+    /// Reads to the host.
+    pub reads: u64,
+}
+
+/// The time of one kernel of a profiled run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timing {
+    /// The kernel's label.
+    pub label: String,
+    /// Milliseconds.
+    pub milliseconds: f64,
+}
+
+/// Something that runs programs. Cheap to clone; clones are the same device.
+#[derive(Clone)]
+pub struct Device {
+    backend: Arc<dyn Backend>,
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Device({})", self.info())
+    }
+}
+
+impl Device {
+    /// The devices of this machine, best first: discrete GPUs, integrated GPUs, the CPU, software
+    /// adapters.
+    pub fn list() -> Vec<DeviceInfo> {
+        #[cfg(feature = "wgpu")]
+        let mut devices = crate::gpu::list();
+        #[cfg(not(feature = "wgpu"))]
+        let mut devices = Vec::new();
+        devices.push(cpu::info(None));
+        devices.sort_by_key(|info| info.class);
+        devices
+    }
+
+    /// The device that `SHADEGRAD_DEVICE` names, else the best that opens: a discrete GPU, else an
+    /// integrated one, else the CPU. A software adapter is slower than the CPU backend and is used
+    /// only when asked for.
+    ///
+    /// # Errors
+    /// If `SHADEGRAD_DEVICE` names a device that isn't there or doesn't open.
+    pub fn best() -> Result<Device, DeviceError> {
+        if let Ok(name) = std::env::var("SHADEGRAD_DEVICE")
+            && !name.is_empty()
+        {
+            return Device::open(&name);
+        }
+        let opened = Device::list().into_iter().find_map(|info| Device::open(&info.name).ok());
+        Ok(opened.unwrap_or_else(|| Device::cpu(None)))
+    }
+
+    /// Opens a device by name: `best`, `cpu`, `gpu` (the best that isn't the CPU), `software`, a
+    /// listed name such as `vulkan:0`, a part of a listed description, or `null:PROFILE`.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unknown`] with the names there are, or why it didn't open.
+    pub fn open(name: &str) -> Result<Device, DeviceError> {
+        if let Some(profile) = name.strip_prefix("null:")
+            && let Some(limits) = Limits::profile(profile)
+        {
+            return Ok(Device::null(limits));
+        }
+        match name {
+            "best" => return Device::best(),
+            "cpu" => return Ok(Device::cpu(None)),
+            _ => {}
+        }
+        #[cfg(feature = "wgpu")]
+        if let Some(device) = crate::gpu::open(name, None)? {
+            return Ok(Device { backend: Arc::new(device) });
+        }
+        let available: Vec<String> = Device::list().iter().map(DeviceInfo::to_string).collect();
+        Err(DeviceError::Unknown { name: name.to_string(), available: available.join("; ") })
+    }
+
+    /// The host's cores: as many threads as given, else as many as there are.
+    pub fn cpu(threads: Option<usize>) -> Device {
+        Device { backend: Arc::new(cpu::Cpu::new(threads)) }
+    }
+
+    /// A device without hardware that checks and counts, with the limits of another.
+    pub fn null(limits: Limits) -> Device {
+        Device { backend: Arc::new(null::Null::new(limits)) }
+    }
+
+    /// Opens a wgpu adapter with settings for tests: limits forced down, shader checks, variants.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    #[cfg(feature = "wgpu")]
+    pub fn open_with(name: &str, variant: crate::Variant) -> Result<Device, DeviceError> {
+        match crate::gpu::open(name, Some(variant))? {
+            Some(device) => Ok(Device { backend: Arc::new(device) }),
+            None => Err(DeviceError::Unknown {
+                name: name.to_string(),
+                available: Device::list().iter().map(DeviceInfo::to_string).collect::<Vec<_>>().join("; "),
+            }),
+        }
+    }
+
+    /// What it is.
+    pub fn info(&self) -> &DeviceInfo {
+        self.backend.info()
+    }
+
+    /// What it can do.
+    pub fn limits(&self) -> &Limits {
+        self.backend.limits()
+    }
+
+    /// What it has done since it was opened.
+    pub fn counters(&self) -> Counters {
+        self.backend.counters()
+    }
+
+    /// A buffer filled with zeros; sizes are rounded up to whole words.
+    ///
+    /// # Errors
+    /// [`DeviceError::Limit`] or [`DeviceError::OutOfMemory`].
+    pub fn create(&self, name: &str, bytes: usize) -> Result<Buffer, DeviceError> {
+        let bytes = bytes.next_multiple_of(4).max(4);
+        let limit = self.limits().buffer_bytes.min(self.limits().binding_bytes);
+        if bytes > limit {
+            return Err(DeviceError::Limit {
+                what: format!("buffer `{name}`"),
+                requested: bytes,
+                unit: "bytes",
+                limit,
+                device: self.info().to_string(),
+            });
+        }
+        let memory = self.backend.create(name, bytes)?;
+        Ok(Buffer { name: name.into(), bytes, memory })
+    }
+
+    /// Writes bytes at an offset; both must be multiples of four but at the buffer's end.
+    ///
+    /// # Errors
+    /// [`DeviceError::Range`] outside the buffer, [`DeviceError::Lost`].
+    pub fn write(&self, buffer: &Buffer, offset: usize, data: &[u8]) -> Result<(), DeviceError> {
+        buffer.check(offset, data.len())?;
+        self.backend.write(&buffer.memory, offset, data)
+    }
+
+    /// Waits for all work and reads `len` bytes from an offset.
+    ///
+    /// # Errors
+    /// [`DeviceError::Range`] outside the buffer, [`DeviceError::Lost`].
+    pub fn read(&self, buffer: &Buffer, offset: usize, len: usize) -> Result<Vec<u8>, DeviceError> {
+        buffer.check(offset, len)?;
+        let mut data = vec![0; len];
+        self.backend.read(&buffer.memory, offset, &mut data)?;
+        Ok(data)
+    }
+
+    /// Waits until all work is done.
+    ///
+    /// # Errors
+    /// [`DeviceError::Lost`].
+    pub fn synchronize(&self) -> Result<(), DeviceError> {
+        self.backend.synchronize()
+    }
+
+    /// Checks a program against the device's limits and prepares it. `external` are the buffers
+    /// for the program's external ones, in order.
+    ///
+    /// # Errors
+    /// [`DeviceError::Program`] or [`DeviceError::Limit`] from [`Program::verify`],
+    /// [`DeviceError::Shader`] from the shader compiler, or no memory.
+    pub fn load(&self, program: &Program, external: &[Buffer]) -> Result<Executable, DeviceError> {
+        program.verify(self.limits(), &self.info().to_string())?;
+        let mut given = external.iter();
+        let mut buffers = Vec::with_capacity(program.buffers.len());
+        for spec in &program.buffers {
+            let buffer = if spec.external { given.next().cloned() } else { None };
+            let buffer = match buffer {
+                Some(buffer) => buffer,
+                None => self.create(&spec.name, spec.bytes)?,
+            };
+            buffer.check(0, spec.bytes)?;
+            buffers.push(buffer);
+        }
+        let run = self.backend.load(program, &buffers)?;
+        let labels = program.kernels.iter().map(|k| k.label.clone()).collect();
+        Ok(Executable { run, labels, buffers })
+    }
+}
+
+/// Memory of a device. Cheap to clone; clones are the same memory.
+#[derive(Clone)]
+pub struct Buffer {
+    name: Arc<str>,
+    bytes: usize,
+    pub(crate) memory: Memory,
+}
+
+impl Buffer {
+    /// Its size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn check(&self, offset: usize, len: usize) -> Result<(), DeviceError> {
+        if offset.checked_add(len).is_some_and(|end| end <= self.bytes) {
+            return Ok(());
+        }
+        Err(DeviceError::Range { name: self.name.to_string(), size: self.bytes, offset, len })
+    }
+
+    pub(crate) fn foreign(&self, device: &DeviceInfo) -> DeviceError {
+        DeviceError::Foreign { name: self.name.to_string(), device: device.to_string() }
+    }
+}
+
+/// A loaded program.
+pub struct Executable {
+    run: Box<dyn Run>,
+    labels: Vec<String>,
+    buffers: Vec<Buffer>,
+}
+
+impl Executable {
+    /// Runs all kernels in order, `times` times. Returns when the work is queued.
+    ///
+    /// # Errors
+    /// [`DeviceError::Lost`].
+    pub fn run(&mut self, times: usize) -> Result<(), DeviceError> {
+        self.run.run(times)
+    }
+
+    /// Runs once and measures each kernel.
+    ///
+    /// # Errors
+    /// [`DeviceError::Lost`], or a device without a clock of its own.
+    pub fn profile(&mut self) -> Result<Vec<Timing>, DeviceError> {
+        let times = self.run.profile()?;
+        Ok(self
+            .labels
+            .iter()
+            .zip(times)
+            .map(|(label, milliseconds)| Timing { label: label.clone(), milliseconds })
+            .collect())
+    }
+
+    /// The buffer that serves as the program's buffer of that number.
+    pub fn buffer(&self, number: usize) -> &Buffer {
+        &self.buffers[number]
+    }
+}

@@ -1,0 +1,294 @@
+//! Loading and replaying programs: pipelines and bind groups are made once; a run encodes the same
+//! list of dispatches again, many steps to a submission.
+
+use super::{Rendered, Shared, lock, render};
+use crate::device::{Memory, Run};
+use crate::{Buffer, DeviceClass, DeviceError, DeviceInfo, Program};
+use rayon::prelude::*;
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A compiled kernel.
+pub(super) struct Pipeline {
+    pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+/// One entry of the replayed list.
+struct Dispatch {
+    pipeline: Arc<Pipeline>,
+    bind_group: wgpu::BindGroup,
+    groups: [u32; 3],
+}
+
+pub(super) struct GpuRun {
+    shared: Arc<Shared>,
+    dispatches: Vec<Dispatch>,
+    /// Steps of one submission.
+    steps: usize,
+    /// Submissions that may not be done yet.
+    flying: VecDeque<wgpu::SubmissionIndex>,
+}
+
+/// Submissions that wait on the device before the host does. Enough to keep it busy.
+const FLYING: usize = 3;
+/// Dispatches of a submission: a few milliseconds of encoding.
+const DISPATCHES: usize = 2048;
+
+pub(super) fn load(
+    shared: &Arc<Shared>,
+    info: &DeviceInfo,
+    program: &Program,
+    buffers: &[Buffer],
+) -> Result<GpuRun, DeviceError> {
+    let rendered = program
+        .kernels
+        .par_iter()
+        .map(|kernel| {
+            let shader = |reason| DeviceError::Shader { label: kernel.label.clone(), reason };
+            let rendered = render(kernel, &shared.limits, &shared.variant).map_err(shader)?;
+            let pipeline = pipeline(shared, &kernel.label, &rendered)?;
+            Ok((rendered, pipeline))
+        })
+        .collect::<Result<Vec<_>, DeviceError>>()?;
+    let mut bind_groups: HashMap<(Vec<usize>, usize), wgpu::BindGroup> = HashMap::new();
+    let mut dispatches = Vec::new();
+    for (rendered, pipeline) in rendered {
+        if rendered.groups.contains(&0) {
+            continue;
+        }
+        let numbers: Vec<usize> = rendered.bindings.iter().map(|(number, _)| *number).collect();
+        let key = (numbers, Arc::as_ptr(&pipeline) as usize);
+        let bind_group = match bind_groups.get(&key) {
+            Some(bind_group) => bind_group.clone(),
+            None => {
+                let entries = bindings(&key.0, buffers, info)?;
+                shared.count(|c| c.bind_groups += 1);
+                let bind_group = shared.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: None,
+                    layout: &pipeline.layout,
+                    entries: &entries,
+                });
+                bind_groups.insert(key, bind_group.clone());
+                bind_group
+            }
+        };
+        dispatches.push(Dispatch { pipeline, bind_group, groups: rendered.groups });
+    }
+    save_cache(shared);
+    shared.check()?;
+    let steps = match info.class {
+        // A step takes a second there; more than one would only make interrupting it slower.
+        DeviceClass::Software => 1,
+        _ => (DISPATCHES / dispatches.len().max(1)).max(1),
+    };
+    Ok(GpuRun { shared: shared.clone(), dispatches, steps, flying: VecDeque::new() })
+}
+
+fn bindings<'b>(
+    numbers: &[usize],
+    buffers: &'b [Buffer],
+    info: &DeviceInfo,
+) -> Result<Vec<wgpu::BindGroupEntry<'b>>, DeviceError> {
+    let entry = |(binding, number): (usize, &usize)| match &buffers[*number].memory {
+        Memory::Gpu(buffer) => {
+            Ok(wgpu::BindGroupEntry { binding: binding as u32, resource: buffer.as_entire_binding() })
+        }
+        _ => Err(buffers[*number].foreign(info)),
+    };
+    numbers.iter().enumerate().map(entry).collect()
+}
+
+fn pipeline(shared: &Shared, label: &str, rendered: &Rendered) -> Result<Arc<Pipeline>, DeviceError> {
+    if let Some(pipeline) = lock(&shared.pipelines).get(&rendered.source) {
+        return Ok(pipeline.clone());
+    }
+    let refuse = |reason: String| DeviceError::Shader { label: label.to_string(), reason };
+    let module = naga::front::wgsl::parse_str(&rendered.source)
+        .map_err(|error| refuse(error.emit_to_string(&rendered.source)))?;
+    reflect(&module, rendered).map_err(refuse)?;
+    let scope = shared.device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let entry = |(binding, (_, written)): (usize, &(usize, bool))| wgpu::BindGroupLayoutEntry {
+        binding: binding as u32,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer {
+            ty: wgpu::BufferBindingType::Storage { read_only: !written },
+            has_dynamic_offset: false,
+            min_binding_size: None,
+        },
+        count: None,
+    };
+    let entries: Vec<_> = rendered.bindings.iter().enumerate().map(entry).collect();
+    let layout = shared.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        label: Some(label),
+        entries: &entries,
+    });
+    let pipeline_layout = shared.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label: Some(label),
+        bind_group_layouts: &[Some(&layout)],
+        immediate_size: 0,
+    });
+    let checks = match shared.variant.checks {
+        true => wgpu::ShaderRuntimeChecks::checked(),
+        // SAFETY: `Program::verify` bounds every load and store of the kernel, the shaders guard
+        // the edges of their grids, their loops end, and integer division is guarded.
+        false => unsafe { wgpu::ShaderRuntimeChecks::unchecked() },
+    };
+    let descriptor = wgpu::ShaderModuleDescriptor {
+        label: Some(label),
+        source: wgpu::ShaderSource::Naga(std::borrow::Cow::Owned(module)),
+    };
+    // SAFETY: as above.
+    let module = unsafe { shared.device.create_shader_module_trusted(descriptor, checks) };
+    let pipeline = shared.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(label),
+        layout: Some(&pipeline_layout),
+        module: &module,
+        entry_point: Some("main"),
+        compilation_options: wgpu::PipelineCompilationOptions {
+            // Every element that is read was written before.
+            zero_initialize_workgroup_memory: false,
+            ..Default::default()
+        },
+        cache: shared.cache.as_ref().map(|(cache, _)| cache),
+    });
+    if let Some(error) = pollster::block_on(scope.pop()) {
+        return Err(refuse(error.to_string()));
+    }
+    let pipeline = Arc::new(Pipeline { pipeline, layout });
+    let mut pipelines = lock(&shared.pipelines);
+    if let Some(first) = pipelines.get(&rendered.source) {
+        return Ok(first.clone());
+    }
+    shared.count(|c| c.pipelines += 1);
+    pipelines.insert(rendered.source.clone(), pipeline.clone());
+    Ok(pipeline)
+}
+
+/// Checks that the shader declares the bindings that the program planned.
+fn reflect(module: &naga::Module, rendered: &Rendered) -> Result<(), String> {
+    let mut declared: Vec<(u32, bool)> = module
+        .global_variables
+        .iter()
+        .filter_map(|(_, variable)| match (&variable.binding, variable.space) {
+            (Some(binding), naga::AddressSpace::Storage { access }) => {
+                Some((binding.binding, access.contains(naga::StorageAccess::STORE)))
+            }
+            _ => None,
+        })
+        .collect();
+    declared.sort_unstable();
+    let planned: Vec<(u32, bool)> =
+        rendered.bindings.iter().enumerate().map(|(at, (_, written))| (at as u32, *written)).collect();
+    match declared == planned {
+        true => Ok(()),
+        false => Err(format!("declares bindings {declared:?}, but {planned:?} are planned")),
+    }
+}
+
+impl GpuRun {
+    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, dispatch: &Dispatch) {
+        pass.set_pipeline(&dispatch.pipeline.pipeline);
+        pass.set_bind_group(0, &dispatch.bind_group, &[]);
+        let [x, y, z] = dispatch.groups;
+        pass.dispatch_workgroups(x, y, z);
+    }
+}
+
+impl Run for GpuRun {
+    fn run(&mut self, times: usize) -> Result<(), DeviceError> {
+        let mut left = times;
+        while left > 0 {
+            let steps = left.min(self.steps);
+            left -= steps;
+            let mut encoder = self.shared.encoder();
+            {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                for _ in 0..steps {
+                    for dispatch in &self.dispatches {
+                        self.dispatch(&mut pass, dispatch);
+                    }
+                }
+            }
+            self.flying.push_back(self.shared.submit(encoder));
+            self.shared.count(|c| c.dispatches += (steps * self.dispatches.len()) as u64);
+            if self.flying.len() > FLYING {
+                let oldest = self.flying.pop_front();
+                self.shared.wait(oldest)?;
+            }
+        }
+        self.shared.check()
+    }
+
+    fn profile(&mut self) -> Result<Vec<f64>, DeviceError> {
+        if !self.shared.timestamps {
+            return Err(self.shared.lost("it has no timestamps"));
+        }
+        let mut times = Vec::new();
+        // A query set holds at most 4096 timestamps.
+        for part in self.dispatches.chunks(2048) {
+            let count = part.len() as u32 * 2;
+            let queries = self.shared.device.create_query_set(&wgpu::QuerySetDescriptor {
+                label: None,
+                ty: wgpu::QueryType::Timestamp,
+                count,
+            });
+            let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+            let resolved = self.shared.create("timestamps", count as usize * 8, usage)?;
+            let mut encoder = self.shared.encoder();
+            for (number, dispatch) in part.iter().enumerate() {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: None,
+                    timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
+                        query_set: &queries,
+                        beginning_of_pass_write_index: Some(number as u32 * 2),
+                        end_of_pass_write_index: Some(number as u32 * 2 + 1),
+                    }),
+                });
+                self.dispatch(&mut pass, dispatch);
+            }
+            encoder.resolve_query_set(&queries, 0..count, &resolved, 0);
+            self.shared.submit(encoder);
+            self.shared.count(|c| c.dispatches += part.len() as u64);
+            let bytes = self.shared.read(&resolved, 0, count as usize * 8)?;
+            let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&bytes);
+            let period = f64::from(self.shared.queue.get_timestamp_period()) * 1e-6;
+            times.extend(ticks.chunks(2).map(|t| t[1].saturating_sub(t[0]) as f64 * period));
+        }
+        Ok(times)
+    }
+}
+
+/// Opens the adapter's pipeline cache on disk; where there is no place for it, goes without.
+pub(super) fn open_cache(
+    device: &wgpu::Device,
+    info: &wgpu::AdapterInfo,
+) -> Option<(wgpu::PipelineCache, PathBuf)> {
+    let path = crate::cache_dir()?.join(wgpu::util::pipeline_cache_key(info)?);
+    let data = std::fs::read(&path).ok();
+    // SAFETY: the file was written by `save_cache`; with `fallback` the driver checks its header
+    // and starts an empty cache for one that isn't its own.
+    let cache = unsafe {
+        device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
+            label: Some("shadegrad"),
+            data: data.as_deref(),
+            fallback: true,
+        })
+    };
+    Some((cache, path))
+}
+
+/// Keeps what was compiled for the next start. A cache that can't be written is only slower.
+fn save_cache(shared: &Shared) {
+    let Some((cache, path)) = &shared.cache else { return };
+    let Some(data) = cache.get_data() else { return };
+    let unchanged = std::fs::metadata(path).is_ok_and(|file| file.len() == data.len() as u64);
+    if unchanged || path.parent().is_none_or(|folder| std::fs::create_dir_all(folder).is_err()) {
+        return;
+    }
+    let part = path.with_extension(format!("{}.tmp", std::process::id()));
+    if std::fs::write(&part, data).and_then(|()| std::fs::rename(&part, path)).is_err() {
+        let _ = std::fs::remove_file(&part);
+    }
+}

@@ -1,0 +1,278 @@
+//! The wgpu backend: kernels as compute shaders on Vulkan, Metal and DX12.
+//!
+//! Every kernel binds whole buffers, each once (`read_write` if it stores to any part of it), and
+//! has offsets, shapes and strides baked into its shader. Shaders are made as trusted modules
+//! without driver-side checks: `Program::verify` has proved every address, and the shaders guard
+//! the edges of their grids.
+
+mod load;
+mod render;
+mod term;
+
+pub use render::{Rendered, Variant, render};
+
+use crate::device::{Backend, Memory, Run};
+use crate::{Buffer, Counters, DeviceClass, DeviceError, DeviceInfo, Limits, Program};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+const BACKENDS: wgpu::Backends =
+    wgpu::Backends::VULKAN.union(wgpu::Backends::METAL).union(wgpu::Backends::DX12);
+
+fn adapters() -> Vec<(DeviceInfo, wgpu::Adapter)> {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends: BACKENDS,
+        // The default turns on validation of indirect dispatches, which cost three for one.
+        flags: wgpu::InstanceFlags::empty(),
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    pollster::block_on(instance.enumerate_adapters(BACKENDS))
+        .into_iter()
+        .map(|adapter| {
+            let info = adapter.get_info();
+            let backend = info.backend.to_string();
+            let number = counts.entry(backend.clone()).or_default();
+            let class = match info.device_type {
+                wgpu::DeviceType::DiscreteGpu => DeviceClass::Discrete,
+                wgpu::DeviceType::Cpu => DeviceClass::Software,
+                _ => DeviceClass::Integrated,
+            };
+            let name = format!("{backend}:{number}");
+            *number += 1;
+            let driver = format!("{} {}", info.driver, info.driver_info);
+            let kind = match class {
+                DeviceClass::Software => ", software adapter",
+                _ => "",
+            };
+            let description = format!("{} ({}{kind})", info.name, driver.trim());
+            (DeviceInfo { name, description, class }, adapter)
+        })
+        .collect()
+}
+
+pub(crate) fn list() -> Vec<DeviceInfo> {
+    adapters().into_iter().map(|(info, _)| info).collect()
+}
+
+/// Opens the adapter that a name means; `None` if there is none of that name.
+pub(crate) fn open(name: &str, variant: Option<Variant>) -> Result<Option<Gpu>, DeviceError> {
+    let mut adapters = adapters();
+    adapters.sort_by_key(|(info, _)| info.class);
+    let wanted = name.to_lowercase();
+    let found = adapters.into_iter().find(|(info, _)| match wanted.as_str() {
+        "gpu" => info.class != DeviceClass::Software,
+        "software" => info.class == DeviceClass::Software,
+        _ => info.name == wanted || info.description.to_lowercase().contains(&wanted),
+    });
+    found.map(|(info, adapter)| Gpu::new(info, &adapter, variant.unwrap_or_default())).transpose()
+}
+
+/// An open adapter.
+pub(crate) struct Gpu {
+    info: DeviceInfo,
+    limits: Limits,
+    shared: Arc<Shared>,
+}
+
+/// What loaded programs share with the device that loaded them.
+struct Shared {
+    name: String,
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    variant: Variant,
+    limits: Limits,
+    /// Pipelines by source: equal kernels of any program compile once.
+    pipelines: Mutex<HashMap<String, Arc<load::Pipeline>>>,
+    cache: Option<(wgpu::PipelineCache, PathBuf)>,
+    counters: Mutex<Counters>,
+    /// The first failure that wgpu reported outside of an error scope.
+    failure: Arc<Mutex<Option<String>>>,
+    timestamps: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Gpu {
+    fn new(info: DeviceInfo, adapter: &wgpu::Adapter, variant: Variant) -> Result<Gpu, DeviceError> {
+        let (has, allowed) = (adapter.features(), adapter.limits());
+        let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("shadegrad"),
+            required_features: has & wanted,
+            required_limits: allowed.clone(),
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..wgpu::DeviceDescriptor::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+            .map_err(|error| DeviceError::Open { device: info.to_string(), reason: error.to_string() })?;
+        let failure: Arc<Mutex<Option<String>>> = Arc::default();
+        let report = {
+            let failure = failure.clone();
+            move |reason: String| _ = lock(&failure).get_or_insert(reason)
+        };
+        let lost = report.clone();
+        device.on_uncaptured_error(Arc::new(move |error| report(error.to_string())));
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                lost(message);
+            }
+        });
+        let real = Limits {
+            class: info.class,
+            binding_bytes: allowed.max_storage_buffer_binding_size as usize,
+            buffer_bytes: usize::try_from(allowed.max_buffer_size).unwrap_or(usize::MAX),
+            bindings: allowed.max_storage_buffers_per_shader_stage as usize,
+            workgroup_bytes: allowed.max_compute_workgroup_storage_size as usize,
+            invocations: allowed.max_compute_invocations_per_workgroup as usize,
+            groups: allowed.max_compute_workgroups_per_dimension as usize,
+        };
+        let limits = variant.limits.as_ref().map_or(real.clone(), |forced| real.at_most(forced));
+        let cache = (has.contains(wgpu::Features::PIPELINE_CACHE))
+            .then(|| load::open_cache(&device, &adapter.get_info()))
+            .flatten();
+        let shared = Shared {
+            name: info.to_string(),
+            device,
+            queue,
+            variant,
+            limits: limits.clone(),
+            pipelines: Mutex::default(),
+            cache,
+            counters: Mutex::default(),
+            failure,
+            timestamps: has.contains(wgpu::Features::TIMESTAMP_QUERY),
+        };
+        Ok(Gpu { info, limits, shared: Arc::new(shared) })
+    }
+}
+
+impl Shared {
+    fn count(&self, change: impl FnOnce(&mut Counters)) {
+        change(&mut lock(&self.counters));
+    }
+
+    fn lost(&self, reason: impl ToString) -> DeviceError {
+        DeviceError::Lost { device: self.name.clone(), reason: reason.to_string() }
+    }
+
+    /// The first failure that was reported since the last call.
+    fn check(&self) -> Result<(), DeviceError> {
+        match lock(&self.failure).take() {
+            Some(reason) => Err(self.lost(reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for a submission, or for all.
+    fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<(), DeviceError> {
+        self.device
+            .poll(wgpu::PollType::Wait { submission_index: submission, timeout: None })
+            .map_err(|error| self.lost(error))?;
+        self.check()
+    }
+
+    fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
+        self.count(|c| c.submits += 1);
+        self.queue.submit([encoder.finish()])
+    }
+
+    fn encoder(&self) -> wgpu::CommandEncoder {
+        self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+    }
+
+    fn create(&self, name: &str, bytes: usize, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer, DeviceError> {
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let inner = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(name),
+            size: bytes as u64,
+            usage,
+            mapped_at_creation: false,
+        });
+        let refused = pollster::block_on(inner.pop()).or(pollster::block_on(scope.pop()));
+        if refused.is_some() {
+            return Err(DeviceError::OutOfMemory { device: self.name.clone(), name: name.into(), bytes });
+        }
+        self.count(|c| c.buffers += 1);
+        Ok(buffer)
+    }
+
+    /// Copies bytes to the host: `bytes` from `offset`, both whole words.
+    fn read(&self, buffer: &wgpu::Buffer, offset: usize, bytes: usize) -> Result<Vec<u8>, DeviceError> {
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let staging = self.create("read back", bytes, usage)?;
+        let mut encoder = self.encoder();
+        encoder.copy_buffer_to_buffer(buffer, offset as u64, &staging, 0, bytes as u64);
+        self.submit(encoder);
+        self.count(|c| c.reads += 1);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| _ = sender.send(result));
+        self.wait(None)?;
+        match receiver.recv() {
+            Ok(Ok(())) => {
+                let view = staging.get_mapped_range(..).map_err(|error| self.lost(error))?;
+                Ok(view.to_vec())
+            }
+            Ok(Err(error)) => Err(self.lost(error)),
+            Err(error) => Err(self.lost(error)),
+        }
+    }
+}
+
+impl Backend for Gpu {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn create(&self, name: &str, bytes: usize) -> Result<Memory, DeviceError> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        Ok(Memory::Gpu(self.shared.create(name, bytes, usage)?))
+    }
+
+    fn write(&self, memory: &Memory, offset: usize, data: &[u8]) -> Result<(), DeviceError> {
+        let Memory::Gpu(buffer) = memory else {
+            return Err(DeviceError::Foreign { name: "written".into(), device: self.info.to_string() });
+        };
+        self.shared.count(|c| c.writes += 1);
+        let whole = data.len() / 4 * 4;
+        self.shared.queue.write_buffer(buffer, offset as u64, &data[..whole]);
+        if whole < data.len() {
+            let mut word = [0; 4];
+            word[..data.len() - whole].copy_from_slice(&data[whole..]);
+            self.shared.queue.write_buffer(buffer, (offset + whole) as u64, &word);
+        }
+        self.shared.check()
+    }
+
+    fn read(&self, memory: &Memory, offset: usize, data: &mut [u8]) -> Result<(), DeviceError> {
+        let Memory::Gpu(buffer) = memory else {
+            return Err(DeviceError::Foreign { name: "read".into(), device: self.info.to_string() });
+        };
+        if data.is_empty() {
+            return Ok(());
+        }
+        let bytes = self.shared.read(buffer, offset, data.len().next_multiple_of(4))?;
+        data.copy_from_slice(&bytes[..data.len()]);
+        Ok(())
+    }
+
+    fn load(&self, program: &Program, buffers: &[Buffer]) -> Result<Box<dyn Run>, DeviceError> {
+        Ok(Box::new(load::load(&self.shared, &self.info, program, buffers)?))
+    }
+
+    fn synchronize(&self) -> Result<(), DeviceError> {
+        self.shared.wait(None)
+    }
+
+    fn counters(&self) -> Counters {
+        *lock(&self.shared.counters)
+    }
+}

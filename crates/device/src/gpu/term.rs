@@ -1,0 +1,238 @@
+//! Prints expressions as WGSL.
+
+use crate::{DType, Expr, Kernel, Literal, Operand, Term, TermId, View};
+use std::fmt::Write;
+
+/// How the points of a domain are named in a shader.
+pub(super) struct Point {
+    /// The extents of the domain.
+    pub(super) shape: Vec<usize>,
+    /// One WGSL expression for each axis.
+    pub(super) coordinates: Vec<String>,
+    /// The number of the point, where the shader has it at hand.
+    pub(super) flat: Option<String>,
+}
+
+/// The buffers that a kernel binds: each once, at the type that its operands need.
+pub(super) struct Bindings {
+    /// Buffer numbers of the program, in binding order.
+    pub(super) buffers: Vec<usize>,
+    /// For each binding, whether the kernel stores to it.
+    pub(super) written: Vec<bool>,
+    /// For each binding, whether all operands in it are floats.
+    floats: Vec<bool>,
+}
+
+impl Bindings {
+    pub(super) fn new(kernel: &Kernel) -> Bindings {
+        let mut bindings = Bindings { buffers: vec![], written: vec![], floats: vec![] };
+        for (number, operand) in kernel.operands.iter().enumerate() {
+            let (read, written) = kernel.access(number);
+            if !read && !written {
+                continue;
+            }
+            let at = bindings.buffers.iter().position(|&b| b == operand.buffer);
+            let at = at.unwrap_or_else(|| {
+                bindings.buffers.push(operand.buffer);
+                bindings.written.push(false);
+                bindings.floats.push(true);
+                bindings.buffers.len() - 1
+            });
+            bindings.written[at] |= written;
+            bindings.floats[at] &= operand.dtype == DType::F32;
+        }
+        bindings
+    }
+
+    pub(super) fn declarations(&self) -> String {
+        let mut text = String::new();
+        for (number, (&written, &floats)) in self.written.iter().zip(&self.floats).enumerate() {
+            let access = if written { "read_write" } else { "read" };
+            let element = if floats { "f32" } else { "u32" };
+            let _ = writeln!(
+                text,
+                "@group(0) @binding({number}) var<storage, {access}> b{number}: array<{element}>;"
+            );
+        }
+        text
+    }
+
+    fn slot(&self, operand: &Operand) -> usize {
+        self.buffers.iter().position(|&b| b == operand.buffer).unwrap_or(0)
+    }
+
+    /// The element of an operand at an index, as its loaded type.
+    fn load(&self, operand: &Operand, index: &str) -> String {
+        let slot = self.slot(operand);
+        if operand.dtype == DType::U8 {
+            let at = sum(operand.offset as isize, index);
+            return format!("((b{slot}[({at}) >> 2u] >> ((({at}) & 3u) * 8u)) & 0xffu)");
+        }
+        let word = format!("b{slot}[{}]", sum(operand.offset as isize / 4, index));
+        match operand.dtype {
+            DType::F32 if self.floats[slot] => word,
+            DType::F32 => format!("bitcast<f32>({word})"),
+            DType::I32 => format!("bitcast<i32>({word})"),
+            DType::Bool => format!("({word} != 0u)"),
+            DType::U32 | DType::U8 => word,
+        }
+    }
+
+    /// A statement that stores a value of the operand's type.
+    pub(super) fn store(&self, operand: &Operand, index: &str, value: &str) -> String {
+        let slot = self.slot(operand);
+        let value = match operand.dtype {
+            DType::F32 if self.floats[slot] => value.to_string(),
+            DType::F32 | DType::I32 => format!("bitcast<u32>({value})"),
+            DType::Bool => format!("u32({value})"),
+            DType::U32 | DType::U8 => value.to_string(),
+        };
+        format!("b{slot}[{}] = {value};", sum(operand.offset as isize / 4, index))
+    }
+}
+
+/// `offset + index` in wrapping u32 arithmetic.
+fn sum(offset: isize, index: &str) -> String {
+    match offset {
+        0 => index.to_string(),
+        _ => format!("{}u + {index}", offset as u32),
+    }
+}
+
+/// A constant. Infinities and NaN aren't WGSL literals; they are made from bits at run time.
+pub(super) fn literal(literal: Literal) -> String {
+    match literal.dtype {
+        DType::F32 => {
+            let value = f32::from_bits(literal.bits);
+            if value.is_finite() {
+                format!("{value:?}f").replace("-0.0f", "(-0.0f)")
+            } else {
+                format!("bitcast<f32>({}u + zero())", literal.bits)
+            }
+        }
+        DType::I32 if literal.bits == 1 << 31 => "(-2147483647i - 1i)".to_string(),
+        DType::I32 => format!("{}i", literal.bits as i32),
+        DType::Bool => (literal.bits != 0).to_string(),
+        DType::U32 | DType::U8 => format!("{}u", literal.bits),
+    }
+}
+
+/// Whether [`literal`] or a gather of floats needs the function `zero`, which compilers can't see
+/// through.
+pub(super) const ZERO: &str = "var<private> opaque_zero: u32 = 0u;\nfn zero() -> u32 { return opaque_zero; }\n";
+
+/// Prints the terms marked in `wanted`, in order, as `let` statements at a point.
+pub(super) fn terms(
+    kernel: &Kernel,
+    expr: &Expr,
+    wanted: &[bool],
+    bindings: &Bindings,
+    point: &Point,
+    indent: &str,
+) -> String {
+    let mut text = String::new();
+    for (id, term) in expr.terms.iter().enumerate().filter(|(id, _)| wanted[*id]) {
+        let dtype = expr.types[id];
+        let zero = literal(Literal::of(dtype, 0.0));
+        let value = match term {
+            Term::Accumulator(_) => continue,
+            Term::Literal(value) => literal(*value),
+            Term::Load { operand, view } => {
+                let operand = &kernel.operands[*operand];
+                masked(view, point, &zero, |at| bindings.load(operand, at))
+            }
+            Term::Gather { operand, view, index, stride, len } => {
+                let operand = &kernel.operands[*operand];
+                let missing = match dtype {
+                    DType::F32 => "bitcast<f32>(0x7fc00000u + zero())".to_string(),
+                    _ => zero.clone(),
+                };
+                // An index outside reads element zero of the line, and the value isn't used.
+                let place = format!("select(0u, t{index}, t{index} < {len}u) * {stride}u");
+                let value = masked(view, point, &zero, |at| {
+                    bindings.load(operand, &format!("({at} + {place})"))
+                });
+                format!("select({missing}, {value}, t{index} < {len}u)")
+            }
+            Term::Index { view } => masked(view, point, "0u", str::to_string),
+            Term::Within { view } => masked(view, point, "false", |_| "true".to_string()),
+            Term::Apply { op, args } => {
+                let names: Vec<String> = args.iter().map(|a| format!("t{a}")).collect();
+                op.wgsl(expr.types[args[0]], &names)
+            }
+        };
+        let _ = writeln!(text, "{indent}let t{id}: {} = {value};", dtype.wgsl());
+    }
+    text
+}
+
+/// `element(address)` inside the view's data, `outside` elsewhere; nothing outside is touched.
+fn masked(view: &View, point: &Point, outside: &str, element: impl Fn(&str) -> String) -> String {
+    let address = address(view, point);
+    if !view.is_masked() {
+        return element(&address);
+    }
+    let mut inside = Vec::new();
+    for (axis, &(low, high)) in view.valid.iter().enumerate() {
+        let c = &point.coordinates[axis];
+        if low >= high {
+            return outside.to_string();
+        }
+        if low > 0 {
+            inside.push(format!("{c} >= {low}u"));
+        }
+        if high < view.shape[axis] {
+            inside.push(format!("{c} < {high}u"));
+        }
+    }
+    let inside = format!("({})", inside.join(" && "));
+    // Any element that exists will do where the mask hides the value.
+    let safe = view.extent().map_or(0, |(low, _)| low);
+    let value = element(&format!("select({safe}u, {address}, {inside})"));
+    format!("select({outside}, {value}, {inside})")
+}
+
+/// The element that a view selects, in wrapping u32 arithmetic.
+fn address(view: &View, point: &Point) -> String {
+    if view.is_contiguous()
+        && let Some(flat) = &point.flat
+    {
+        return flat.clone();
+    }
+    let mut parts = Vec::new();
+    for (axis, &stride) in view.strides.iter().enumerate() {
+        match stride {
+            _ if view.shape[axis] == 1 => {}
+            0 => {}
+            1 => parts.push(point.coordinates[axis].clone()),
+            _ => parts.push(format!("{} * {}u", point.coordinates[axis], stride as u32)),
+        }
+    }
+    if view.offset != 0 || parts.is_empty() {
+        parts.push(format!("{}u", view.offset as u32));
+    }
+    format!("({})", parts.join(" + "))
+}
+
+/// `let` statements that take a point's number apart into coordinates `{name}0`, `{name}1`, ...
+pub(super) fn coordinates(shape: &[usize], flat: &str, name: &str, indent: &str) -> (String, Vec<String>) {
+    let (mut text, mut names) = (String::new(), Vec::new());
+    let strides = crate::contiguous_strides(shape);
+    for (axis, (&n, &stride)) in shape.iter().zip(&strides).enumerate() {
+        let value = match (n, stride, axis) {
+            (1, _, _) => "0u".to_string(),
+            (_, 1, 0) => flat.to_string(),
+            (_, 1, _) => format!("{flat} % {n}u"),
+            (_, _, 0) => format!("{flat} / {stride}u"),
+            _ => format!("{flat} / {stride}u % {n}u"),
+        };
+        let _ = writeln!(text, "{indent}let {name}{axis} = {value};");
+        names.push(format!("{name}{axis}"));
+    }
+    (text, names)
+}
+
+/// The terms that `roots` need and `done` doesn't have yet.
+pub(super) fn missing(expr: &Expr, roots: &[TermId], done: &[bool]) -> Vec<bool> {
+    expr.needed(roots).iter().zip(done).map(|(&needed, &done)| needed && !done).collect()
+}

@@ -1,0 +1,366 @@
+//! The few dozen scalar functions that expressions are made of: for each its types, its WGSL
+//! spelling and its Rust loop. A new intrinsic is one row in [`Intrinsic::wgsl`], one in
+//! [`Intrinsic::evaluate`] and nothing anywhere else.
+
+use crate::DType;
+
+/// A scalar function of one to three arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the names say it; the table below gives the formulas")]
+pub enum Intrinsic {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    /// Remainder with the sign of the divisor for floats (floor), of integers as unsigned.
+    Rem,
+    Max,
+    Min,
+    Neg,
+    Abs,
+    Exp,
+    Log,
+    Sqrt,
+    Sin,
+    Cos,
+    Tanh,
+    Floor,
+    Less,
+    LessEqual,
+    Equal,
+    And,
+    Or,
+    Xor,
+    Not,
+    ShiftLeft,
+    ShiftRight,
+    /// `select(condition, if_true, if_false)`
+    Select,
+    ToF32,
+    ToI32,
+    ToU32,
+    ToBool,
+    /// `random(key, counter)`: 32 uniform bits, see [`random`].
+    Random,
+    /// `shuffle(index, length, key)`: a permutation of `0..length`, see [`shuffle`].
+    Shuffle,
+}
+
+use Intrinsic::*;
+
+impl Intrinsic {
+    /// How many arguments it takes.
+    pub fn arity(self) -> usize {
+        match self {
+            Neg | Abs | Exp | Log | Sqrt | Sin | Cos | Tanh | Floor | Not | ToF32 | ToI32
+            | ToU32 | ToBool => 1,
+            Select | Shuffle => 3,
+            _ => 2,
+        }
+    }
+
+    /// The result's type for arguments of these types, or `None` where it isn't defined.
+    pub fn result(self, args: &[DType]) -> Option<DType> {
+        use DType::{Bool, F32, I32, U32};
+        let numeric = |t: DType| matches!(t, F32 | U32 | I32);
+        let same = args.windows(2).all(|w| w[0] == w[1]);
+        let first = *args.first()?;
+        if args.len() != self.arity() {
+            return None;
+        }
+        match self {
+            Add | Sub | Mul | Div | Rem | Max | Min => (same && numeric(first)).then_some(first),
+            Neg | Abs => matches!(first, F32 | I32).then_some(first),
+            Exp | Log | Sqrt | Sin | Cos | Tanh | Floor => (first == F32).then_some(F32),
+            Less | LessEqual => (same && numeric(first)).then_some(Bool),
+            Equal => same.then_some(Bool),
+            And | Or => (same && matches!(first, Bool | U32)).then_some(first),
+            Not => (first == Bool).then_some(Bool),
+            Xor | ShiftLeft | ShiftRight | Random | Shuffle => {
+                (same && first == U32).then_some(U32)
+            }
+            Select => (first == Bool && args[1] == args[2]).then_some(args[1]),
+            ToF32 => Some(F32),
+            ToI32 => Some(I32),
+            ToU32 => Some(U32),
+            ToBool => Some(Bool),
+        }
+    }
+
+    /// The WGSL expression for arguments `a` of type `t` (the first argument's).
+    pub fn wgsl(self, t: DType, a: &[String]) -> String {
+        let infix = |op: &str| format!("({} {op} {})", a[0], a[1]);
+        let call = |name: &str| format!("{name}({})", a.join(", "));
+        match self {
+            Add => infix("+"),
+            Sub => infix("-"),
+            Mul => infix("*"),
+            Div if t == DType::F32 => infix("/"),
+            // Integer division by zero is zero here, on every backend.
+            Div => format!("select({0} / max({1}, {2}), {2} - {2}, {1} == {2} - {2})", a[0], a[1], one(t)),
+            Rem if t == DType::F32 => format!("({0} - floor({0} / {1}) * {1})", a[0], a[1]),
+            Rem => format!("select({0} % max({1}, {2}), {2} - {2}, {1} == {2} - {2})", a[0], a[1], one(t)),
+            Max => call("max"),
+            Min => call("min"),
+            Neg => format!("(-{})", a[0]),
+            Abs => call("abs"),
+            Exp => call("exp"),
+            Log => call("log"),
+            Sqrt => call("sqrt"),
+            Sin => call("sin"),
+            Cos => call("cos"),
+            // Some drivers build tanh from exp, which overflows; past 10 it is 1 in f32 anyway.
+            Tanh => format!("tanh(clamp({}, -10.0, 10.0))", a[0]),
+            Floor => call("floor"),
+            Less => infix("<"),
+            LessEqual => infix("<="),
+            Equal => infix("=="),
+            And => infix("&"),
+            Or => infix("|"),
+            Xor => infix("^"),
+            Not => format!("(!{})", a[0]),
+            ShiftLeft => format!("({} << ({} & 31u))", a[0], a[1]),
+            ShiftRight => format!("({} >> ({} & 31u))", a[0], a[1]),
+            Select => format!("select({}, {}, {})", a[2], a[1], a[0]),
+            ToF32 => call("f32"),
+            ToI32 => call("i32"),
+            ToU32 => call("u32"),
+            ToBool => call("bool"),
+            Random => call("random_bits"),
+            Shuffle => call("shuffle"),
+        }
+    }
+
+    /// The WGSL file in `shaders/` whose functions [`Intrinsic::wgsl`] calls, if any.
+    pub fn needs_random(self) -> bool {
+        matches!(self, Random | Shuffle)
+    }
+
+    /// `out[i] = f(a[i], b[i], c[i])` on the bits of values of type `t` (the first argument's).
+    ///
+    /// Inlined so that the caller's vector width applies to these loops.
+    #[inline(always)]
+    pub fn evaluate(self, t: DType, a: &[u32], b: &[u32], c: &[u32], out: &mut [u32]) {
+        use DType::{F32, I32};
+        match (self, t) {
+            (Add, F32) => float2(a, b, out, |x, y| x + y),
+            (Sub, F32) => float2(a, b, out, |x, y| x - y),
+            (Mul, F32) => float2(a, b, out, |x, y| x * y),
+            (Div, F32) => float2(a, b, out, |x, y| x / y),
+            (Rem, F32) => float2(a, b, out, |x, y| x - (x / y).floor() * y),
+            (Max, F32) => float2(a, b, out, |x, y| if x > y || x.is_nan() { x } else { y }),
+            (Min, F32) => float2(a, b, out, |x, y| if x < y || x.is_nan() { x } else { y }),
+            (Neg, F32) => float1(a, out, |x| -x),
+            (Abs, F32) => float1(a, out, f32::abs),
+            (Exp, _) => float1(a, out, f32::exp),
+            (Log, _) => float1(a, out, f32::ln),
+            (Sqrt, _) => float1(a, out, f32::sqrt),
+            (Sin, _) => float1(a, out, f32::sin),
+            (Cos, _) => float1(a, out, f32::cos),
+            (Tanh, _) => float1(a, out, f32::tanh),
+            (Floor, _) => float1(a, out, f32::floor),
+            (Less, F32) => compare(a, b, out, |x, y| x < y),
+            (LessEqual, F32) => compare(a, b, out, |x, y| x <= y),
+            (Equal, F32) => compare(a, b, out, |x, y| x == y),
+            (Add, _) => bits2(a, b, out, u32::wrapping_add),
+            (Sub, _) => bits2(a, b, out, u32::wrapping_sub),
+            (Mul, _) => bits2(a, b, out, u32::wrapping_mul),
+            (Div, I32) => signed2(a, b, out, |x, y| if y == 0 { 0 } else { x.wrapping_div(y) }),
+            (Div, _) => bits2(a, b, out, |x, y| x.checked_div(y).unwrap_or(0)),
+            (Rem, I32) => signed2(a, b, out, |x, y| if y == 0 { 0 } else { x.wrapping_rem(y) }),
+            (Rem, _) => bits2(a, b, out, |x, y| x.checked_rem(y).unwrap_or(0)),
+            (Max, I32) => signed2(a, b, out, i32::max),
+            (Max, _) => bits2(a, b, out, u32::max),
+            (Min, I32) => signed2(a, b, out, i32::min),
+            (Min, _) => bits2(a, b, out, u32::min),
+            (Neg, _) => bits1(a, out, u32::wrapping_neg),
+            (Abs, _) => bits1(a, out, |x| (x as i32).wrapping_abs() as u32),
+            (Less, I32) => bits2(a, b, out, |x, y| u32::from((x as i32) < (y as i32))),
+            (Less, _) => bits2(a, b, out, |x, y| u32::from(x < y)),
+            (LessEqual, I32) => bits2(a, b, out, |x, y| u32::from((x as i32) <= (y as i32))),
+            (LessEqual, _) => bits2(a, b, out, |x, y| u32::from(x <= y)),
+            (Equal, _) => bits2(a, b, out, |x, y| u32::from(x == y)),
+            (And, _) => bits2(a, b, out, |x, y| x & y),
+            (Or, _) => bits2(a, b, out, |x, y| x | y),
+            (Xor, _) => bits2(a, b, out, |x, y| x ^ y),
+            (Not, _) => bits1(a, out, |x| x ^ 1),
+            (ShiftLeft, _) => bits2(a, b, out, u32::wrapping_shl),
+            (ShiftRight, _) => bits2(a, b, out, u32::wrapping_shr),
+            (Select, _) => {
+                for (((o, &a), &b), &c) in out.iter_mut().zip(a).zip(b).zip(c) {
+                    *o = if a != 0 { b } else { c };
+                }
+            }
+            (ToF32, F32) | (ToI32, I32) => out.copy_from_slice(a),
+            (ToF32, I32) => bits1(a, out, |x| (x as i32 as f32).to_bits()),
+            (ToF32, _) => bits1(a, out, |x| (x as f32).to_bits()),
+            (ToI32, F32) => bits1(a, out, |x| f32::from_bits(x) as i32 as u32),
+            (ToU32, F32) => bits1(a, out, |x| f32::from_bits(x) as u32),
+            (ToI32 | ToU32, _) => out.copy_from_slice(a),
+            (ToBool, F32) => bits1(a, out, |x| u32::from(f32::from_bits(x) != 0.0)),
+            (ToBool, _) => bits1(a, out, |x| u32::from(x != 0)),
+            (Random, _) => bits2(a, b, out, random),
+            (Shuffle, _) => {
+                for (((o, &a), &b), &c) in out.iter_mut().zip(a).zip(b).zip(c) {
+                    *o = shuffle(a, b, c);
+                }
+            }
+        }
+    }
+
+    /// The function at one point, in f64 for floats. The slow truth that kernels are tested on.
+    pub fn reference(self, t: DType, args: &[f64]) -> f64 {
+        if t == DType::F32 && self.arity() <= 2 {
+            let (x, y) = (args[0], args.get(1).copied().unwrap_or(0.0));
+            match self {
+                Add => return x + y,
+                Sub => return x - y,
+                Mul => return x * y,
+                Div => return x / y,
+                Rem => return x - (x / y).floor() * y,
+                Max => return x.max(y),
+                Min => return x.min(y),
+                Neg => return -x,
+                Abs => return x.abs(),
+                Exp => return x.exp(),
+                Log => return x.ln(),
+                Sqrt => return x.sqrt(),
+                Sin => return x.sin(),
+                Cos => return x.cos(),
+                Tanh => return x.tanh(),
+                Floor => return x.floor(),
+                Less => return f64::from(u8::from(x < y)),
+                LessEqual => return f64::from(u8::from(x <= y)),
+                Equal => return f64::from(u8::from(x == y)),
+                ToF32 => return x,
+                ToI32 => return f64::from(x as i32),
+                ToU32 => return f64::from(x as u32),
+                ToBool => return f64::from(u8::from(x != 0.0)),
+                _ => {}
+            }
+        }
+        if self == Select {
+            return if args[0] != 0.0 { args[1] } else { args[2] };
+        }
+        // Integers and truth values are exact in 32 bits: the loop above is their definition.
+        let bits = |i: usize| args.get(i).map_or(0, |&v| crate::Literal::of(t, v).bits);
+        let mut out = [0];
+        self.evaluate(t, &[bits(0)], &[bits(1)], &[bits(2)], &mut out);
+        let dtype = self.result(&vec![t; self.arity()]).unwrap_or(t);
+        crate::Literal { dtype, bits: out[0] }.value()
+    }
+}
+
+fn one(t: DType) -> &'static str {
+    if t == DType::I32 { "1i" } else { "1u" }
+}
+
+#[inline(always)]
+fn float1(a: &[u32], out: &mut [u32], f: impl Fn(f32) -> f32) {
+    bits1(a, out, |x| f(f32::from_bits(x)).to_bits());
+}
+
+#[inline(always)]
+fn float2(a: &[u32], b: &[u32], out: &mut [u32], f: impl Fn(f32, f32) -> f32) {
+    bits2(a, b, out, |x, y| f(f32::from_bits(x), f32::from_bits(y)).to_bits());
+}
+
+#[inline(always)]
+fn compare(a: &[u32], b: &[u32], out: &mut [u32], f: impl Fn(f32, f32) -> bool) {
+    bits2(a, b, out, |x, y| u32::from(f(f32::from_bits(x), f32::from_bits(y))));
+}
+
+#[inline(always)]
+fn signed2(a: &[u32], b: &[u32], out: &mut [u32], f: impl Fn(i32, i32) -> i32) {
+    bits2(a, b, out, |x, y| f(x as i32, y as i32) as u32);
+}
+
+#[inline(always)]
+fn bits1(a: &[u32], out: &mut [u32], f: impl Fn(u32) -> u32) {
+    for (o, &x) in out.iter_mut().zip(a) {
+        *o = f(x);
+    }
+}
+
+#[inline(always)]
+fn bits2(a: &[u32], b: &[u32], out: &mut [u32], f: impl Fn(u32, u32) -> u32) {
+    for ((o, &x), &y) in out.iter_mut().zip(a).zip(b) {
+        *o = f(x, y);
+    }
+}
+
+/// 32 uniform random bits for `(key, counter)`: the same on every device.
+///
+/// Two rounds of the PCG output permutation, chained (Jarzynski and Olano, "Hash Functions for
+/// GPU Rendering", JCGT 9(3), 2020). `shaders/random.wgsl` is its twin; a test compares them.
+pub fn random(key: u32, counter: u32) -> u32 {
+    pcg(pcg(key) ^ counter.wrapping_mul(0x9E37_79B9).wrapping_add(0x85EB_CA6B))
+}
+
+fn pcg(value: u32) -> u32 {
+    let state = value.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+    let word = ((state >> ((state >> 28) + 4)) ^ state).wrapping_mul(277_803_737);
+    (word >> 22) ^ word
+}
+
+/// Where `index` goes in the permutation of `0..length` that `key` selects.
+///
+/// A four-round Feistel network over the next even power of two, walked until it lands inside
+/// (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002): a bijection without
+/// a table, so shuffling a data set takes no memory. An index outside the range stays as it is.
+pub fn shuffle(index: u32, length: u32, key: u32) -> u32 {
+    if index >= length {
+        return index;
+    }
+    let bits = 32 - (length - 1).leading_zeros();
+    let half = bits.div_ceil(2).max(1);
+    let mask = (1u32 << half) - 1;
+    let mut value = index;
+    loop {
+        let (mut left, mut right) = (value >> half, value & mask);
+        for round in 0..4 {
+            (left, right) = (right, left ^ (random(key.wrapping_add(round), right) & mask));
+        }
+        value = (left << half) | right;
+        if value < length {
+            return value;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shuffle_is_a_permutation_that_depends_on_the_key() {
+        for length in [1u32, 2, 3, 63, 64, 65, 1000] {
+            let mut seen = vec![false; length as usize];
+            for i in 0..length {
+                seen[shuffle(i, length, 7) as usize] = true;
+            }
+            assert!(seen.iter().all(|&s| s), "length {length} misses an index");
+        }
+        let moved = (0..1000).filter(|&i| shuffle(i, 1000, 1) != shuffle(i, 1000, 2)).count();
+        assert!(moved > 950, "two keys agree on {} of 1000 places", 1000 - moved);
+        assert_eq!(shuffle(9, 5, 1), 9, "an index outside the range stays");
+    }
+
+    #[test]
+    fn random_bits_are_balanced_and_uncorrelated() {
+        let n = 1 << 16;
+        for key in 0..4u32 {
+            for bit in 0..32 {
+                let ones = (0..n).filter(|&i| random(key, i) >> bit & 1 == 1).count() as f64;
+                // Five standard deviations of a fair coin: sqrt(65536) / 2 = 128.
+                assert!((ones - 32768.0).abs() < 640.0, "key {key} bit {bit}: {ones} ones");
+            }
+            let uniform = |i| f64::from(random(key, i)) / 4294967296.0 - 0.5;
+            let lag: f64 = (0..n - 1).map(|i| uniform(i) * uniform(i + 1)).sum();
+            // The sum of n products has standard deviation sqrt(n) / 12 = 21.3.
+            assert!(lag.abs() < 107.0, "key {key}: neighbours correlate, {lag}");
+            let keys: f64 = (0..n).map(|i| uniform(i) * (f64::from(random(key + 1, i)) / 4294967296.0 - 0.5)).sum();
+            assert!(keys.abs() < 107.0, "keys {key} and {}: correlated, {keys}", key + 1);
+        }
+    }
+}

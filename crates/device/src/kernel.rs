@@ -1,0 +1,439 @@
+//! Kernel specifications: what one dispatch computes, as plain data that every backend reads.
+//!
+//! A kernel is an expression around a core. The core is one of six families; the expression says
+//! how elements are loaded into it and what is stored of its result. Stores are row-major over
+//! the family's output domain.
+
+use crate::{DType, Expr, Literal, TermId, numel};
+use std::fmt::Write;
+
+/// One dispatch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kernel {
+    /// Name for people: the operations that were fused.
+    pub label: String,
+    /// The memory it touches.
+    pub operands: Vec<Operand>,
+    /// The terms that the body refers to.
+    pub expr: Expr,
+    /// The core and the stores.
+    pub body: Body,
+}
+
+/// A range of one of the program's buffers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operand {
+    /// Which buffer of the program.
+    pub buffer: usize,
+    /// Where the range begins, in bytes; a multiple of four.
+    pub offset: usize,
+    /// How many elements it has.
+    pub len: usize,
+    /// The type of its elements.
+    pub dtype: DType,
+}
+
+/// `operand[point] = term`, for every point of a domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// Which of the kernel's operands.
+    pub operand: usize,
+    /// What is stored.
+    pub term: TermId,
+}
+
+/// How a reduction combines elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Combine {
+    /// The sum.
+    Sum,
+    /// The largest element.
+    Max,
+    /// The smallest element.
+    Min,
+}
+
+impl Combine {
+    /// The value that changes nothing when combined.
+    pub fn identity(self, dtype: DType) -> Literal {
+        let (low, high) = match dtype {
+            // Finite stand-ins: WGSL lets compilers assume that infinities don't occur.
+            DType::F32 => (f64::from(f32::MIN), f64::from(f32::MAX)),
+            DType::I32 => (f64::from(i32::MIN), f64::from(i32::MAX)),
+            _ => (0.0, f64::from(u32::MAX)),
+        };
+        Literal::of(dtype, match self {
+            Combine::Sum => 0.0,
+            Combine::Max => low,
+            Combine::Min => high,
+        })
+    }
+}
+
+/// One reduction of a row kernel; its result is the accumulator of the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reduction {
+    /// How elements are combined.
+    pub combine: Combine,
+    /// What is reduced; may use the accumulators of earlier reductions.
+    pub term: TermId,
+}
+
+/// The shapes of a two-dimensional convolution (cross-correlation, as in PyTorch's `conv2d`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Conv {
+    /// Images.
+    pub batch: usize,
+    /// Channels of the input.
+    pub in_channels: usize,
+    /// Channels of the output.
+    pub out_channels: usize,
+    /// Groups of channels that don't see each other.
+    pub groups: usize,
+    /// Height and width of the input.
+    pub input: [usize; 2],
+    /// Height and width of the filter.
+    pub kernel: [usize; 2],
+    /// Height and width of the output.
+    pub output: [usize; 2],
+    /// Step between outputs.
+    pub stride: [usize; 2],
+    /// Zeros around the input.
+    pub padding: [usize; 2],
+    /// Step between filter elements.
+    pub dilation: [usize; 2],
+}
+
+/// Which of a convolution's three tensors is computed from the other two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConvRole {
+    /// Output `[batch, out, oh, ow]` from input (`left`) and weight (`right`).
+    Forward,
+    /// Input gradient `[batch, in, h, w]` from output gradient (`left`) and weight (`right`).
+    InputGradient,
+    /// Weight gradient `[out, in / groups, kh, kw]` from input (`left`) and output gradient.
+    WeightGradient,
+}
+
+impl Conv {
+    /// Shape of the input.
+    pub fn input_shape(&self) -> [usize; 4] {
+        [self.batch, self.in_channels, self.input[0], self.input[1]]
+    }
+    /// Shape of the weight.
+    pub fn weight_shape(&self) -> [usize; 4] {
+        [self.out_channels, self.in_channels / self.groups, self.kernel[0], self.kernel[1]]
+    }
+    /// Shape of the output.
+    pub fn output_shape(&self) -> [usize; 4] {
+        [self.batch, self.out_channels, self.output[0], self.output[1]]
+    }
+    /// Shapes of the left source, the right source and the result in a role.
+    pub fn shapes(&self, role: ConvRole) -> [[usize; 4]; 3] {
+        let (x, w, y) = (self.input_shape(), self.weight_shape(), self.output_shape());
+        match role {
+            ConvRole::Forward => [x, w, y],
+            ConvRole::InputGradient => [y, w, x],
+            ConvRole::WeightGradient => [x, y, w],
+        }
+    }
+}
+
+/// What a contraction sums over.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Contraction {
+    /// `[batch.., m, k] x [batch.., k, n]`, for all transposes: the views say which.
+    MatMul {
+        /// Leading axes.
+        batch: Vec<usize>,
+        /// Rows of the result.
+        m: usize,
+        /// Columns of the result.
+        n: usize,
+        /// The summed axis.
+        k: usize,
+    },
+    /// One of the three tensors of a convolution.
+    Conv(Conv, ConvRole),
+}
+
+impl Contraction {
+    /// Shape of the result.
+    pub fn shape(&self) -> Vec<usize> {
+        match self {
+            Contraction::MatMul { batch, m, n, .. } => [batch.as_slice(), &[*m, *n]].concat(),
+            Contraction::Conv(conv, role) => conv.shapes(*role)[2].to_vec(),
+        }
+    }
+
+    /// Shapes of the two sources.
+    pub fn sources(&self) -> [Vec<usize>; 2] {
+        match self {
+            Contraction::MatMul { batch, m, n, k } => {
+                [[batch.as_slice(), &[*m, *k]].concat(), [batch.as_slice(), &[*k, *n]].concat()]
+            }
+            Contraction::Conv(conv, role) => {
+                let [left, right, _] = conv.shapes(*role);
+                [left.to_vec(), right.to_vec()]
+            }
+        }
+    }
+
+    /// The contraction as a matrix product: groups, rows, columns and summed length.
+    pub fn matrix(&self) -> [usize; 4] {
+        match self {
+            Contraction::MatMul { batch, m, n, k } => [numel(batch), *m, *n, *k],
+            Contraction::Conv(c, role) => {
+                let (g, ci, co) = (c.groups, c.in_channels / c.groups, c.out_channels / c.groups);
+                let window = c.kernel[0] * c.kernel[1];
+                let (pixels_in, pixels_out) =
+                    (c.batch * c.input[0] * c.input[1], c.batch * c.output[0] * c.output[1]);
+                match role {
+                    ConvRole::Forward => [g, co, pixels_out, ci * window],
+                    ConvRole::InputGradient => [g, ci, pixels_in, co * window],
+                    ConvRole::WeightGradient => [g, co, ci * window, pixels_out],
+                }
+            }
+        }
+    }
+}
+
+/// The shapes of a pooling window over planes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// Planes (batch times channels).
+    pub planes: usize,
+    /// Height and width of the input.
+    pub input: [usize; 2],
+    /// Height and width of the output.
+    pub output: [usize; 2],
+    /// Height and width of the window.
+    pub kernel: [usize; 2],
+    /// Step between windows.
+    pub stride: [usize; 2],
+    /// Points around the input that don't take part.
+    pub padding: [usize; 2],
+}
+
+/// What a window kernel computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WindowRole {
+    /// Accumulator 0: the largest element; 1: its number in the plane (the first, of equals).
+    Max,
+    /// Accumulator 0: the mean, padding counted (PyTorch's `count_include_pad=True`).
+    Average,
+    /// Accumulator 0, over the input: the sum of the windows whose index (`index`) is this point.
+    MaxGradient,
+    /// Accumulator 0, over the input: the sum of the windows that cover it, over the window size.
+    AverageGradient,
+}
+
+impl WindowRole {
+    /// Whether the result lies over the input, and the source over the output.
+    pub fn is_gradient(self) -> bool {
+        matches!(self, WindowRole::MaxGradient | WindowRole::AverageGradient)
+    }
+}
+
+/// The six kernel families.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    /// Every point of `shape` on its own.
+    Map {
+        /// The domain.
+        shape: Vec<usize>,
+        /// Over the domain.
+        stores: Vec<Store>,
+    },
+    /// For each row: reductions one after the other, then stores of rows and of elements.
+    Rows {
+        /// Leading axes of the domain.
+        rows: Vec<usize>,
+        /// Trailing axes of the domain: what is reduced.
+        cols: Vec<usize>,
+        /// Accumulator `i` is the result of reduction `i`.
+        reductions: Vec<Reduction>,
+        /// Over the rows.
+        row_stores: Vec<Store>,
+        /// Over rows and columns.
+        stores: Vec<Store>,
+    },
+    /// Accumulator 0 is a sum of products.
+    Contract {
+        /// The geometry.
+        contraction: Contraction,
+        /// The first source, over its own domain.
+        left: TermId,
+        /// The second source, over its own domain.
+        right: TermId,
+        /// Into how many ranges the summed axis is cut; each gives a slice of partial sums.
+        splits: usize,
+        /// Over the result, with an axis of `splits` before it if that is more than one.
+        stores: Vec<Store>,
+    },
+    /// A pooling window.
+    Window {
+        /// The geometry.
+        window: Window,
+        /// What is computed.
+        role: WindowRole,
+        /// The source, over `[planes, h, w]` of input or output.
+        source: TermId,
+        /// For `MaxGradient`: where the maximum was, over the same domain as the source.
+        index: Option<TermId>,
+        /// Over `[planes, h, w]` of the result.
+        stores: Vec<Store>,
+    },
+    /// Accumulator 0 over `[outer, len, inner]`: the sum of the sources whose index is this one.
+    Scatter {
+        /// `[outer, len, inner]` of the result.
+        shape: [usize; 3],
+        /// How many sources there are for each outer and inner point.
+        count: usize,
+        /// Where each goes, over `[outer, count, inner]`, `U32`; others than `0..len` go nowhere.
+        index: TermId,
+        /// What is added, over `[outer, count, inner]`.
+        source: TermId,
+        /// Over the result.
+        stores: Vec<Store>,
+    },
+}
+
+impl Body {
+    /// The family's name.
+    pub fn family(&self) -> &'static str {
+        match self {
+            Body::Map { .. } => "map",
+            Body::Rows { .. } => "rows",
+            Body::Contract { contraction: Contraction::MatMul { .. }, .. } => "matmul",
+            Body::Contract { .. } => "conv",
+            Body::Window { .. } => "window",
+            Body::Scatter { .. } => "scatter",
+        }
+    }
+
+    /// The domain over which the stores are row-major (of `Rows`: rows and columns together).
+    pub fn domain(&self) -> Vec<usize> {
+        match self {
+            Body::Map { shape, .. } => shape.clone(),
+            Body::Rows { rows, cols, .. } => [rows.as_slice(), cols].concat(),
+            Body::Contract { contraction, splits, .. } => {
+                let mut shape = contraction.shape();
+                if *splits > 1 {
+                    shape.insert(0, *splits);
+                }
+                shape
+            }
+            Body::Window { window, role, .. } => {
+                let [h, w] = if role.is_gradient() { window.input } else { window.output };
+                vec![window.planes, h, w]
+            }
+            Body::Scatter { shape, .. } => shape.to_vec(),
+        }
+    }
+
+    /// Every store with the number of elements it writes.
+    pub fn stores(&self) -> Vec<(Store, usize)> {
+        let points = numel(&self.domain());
+        match self {
+            Body::Map { stores, .. }
+            | Body::Contract { stores, .. }
+            | Body::Window { stores, .. }
+            | Body::Scatter { stores, .. } => stores.iter().map(|&s| (s, points)).collect(),
+            Body::Rows { rows, row_stores, stores, .. } => row_stores
+                .iter()
+                .map(|&s| (s, numel(rows)))
+                .chain(stores.iter().map(|&s| (s, points)))
+                .collect(),
+        }
+    }
+
+    /// The terms that the core reads.
+    pub fn sources(&self) -> Vec<TermId> {
+        match self {
+            Body::Map { .. } => vec![],
+            Body::Rows { reductions, .. } => reductions.iter().map(|r| r.term).collect(),
+            Body::Contract { left, right, .. } => vec![*left, *right],
+            Body::Window { source, index, .. } => {
+                std::iter::once(*source).chain(*index).collect()
+            }
+            Body::Scatter { index, source, .. } => vec![*index, *source],
+        }
+    }
+
+    /// Multiplications and additions of the core (not of the expressions around it).
+    pub fn flops(&self) -> u64 {
+        match self {
+            Body::Contract { contraction, .. } => {
+                2 * contraction.matrix().iter().map(|&n| n as u64).product::<u64>()
+            }
+            _ => 0,
+        }
+    }
+}
+
+impl Kernel {
+    /// The terms that the kernel computes.
+    pub fn roots(&self) -> Vec<TermId> {
+        let mut roots = self.body.sources();
+        roots.extend(self.body.stores().iter().map(|(store, _)| store.term));
+        roots
+    }
+
+    /// Whether an operand is loaded from, and whether it is stored to.
+    pub fn access(&self, operand: usize) -> (bool, bool) {
+        let needed = self.expr.needed(&self.roots());
+        let read = self.expr.terms.iter().zip(&needed).any(|(term, &needed)| {
+            needed
+                && matches!(term, crate::Term::Load { operand: o, .. }
+                    | crate::Term::Gather { operand: o, .. } if *o == operand)
+        });
+        let written = self.body.stores().iter().any(|(store, _)| store.operand == operand);
+        (read, written)
+    }
+
+    /// The kernel as text; equal kernels give equal text.
+    pub fn dump(&self, buffers: &[crate::BufferSpec]) -> String {
+        let mut text = format!("{} {:?} {}\n", self.body.family(), self.body.domain(), self.label);
+        match &self.body {
+            Body::Rows { cols, .. } => _ = writeln!(text, "  reduce the last {} axes", cols.len()),
+            Body::Contract { contraction, left, right, splits, .. } => {
+                let _ = writeln!(text, "  {contraction:?} of t{left}, t{right} in {splits} parts");
+            }
+            Body::Window { window, role, source, .. } => {
+                let _ = writeln!(text, "  {role:?} {window:?} of t{source}");
+            }
+            Body::Scatter { count, index, source, .. } => {
+                let _ = writeln!(text, "  add {count} of t{source} at t{index}");
+            }
+            Body::Map { .. } => {}
+        }
+        for (number, operand) in self.operands.iter().enumerate() {
+            let (read, written) = self.access(number);
+            let _ = writeln!(
+                text,
+                "  #{number}: {}[{} + {}] {} {}{}",
+                buffers.get(operand.buffer).map_or("?", |b| b.name.as_str()),
+                operand.offset,
+                operand.len,
+                operand.dtype,
+                if read { "r" } else { "" },
+                if written { "w" } else { "" },
+            );
+        }
+        text += &self.expr.dump(&self.roots(), "  ");
+        if let Body::Rows { reductions, .. } = &self.body {
+            for (number, reduction) in reductions.iter().enumerate() {
+                let _ = writeln!(
+                    text,
+                    "  accumulator {number} = {:?} of t{}",
+                    reduction.combine, reduction.term
+                );
+            }
+        }
+        for (store, len) in self.body.stores() {
+            let _ = writeln!(text, "  store #{}[0..{len}] = t{}", store.operand, store.term);
+        }
+        text
+    }
+}

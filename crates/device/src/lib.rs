@@ -1,0 +1,40 @@
+//! Devices that run programs of kernels.
+//!
+//! A [`Program`] is plain data: buffers, kernels, order. A [`Device`] loads it once and replays it
+//! any number of times. Three backends do: *wgpu* (renders each kernel to WGSL and dispatches it
+//! through Vulkan, Metal or DX12), *cpu* (runs it on the host's threads) and *null* (checks and
+//! counts it, and needs no hardware).
+//!
+//! A device promises that kernels take effect in order, that equal programs on equal buffers give
+//! equal bits, and that what can't be run is an error. It knows no tensors and no gradients.
+
+mod cache;
+mod cpu;
+mod device;
+mod dtype;
+mod error;
+mod expr;
+#[cfg(feature = "wgpu")]
+mod gpu;
+mod intrinsic;
+mod kernel;
+mod limits;
+mod null;
+mod program;
+mod view;
+
+pub use cache::cache_dir;
+pub use device::{Buffer, Counters, Device, DeviceInfo, Executable, Timing};
+pub use dtype::{DType, Literal};
+pub use error::DeviceError;
+pub use expr::{Expr, Term, TermId};
+#[cfg(feature = "wgpu")]
+pub use gpu::{Rendered, Variant, render};
+pub use intrinsic::{Intrinsic, random, shuffle};
+pub use kernel::{
+    Body, Combine, Contraction, Conv, ConvRole, Kernel, Operand, Reduction, Store, Window,
+    WindowRole,
+};
+pub use limits::{DeviceClass, Limits};
+pub use program::{BufferSpec, Counts, Program};
+pub use view::{View, collapse, contiguous_strides, numel};

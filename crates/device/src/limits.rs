@@ -1,0 +1,106 @@
+//! What a device can do, as plain data, and named profiles of devices that aren't here.
+
+/// What kind of hardware runs the kernels; kernels and splits are chosen by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DeviceClass {
+    /// A graphics card with its own memory.
+    Discrete,
+    /// A GPU that shares the host's memory.
+    Integrated,
+    /// The host's cores, through the CPU backend.
+    Cpu,
+    /// A graphics interface implemented on the host's cores (lavapipe, SwiftShader, WARP).
+    Software,
+}
+
+/// Sizes that a program must respect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The kind of hardware.
+    pub class: DeviceClass,
+    /// Bytes of one buffer that a kernel can see.
+    pub binding_bytes: usize,
+    /// Bytes of one buffer.
+    pub buffer_bytes: usize,
+    /// Buffers that one kernel can see.
+    pub bindings: usize,
+    /// Bytes of memory that a workgroup shares.
+    pub workgroup_bytes: usize,
+    /// Invocations in a workgroup.
+    pub invocations: usize,
+    /// Workgroups along one axis of a dispatch.
+    pub groups: usize,
+}
+
+impl Limits {
+    /// What every WebGPU implementation guarantees.
+    pub const WEBGPU: Limits = Limits {
+        class: DeviceClass::Integrated,
+        binding_bytes: 128 << 20,
+        buffer_bytes: 256 << 20,
+        bindings: 8,
+        workgroup_bytes: 16 << 10,
+        invocations: 256,
+        groups: 65_535,
+    };
+
+    /// The CPU backend: memory is the limit.
+    pub const CPU: Limits = Limits {
+        class: DeviceClass::Cpu,
+        binding_bytes: usize::MAX >> 2,
+        buffer_bytes: usize::MAX >> 2,
+        bindings: usize::MAX,
+        workgroup_bytes: 0,
+        invocations: 1,
+        groups: usize::MAX,
+    };
+
+    /// The profiles that the null device can pretend to be, by name.
+    pub fn profiles() -> Vec<(&'static str, Limits)> {
+        vec![
+            ("webgpu", Limits::WEBGPU),
+            ("cpu", Limits::CPU),
+            (
+                "lavapipe",
+                Limits {
+                    class: DeviceClass::Software,
+                    workgroup_bytes: 32 << 10,
+                    invocations: 1024,
+                    buffer_bytes: i32::MAX as usize,
+                    bindings: 32,
+                    ..Limits::WEBGPU
+                },
+            ),
+            (
+                "h200",
+                Limits {
+                    class: DeviceClass::Discrete,
+                    binding_bytes: i32::MAX as usize,
+                    buffer_bytes: 64 << 30,
+                    workgroup_bytes: 48 << 10,
+                    invocations: 1024,
+                    bindings: 32,
+                    ..Limits::WEBGPU
+                },
+            ),
+        ]
+    }
+
+    /// The profile of a name.
+    pub fn profile(name: &str) -> Option<Limits> {
+        Limits::profiles().into_iter().find(|(n, _)| *n == name).map(|(_, limits)| limits)
+    }
+
+    /// These limits, each lowered to the other's where that is smaller. The class stays.
+    pub fn at_most(&self, other: &Limits) -> Limits {
+        Limits {
+            class: self.class,
+            binding_bytes: self.binding_bytes.min(other.binding_bytes),
+            buffer_bytes: self.buffer_bytes.min(other.buffer_bytes),
+            bindings: self.bindings.min(other.bindings),
+            workgroup_bytes: self.workgroup_bytes.min(other.workgroup_bytes),
+            invocations: self.invocations.min(other.invocations),
+            groups: self.groups.min(other.groups),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The path of a training step, as one function.
+
+use crate::fuse::fuse;
+use crate::lower::{Lowered, Memory, lower};
+use crate::plan::{Plan, Slot, plan};
+use crate::schedule::{Schedule, schedule};
+use crate::simplify::simplify;
+use crate::{GraphError, Nodes, Type, Variable, dump};
+use shadegrad_device::{BufferSpec, Counts, Kernel, Limits, Program, numel};
+use std::collections::BTreeMap;
+
+/// Optimisations, each of which can be switched off to compare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Apply the rules of the simplifier.
+    pub simplify: bool,
+    /// Put several values into one kernel.
+    pub fuse: bool,
+    /// Cut every contraction's summed axis into this many parts; `None` lets the shape decide.
+    pub splits: Option<usize>,
+    /// Bytes left free after every value in scratch memory, to catch stray writes.
+    pub guard: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { simplify: true, fuse: true, splits: None, guard: 0 }
+    }
+}
+
+/// A compiled recording: a program and what is needed to run it.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// What the device runs.
+    pub program: Program,
+    /// The variables behind the program's external buffers, in order.
+    pub variables: Vec<Variable>,
+    /// Where the outputs are, in the order they were asked for.
+    pub outputs: Vec<Output>,
+    /// What it costs.
+    pub report: Report,
+    /// Every stage as text: file name and contents.
+    pub dump: Vec<(String, String)>,
+    /// Ranges of scratch buffers that no kernel may touch: buffer of the program, offset, bytes.
+    pub gaps: Vec<(usize, usize, usize)>,
+}
+
+/// A value that can be read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Buffer of the program.
+    pub buffer: usize,
+    /// Where it begins, in bytes.
+    pub offset: usize,
+    /// What it is.
+    pub ty: Type,
+}
+
+/// What a compiled program costs, counted exactly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Dispatches, bytes and operations of one step.
+    pub counts: Counts,
+    /// Bytes of scratch memory.
+    pub peak_bytes: usize,
+    /// The largest sum of live values at any kernel: no plan can do with less.
+    pub lower_bound: usize,
+    /// Bytes of variables.
+    pub variable_bytes: usize,
+    /// Values in scratch memory.
+    pub slots: Vec<Slot>,
+}
+
+/// Record, (differentiate,) simplify, fuse, plan memory: from a recording to a program.
+///
+/// # Errors
+/// [`GraphError::Compiler`] if a stage breaks its own rules.
+pub fn compile(recorded: &Nodes, limits: &Limits, options: &Options) -> Result<Compiled, GraphError> {
+    recorded.verify("record")?;
+    let mut dumps = vec![("0-record.txt".to_string(), dump::nodes(recorded))];
+
+    let nodes = if options.simplify {
+        let simplified = simplify(recorded);
+        simplified.nodes.verify("simplify")?;
+        dumps.push(("1-simple.txt".to_string(), dump::simplified(&simplified)));
+        simplified.nodes
+    } else {
+        recorded.clone()
+    };
+
+    let fused = fuse(&nodes, limits, options.fuse);
+    fused.verify()?;
+    dumps.push(("2-clusters.txt".to_string(), dump::clusters(&fused)));
+
+    let scheduled = schedule(fused)?;
+    let kernels = lower(&scheduled, limits, options.splits)?;
+
+    let plan = plan(&scheduled, &kernels, limits, options.guard);
+    plan.verify()?;
+    dumps.push(("3-plan.txt".to_string(), dump::plan(&plan, kernels.len())));
+
+    let mut compiled = address(&scheduled, kernels, &plan);
+    dumps.push(("4-program.txt".to_string(), compiled.program.dump()));
+    compiled.dump = dumps;
+    Ok(compiled)
+}
+
+/// Gives every operand its buffer and offset. Variables come first, then scratch buffers.
+fn address(schedule: &Schedule, kernels: Vec<Lowered>, plan: &Plan) -> Compiled {
+    let nodes = &schedule.fused.nodes;
+    let variables: Vec<Variable> = nodes.variables.values().cloned().collect();
+    let number: BTreeMap<u64, usize> =
+        nodes.variables.keys().enumerate().map(|(at, &id)| (id, at)).collect();
+    let scratch = variables.len();
+    let place = |memory: &Memory| match memory {
+        Memory::Variable(id, offset) => (number[id], offset * nodes.variables[id].ty().dtype.bytes()),
+        Memory::Value(value) if schedule.home.contains_key(value) => (number[&schedule.home[value]], 0),
+        other => {
+            let (slot, offset) = plan.at[other];
+            (scratch + plan.slots[slot].buffer, plan.slots[slot].offset + offset)
+        }
+    };
+    let mut buffers: Vec<BufferSpec> = variables
+        .iter()
+        .map(|v| BufferSpec {
+            name: v.name().to_string(),
+            bytes: v.ty().bytes().next_multiple_of(4).max(4),
+            external: true,
+        })
+        .collect();
+    buffers.extend(plan.buffers.iter().enumerate().map(|(at, &bytes)| BufferSpec {
+        name: format!("scratch {at}"),
+        bytes: bytes.next_multiple_of(4).max(4),
+        external: false,
+    }));
+    let outputs = nodes
+        .outputs
+        .iter()
+        .map(|&value| {
+            let (buffer, offset) = place(&Memory::Value(value));
+            Output { buffer, offset, ty: schedule.fused.node(value).ty.clone() }
+        })
+        .collect();
+    let addressed = |mut lowered: Lowered| {
+        for (operand, memory) in lowered.kernel.operands.iter_mut().zip(&lowered.operands) {
+            (operand.buffer, operand.offset) = place(memory);
+        }
+        lowered.kernel
+    };
+    // A kernel of no points does nothing.
+    let works = |kernel: &Kernel| kernel.body.stores().iter().any(|(_, len)| *len > 0) || numel(&kernel.body.domain()) > 0;
+    let kernels: Vec<Kernel> = kernels.into_iter().map(addressed).filter(works).collect();
+    let program = Program { buffers, kernels };
+    let report = Report {
+        counts: program.counts(),
+        peak_bytes: plan.buffers.iter().sum(),
+        lower_bound: plan.lower_bound,
+        variable_bytes: variables.iter().map(|v| v.ty().bytes()).sum(),
+        slots: plan.slots.clone(),
+    };
+    let gaps = plan.gaps().into_iter().map(|(b, offset, bytes)| (scratch + b, offset, bytes)).collect();
+    Compiled { program, variables, outputs, report, dump: vec![], gaps }
+}

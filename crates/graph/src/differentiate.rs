@@ -1,0 +1,110 @@
+//! Differentiate: from a loss, in the same graph, the gradient of each parameter. Gradients are
+//! values like others, so they can be differentiated again.
+
+use crate::ops::{Backward, Gradient, Op};
+use crate::{Graph, GraphError, Tensor, Value};
+use shadegrad_device::DType;
+use std::collections::HashMap;
+
+impl Graph {
+    /// The gradient of a scalar loss with respect to each of `parameters`, each in the
+    /// parameter's shape.
+    ///
+    /// Mistakes are kept by the graph: a loss that isn't a float scalar, an operation without a
+    /// gradient on the way, a parameter that the loss doesn't depend on (its gradient is zero).
+    #[track_caller]
+    pub fn gradients(&self, loss: &Tensor, parameters: &[&Tensor]) -> Vec<Tensor> {
+        let ty = loss.ty();
+        if !ty.shape.is_empty() || ty.dtype != DType::F32 {
+            self.fail("gradients", &[ty], "the loss must be a float scalar".to_string());
+            return parameters.iter().map(|p| p.like(0.0)).collect();
+        }
+        let wanted: Vec<Value> = parameters.iter().map(|p| p.value()).collect();
+        let depends = self.depends_on(loss.value(), &wanted);
+        let mut gradients: HashMap<Value, Tensor> = HashMap::new();
+        gradients.insert(loss.value(), loss.like(1.0));
+        for number in (0..=loss.value().0).rev().filter(|&n| depends[n as usize]) {
+            let value = Value(number);
+            let Some(upstream) = gradients.get(&value).cloned() else { continue };
+            if wanted.contains(&value) {
+                continue;
+            }
+            self.backward(value, &upstream, &depends, &mut gradients);
+        }
+        let mut unused = Vec::new();
+        let found = parameters
+            .iter()
+            .map(|parameter| {
+                let gradient = gradients.get(&parameter.value()).cloned();
+                gradient.unwrap_or_else(|| {
+                    unused.push(self.describe(parameter));
+                    parameter.like(0.0)
+                })
+            })
+            .collect();
+        if !unused.is_empty() {
+            self.fail_with(GraphError::Unused { names: unused.join(", ") });
+        }
+        found
+    }
+
+    /// Adds what flows from one value to the gradients of its inputs.
+    fn backward(
+        &self,
+        value: Value,
+        upstream: &Tensor,
+        depends: &[bool],
+        gradients: &mut HashMap<Value, Tensor>,
+    ) {
+        let node = self.node(value).clone();
+        let mutation = self.inner.borrow().mutation.clone();
+        let factor = mutation.filter(|(name, _)| *name == node.op.name()).map(|(_, factor)| factor);
+        let inputs: Vec<Tensor> = node.inputs.iter().map(|&v| Tensor::new(self, v)).collect();
+        let output = Tensor::new(self, value);
+        let rule = Backward { inputs: &inputs, output: &output, upstream };
+        match node.op.gradient(&rule) {
+            Gradient::Zero => {}
+            Gradient::Undefined(reason) => self.fail_with(GraphError::NoGradient {
+                operation: node.op.name(),
+                reason: reason.to_string(),
+                at: node.at,
+            }),
+            Gradient::Of(flows) => {
+                debug_assert_eq!(flows.len(), inputs.len(), "one gradient for each input");
+                for (input, flow) in inputs.iter().zip(flows) {
+                    let Some(flow) = flow.filter(|_| depends[input.value().index()]) else { continue };
+                    debug_assert_eq!(flow.shape(), input.shape(), "of {}", node.op.name());
+                    let flow = factor.map_or_else(|| flow.clone(), |factor| &flow * factor);
+                    let total = match gradients.get(&input.value()) {
+                        Some(before) => before + flow,
+                        None => flow,
+                    };
+                    gradients.insert(input.value(), total);
+                }
+            }
+        }
+    }
+
+    /// Which values up to `last` depend on one of `wanted`, through floats.
+    fn depends_on(&self, last: Value, wanted: &[Value]) -> Vec<bool> {
+        let inner = self.inner.borrow();
+        let mut depends = vec![false; last.index() + 1];
+        for (number, node) in inner.record.nodes.iter().take(last.index() + 1).enumerate() {
+            let detached = matches!(node.op, Op::Detach(_));
+            depends[number] = wanted.contains(&Value(number as u32))
+                || !detached && node.inputs.iter().any(|v| depends[v.index()]);
+        }
+        depends
+    }
+
+    fn describe(&self, parameter: &Tensor) -> String {
+        let inner = self.inner.borrow();
+        match &inner.record.nodes[parameter.value().index()].op {
+            Op::Leaf(leaf) => match inner.record.variables.get(&leaf.variable) {
+                Some(variable) => format!("{} (elements from {})", variable.name(), leaf.offset),
+                None => format!("{parameter:?}"),
+            },
+            _ => format!("{parameter:?}"),
+        }
+    }
+}

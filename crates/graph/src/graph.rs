@@ -1,0 +1,290 @@
+//! Record: an append-only arena of values. Equal operations of equal inputs are kept once; inputs
+//! come before users, so there is no way to build a cycle.
+
+use crate::ops::{Full, Leaf, Op};
+use crate::{GraphError, Init, Tensor, Type, Variable};
+use shadegrad_device::{DType, Literal};
+use std::cell::{Ref, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::panic::Location;
+use std::rc::Rc;
+
+/// The number of a value in its graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Value(pub u32);
+
+impl Value {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One recorded operation.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// The operation.
+    pub op: Op,
+    /// What it is applied to.
+    pub inputs: Vec<Value>,
+    /// The type of its result.
+    pub ty: Type,
+    /// The user's source line.
+    pub at: &'static Location<'static>,
+}
+
+/// Values in order, what is assigned to variables, and what is read back: plain data that the
+/// compiler's stages take and return.
+#[derive(Clone, Debug, Default)]
+pub struct Nodes {
+    /// The values.
+    pub nodes: Vec<Node>,
+    /// The variables that leaves refer to, by id.
+    pub variables: BTreeMap<u64, Variable>,
+    /// At the end of the program each variable takes its value. All reads see the old contents.
+    pub assigns: Vec<(u64, Value)>,
+    /// Values that are read back.
+    pub outputs: Vec<Value>,
+}
+
+#[derive(Default)]
+pub(crate) struct Inner {
+    pub(crate) record: Nodes,
+    lookup: HashMap<(Op, Vec<Value>), Value>,
+    pub(crate) error: Option<GraphError>,
+    /// Values after a mistake.
+    poisoned: Vec<bool>,
+    streams: u32,
+    /// An operation whose gradients are multiplied, for tests of the gradient check.
+    pub(crate) mutation: Option<(String, f64)>,
+}
+
+/// A recording. Cheap to clone; clones are the same recording.
+#[derive(Clone)]
+pub struct Graph {
+    pub(crate) inner: Rc<RefCell<Inner>>,
+    training: bool,
+    seed: Variable,
+    step: Variable,
+}
+
+impl Default for Graph {
+    fn default() -> Self {
+        Graph::new()
+    }
+}
+
+impl Graph {
+    /// An empty recording for inference: dropout does nothing.
+    pub fn new() -> Graph {
+        Graph::with_random(false, &Variable::word("seed", 0), &Variable::word("step", 0))
+    }
+
+    /// An empty recording for training, whose random numbers depend on the variables `seed` and
+    /// `step`, single words.
+    pub fn training(seed: &Variable, step: &Variable) -> Graph {
+        Graph::with_random(true, seed, step)
+    }
+
+    fn with_random(training: bool, seed: &Variable, step: &Variable) -> Graph {
+        Graph { inner: Rc::default(), training, seed: seed.clone(), step: step.clone() }
+    }
+
+    /// Whether layers such as dropout are to behave as in training.
+    pub fn is_training(&self) -> bool {
+        self.training
+    }
+
+    /// The step counter that random numbers depend on.
+    pub fn step(&self) -> Tensor {
+        self.variable(&self.step)
+    }
+
+    /// The first mistake that was recorded.
+    pub fn error(&self) -> Option<GraphError> {
+        self.inner.borrow().error.clone()
+    }
+
+    /// The contents of a variable, as they are before the step.
+    #[track_caller]
+    pub fn variable(&self, variable: &Variable) -> Tensor {
+        self.variable_part(variable, 0, &variable.ty().shape)
+    }
+
+    /// Part of a variable: elements from `offset` in another shape.
+    #[track_caller]
+    pub fn variable_part(&self, variable: &Variable, offset: usize, shape: &[usize]) -> Tensor {
+        self.inner.borrow_mut().record.variables.insert(variable.id(), variable.clone());
+        let ty = Type::new(shape, variable.ty().dtype);
+        let whole = variable.ty().numel();
+        if offset + ty.numel() > whole {
+            self.fail("variable part", &[], format!("elements {offset}.. of {whole} as {shape:?}"));
+        }
+        self.push(Op::Leaf(Leaf { variable: variable.id(), offset, ty }), &[])
+    }
+
+    /// A constant, of any shape.
+    #[track_caller]
+    pub fn full(&self, shape: &[usize], dtype: DType, value: f64) -> Tensor {
+        self.push(Op::Full(Full { shape: shape.to_vec(), literal: Literal::of(dtype, value) }), &[])
+    }
+
+    /// A tensor with the given elements, row-major.
+    #[track_caller]
+    pub fn tensor(&self, shape: &[usize], data: &[f32]) -> Tensor {
+        let count: usize = shape.iter().product();
+        if count != data.len() {
+            self.fail("tensor", &[], format!("{} elements for shape {shape:?}", data.len()));
+        }
+        let init = Init::Bytes(bytemuck::cast_slice(data).into());
+        self.variable(&Variable::new("data", &[data.len()], DType::F32, init)).reshape(shape)
+    }
+
+    /// A key for random numbers that differs for every call and every step, as a `U32` scalar.
+    #[track_caller]
+    pub fn random_key(&self) -> Tensor {
+        let stream = {
+            let mut inner = self.inner.borrow_mut();
+            inner.streams += 1;
+            inner.streams
+        };
+        let stream = self.full(&[], DType::U32, f64::from(stream));
+        self.variable(&self.seed).random(&self.step()).random(&stream)
+    }
+
+    /// At the end of the step the variable takes this value.
+    #[track_caller]
+    pub fn assign(&self, variable: &Variable, value: &Tensor) {
+        if value.ty() != *variable.ty() {
+            let reason = format!("variable `{}` has type {}", variable.name(), variable.ty());
+            self.fail("assign", &[value.ty()], reason);
+            return;
+        }
+        let mut inner = self.inner.borrow_mut();
+        inner.record.variables.insert(variable.id(), variable.clone());
+        inner.record.assigns.retain(|(id, _)| *id != variable.id());
+        inner.record.assigns.push((variable.id(), value.value()));
+    }
+
+    /// Multiplies the gradients of every operation of that name: a wrong rule on purpose, by which
+    /// tests show that the gradient check notices.
+    pub fn scale_gradients(&self, operation: &str, factor: f64) {
+        self.inner.borrow_mut().mutation = Some((operation.to_string(), factor));
+    }
+
+    /// Keeps a mistake if it is the first.
+    #[track_caller]
+    pub(crate) fn fail(&self, operation: &str, inputs: &[Type], reason: String) {
+        let error = GraphError::Operation {
+            operation: operation.to_string(),
+            inputs: list(inputs),
+            reason,
+            at: Location::caller(),
+        };
+        self.inner.borrow_mut().error.get_or_insert(error);
+    }
+
+    /// Keeps a mistake of another kind if it is the first.
+    pub(crate) fn fail_with(&self, error: GraphError) {
+        self.inner.borrow_mut().error.get_or_insert(error);
+    }
+
+    /// Records an operation, or finds the equal one that is there already.
+    #[track_caller]
+    pub(crate) fn push(&self, op: Op, inputs: &[Value]) -> Tensor {
+        let mut inner = self.inner.borrow_mut();
+        let key = (op, inputs.to_vec());
+        if let Some(&value) = inner.lookup.get(&key) {
+            return Tensor::new(self, value);
+        }
+        let types: Vec<Type> =
+            inputs.iter().map(|v| inner.record.nodes[v.index()].ty.clone()).collect();
+        let bad_input = inputs.iter().any(|v| inner.poisoned[v.index()]);
+        let op = key.0.clone();
+        let (ty, reason) = match op.infer(&types.iter().collect::<Vec<_>>()) {
+            Ok(ty) => (ty, None),
+            Err(reason) => (Type::new(&[], DType::F32), Some(reason)),
+        };
+        let poisoned = bad_input || reason.is_some();
+        if let Some(reason) = reason
+            && !bad_input
+        {
+            let operation = op.name();
+            let error =
+                GraphError::Operation { operation, inputs: list(&types), reason, at: Location::caller() };
+            inner.error.get_or_insert(error);
+        }
+        let value = Value(inner.record.nodes.len() as u32);
+        let node = Node { op, inputs: inputs.to_vec(), ty, at: Location::caller() };
+        inner.record.nodes.push(node);
+        inner.poisoned.push(poisoned);
+        inner.lookup.insert(key, value);
+        Tensor::new(self, value)
+    }
+
+    pub(crate) fn node(&self, value: Value) -> Ref<'_, Node> {
+        Ref::map(self.inner.borrow(), |inner| &inner.record.nodes[value.index()])
+    }
+
+    /// The recording as data, with the values to read back.
+    ///
+    /// # Errors
+    /// The first mistake that was recorded.
+    pub fn nodes(&self, outputs: &[&Tensor]) -> Result<Nodes, GraphError> {
+        if outputs.iter().any(|t| !Rc::ptr_eq(&t.graph().inner, &self.inner)) {
+            self.fail("output", &[], "the tensor belongs to another graph".to_string());
+        }
+        let inner = self.inner.borrow();
+        match &inner.error {
+            Some(error) => Err(error.clone()),
+            None => Ok(Nodes {
+                outputs: outputs.iter().map(|t| t.value()).collect(),
+                ..inner.record.clone()
+            }),
+        }
+    }
+}
+
+fn list(types: &[Type]) -> String {
+    match types {
+        [] => "nothing".to_string(),
+        _ => types.iter().map(Type::to_string).collect::<Vec<_>>().join(", "),
+    }
+}
+
+impl Nodes {
+    /// Checks that inputs come before users and that every type is what the operation infers.
+    ///
+    /// # Errors
+    /// [`GraphError::Compiler`] naming `stage`.
+    pub fn verify(&self, stage: &'static str) -> Result<(), GraphError> {
+        for (number, node) in self.nodes.iter().enumerate() {
+            let wrong = |reason| GraphError::Compiler { stage, reason };
+            if node.inputs.iter().any(|v| v.index() >= number) {
+                return Err(wrong(format!("value {number} uses a later one")));
+            }
+            let types: Vec<&Type> = node.inputs.iter().map(|v| &self.nodes[v.index()].ty).collect();
+            let inferred = node.op.infer(&types).map_err(&wrong)?;
+            if inferred != node.ty {
+                return Err(wrong(format!("value {number} is {}, not {inferred}", node.ty)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The values that outputs and assignments need.
+    pub fn reachable(&self) -> Vec<bool> {
+        let mut needed = vec![false; self.nodes.len()];
+        let roots = self.outputs.iter().chain(self.assigns.iter().map(|(_, value)| value));
+        for root in roots {
+            needed[root.index()] = true;
+        }
+        for number in (0..self.nodes.len()).rev() {
+            if needed[number] {
+                for input in &self.nodes[number].inputs {
+                    needed[input.index()] = true;
+                }
+            }
+        }
+        needed
+    }
+}

@@ -1,0 +1,36 @@
+//! Tensors to programs: record, differentiate, simplify, fuse, plan memory, load, run, read back.
+//!
+//! A [`Graph`] records operations on [`Tensor`]s; [`Graph::gradients`] differentiates into the same
+//! graph; [`compile`] turns a recording into a program for a device; a [`Session`] owns the
+//! variables and runs programs. The graph never sees a shader or a graphics interface.
+
+mod array;
+pub mod check;
+mod compile;
+mod differentiate;
+mod dump;
+mod error;
+mod functions;
+mod fuse;
+mod graph;
+mod lower;
+pub mod ops;
+mod plan;
+mod reference;
+mod schedule;
+mod session;
+mod simplify;
+mod tensor;
+mod types;
+mod variable;
+
+pub use array::Array;
+pub use compile::{Compiled, Options, Output, Report, compile};
+pub use error::GraphError;
+pub use graph::{Graph, Node, Nodes, Value};
+pub use reference::Contents;
+pub use session::{Loaded, Session};
+pub use simplify::{Simplified, simplify};
+pub use tensor::Tensor;
+pub use types::{Type, broadcast};
+pub use variable::{Init, Variable};

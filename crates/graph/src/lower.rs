@@ -1,0 +1,375 @@
+//! Lower: clusters to kernel specifications. Operands still name values and variables; memory is
+//! planned next.
+
+use crate::fuse::{Cluster, ClusterId, Core, Fused, Place};
+use crate::ops::{Lowering, Movement, Op};
+use crate::schedule::Schedule;
+use crate::{GraphError, Value};
+use shadegrad_device::{
+    Body, DType, DeviceClass, Expr, Kernel, Limits, Literal, Operand, Reduction, Store, Term,
+    TermId, View, WindowRole, numel,
+};
+use std::collections::HashMap;
+
+/// What an operand is, before it has an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Memory {
+    /// A value in scratch memory, or in the variable that is its home.
+    Value(Value),
+    /// Elements of a variable.
+    Variable(u64, usize),
+    /// The partial sums of a split contraction, numbered.
+    Partial(usize),
+}
+
+/// A kernel whose operands' addresses are open.
+pub(crate) struct Lowered {
+    pub(crate) kernel: Kernel,
+    /// For each operand of the kernel what it is.
+    pub(crate) operands: Vec<Memory>,
+}
+
+/// One kernel for each cluster in order, two for a split contraction.
+pub(crate) fn lower(
+    schedule: &Schedule,
+    limits: &Limits,
+    splits: Option<usize>,
+) -> Result<Vec<Lowered>, GraphError> {
+    let mut kernels = Vec::new();
+    let mut partials = 0;
+    for &id in &schedule.order {
+        let cluster = &schedule.fused.clusters[id];
+        if let Core::Contract(contraction) = &cluster.core {
+            let parts = splits.unwrap_or_else(|| parts(contraction.matrix(), limits));
+            let parts = parts.min(contraction.matrix()[3]).max(1);
+            if parts > 1 {
+                let [first, second] = split(schedule, id, parts, partials)?;
+                partials += 1;
+                kernels.extend([first, second]);
+                continue;
+            }
+        }
+        kernels.push(Lowerer::new(schedule, id).cluster(cluster)?);
+    }
+    Ok(kernels)
+}
+
+/// How many parts the summed axis of a product is cut into: more than one where the tiles of the
+/// result alone would leave most of a GPU idle.
+fn parts([groups, m, n, k]: [usize; 4], limits: &Limits) -> usize {
+    if !matches!(limits.class, DeviceClass::Discrete | DeviceClass::Integrated) {
+        return 1;
+    }
+    let tiles = groups * m.div_ceil(64) * n.div_ceil(64);
+    if tiles >= 128 || k < 1024 {
+        return 1;
+    }
+    (256 / tiles).min(k / 256).clamp(1, 64)
+}
+
+/// A contraction that stores partial sums, and the kernel that adds them and does the rest.
+fn split(schedule: &Schedule, id: ClusterId, parts: usize, number: usize) -> Result<[Lowered; 2], GraphError> {
+    let cluster = &schedule.fused.clusters[id];
+    let points = numel(&cluster.domain);
+    let mut first = Lowerer::new(schedule, id);
+    let body = first.core(cluster)?;
+    let Body::Contract { contraction, left, right, .. } = body else {
+        return Err(wrong("only contractions are split".into()));
+    };
+    let sum = first.expr.push(Term::Accumulator(0), DType::F32);
+    let operand = first.operand(Memory::Partial(number), points * parts, DType::F32);
+    let stores = vec![Store { operand, term: sum }];
+    let body = Body::Contract { contraction, left, right, splits: parts, stores };
+    let first = first.finish(body, format!("{} in {parts} parts", label(&schedule.fused, cluster)));
+
+    let mut second = Lowerer::new(schedule, id);
+    let rows = Cluster {
+        core: Core::Rows { rows: cluster.domain.clone(), cols: vec![parts] },
+        domain: [cluster.domain.as_slice(), &[parts]].concat(),
+        members: cluster.members.iter().map(|&(member, _)| (member, true)).collect(),
+    };
+    let mut order: Vec<usize> = (1..=cluster.domain.len()).collect();
+    order.push(0);
+    let view = View::contiguous(&[&[parts], cluster.domain.as_slice()].concat()).permute(&order);
+    let operand = second.operand(Memory::Partial(number), points * parts, DType::F32);
+    let term = second.expr.push(Term::Load { operand, view }, DType::F32);
+    let combine = shadegrad_device::Combine::Sum;
+    let sum = second.expr.push(Term::Accumulator(0), DType::F32);
+    second.terms.insert(cluster.members[0].0, sum);
+    second.reductions.push(Reduction { combine, term });
+    second.members(&rows)?;
+    let (row_stores, stores) = second.stores(&rows);
+    let body = Body::Rows {
+        rows: cluster.domain.clone(),
+        cols: vec![parts],
+        reductions: std::mem::take(&mut second.reductions),
+        row_stores,
+        stores,
+    };
+    let second = second.finish(body, format!("sum of {parts} parts, {}", label(&schedule.fused, cluster)));
+    Ok([first, second])
+}
+
+fn wrong(reason: String) -> GraphError {
+    GraphError::Compiler { stage: "lower", reason }
+}
+
+/// The operations of a cluster, for people.
+fn label(fused: &Fused, cluster: &Cluster) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for (member, _) in &cluster.members {
+        let name = match fused.copied.contains(member) {
+            true => "copy".to_string(),
+            false => fused.node(*member).op.name(),
+        };
+        if names.last() != Some(&name) {
+            names.push(name);
+        }
+    }
+    if names.len() > 8 {
+        let rest = names.len() - 7;
+        names.truncate(7);
+        names.push(format!("{rest} more"));
+    }
+    names.join(", ")
+}
+
+struct Lowerer<'a> {
+    schedule: &'a Schedule,
+    fused: &'a Fused,
+    id: ClusterId,
+    expr: Expr,
+    operands: Vec<(Memory, usize, DType)>,
+    /// The terms of members.
+    terms: HashMap<Value, TermId>,
+    reductions: Vec<Reduction>,
+}
+
+impl<'a> Lowerer<'a> {
+    fn new(schedule: &'a Schedule, id: ClusterId) -> Lowerer<'a> {
+        Lowerer {
+            schedule,
+            fused: &schedule.fused,
+            id,
+            expr: Expr::default(),
+            operands: vec![],
+            terms: HashMap::new(),
+            reductions: vec![],
+        }
+    }
+
+    fn cluster(mut self, cluster: &Cluster) -> Result<Lowered, GraphError> {
+        let body = self.core(cluster)?;
+        self.members(cluster)?;
+        let (row_stores, stores) = self.stores(cluster);
+        let body = match body {
+            Body::Map { shape, .. } => Body::Map { shape, stores },
+            Body::Rows { rows, cols, .. } => {
+                let reductions = std::mem::take(&mut self.reductions);
+                Body::Rows { rows, cols, reductions, row_stores, stores }
+            }
+            Body::Contract { contraction, left, right, splits, .. } => {
+                Body::Contract { contraction, left, right, splits, stores }
+            }
+            Body::Window { window, role, source, index, .. } => {
+                Body::Window { window, role, source, index, stores }
+            }
+            Body::Scatter { shape, count, index, source, .. } => {
+                Body::Scatter { shape, count, index, source, stores }
+            }
+        };
+        let label = label(self.fused, cluster);
+        Ok(self.finish(body, label))
+    }
+
+    fn finish(self, body: Body, label: String) -> Lowered {
+        let operands = self
+            .operands
+            .iter()
+            .map(|&(_, len, dtype)| Operand { buffer: 0, offset: 0, len, dtype })
+            .collect();
+        let kernel = Kernel { label, operands, expr: self.expr, body };
+        Lowered { kernel, operands: self.operands.into_iter().map(|(memory, ..)| memory).collect() }
+    }
+
+    fn operand(&mut self, memory: Memory, len: usize, dtype: DType) -> usize {
+        let operand = (memory, len, dtype);
+        self.operands.iter().position(|o| *o == operand).unwrap_or_else(|| {
+            self.operands.push(operand);
+            self.operands.len() - 1
+        })
+    }
+
+    /// The body without stores: emits what the core reads.
+    fn core(&mut self, cluster: &Cluster) -> Result<Body, GraphError> {
+        let stores = vec![];
+        let first = cluster.members[0].0;
+        let inputs = self.fused.node(first).inputs.clone();
+        let chain = self.fused.operand_chain(first, cluster, false);
+        Ok(match &cluster.core {
+            Core::Map => Body::Map { shape: cluster.domain.clone(), stores },
+            Core::Rows { rows, cols } => Body::Rows {
+                rows: rows.clone(),
+                cols: cols.clone(),
+                reductions: vec![],
+                row_stores: vec![],
+                stores,
+            },
+            Core::Contract(contraction) => {
+                let left = self.emit(inputs[0], &chain)?;
+                let right = self.emit(inputs[1], &chain)?;
+                let contraction = contraction.clone();
+                Body::Contract { contraction, left, right, splits: 1, stores }
+            }
+            Core::Window(window, role) => {
+                let source = self.emit(inputs[0], &chain)?;
+                let index = match role {
+                    WindowRole::MaxGradient => Some(self.emit(inputs[1], &chain)?),
+                    _ => None,
+                };
+                Body::Window { window: *window, role: *role, source, index, stores }
+            }
+            Core::Scatter(shape, count) => {
+                let source = self.emit(inputs[0], &chain)?;
+                let index = self.emit(inputs[1], &chain)?;
+                Body::Scatter { shape: *shape, count: *count, index, source, stores }
+            }
+        })
+    }
+
+    /// Emits every member that has no term yet.
+    fn members(&mut self, cluster: &Cluster) -> Result<(), GraphError> {
+        for &(member, by_row) in &cluster.members {
+            if self.terms.contains_key(&member) {
+                continue;
+            }
+            let inputs = self.fused.node(member).inputs.clone();
+            let chain = self.fused.operand_chain(member, cluster, by_row);
+            let term = match self.fused.lowering(member) {
+                Lowering::Reduce(combine, _) => {
+                    let term = self.emit(inputs[0], &chain)?;
+                    let dtype = self.expr.types[term];
+                    self.reductions.push(Reduction { combine, term });
+                    self.expr.push(Term::Accumulator(self.reductions.len() - 1), dtype)
+                }
+                Lowering::Contract(_) | Lowering::Scatter(..) | Lowering::Window(_, _, false) => {
+                    self.expr.push(Term::Accumulator(0), DType::F32)
+                }
+                Lowering::Window(_, _, true) => self.expr.push(Term::Accumulator(1), DType::U32),
+                // A copy: its movement is part of the chain.
+                Lowering::View(_) => self.emit(inputs[0], &chain)?,
+                _ => self.compute(member, &chain)?,
+            };
+            self.terms.insert(member, term);
+        }
+        Ok(())
+    }
+
+    /// The stores of rows and of elements.
+    fn stores(&mut self, cluster: &Cluster) -> (Vec<Store>, Vec<Store>) {
+        let (mut row_stores, mut stores) = (vec![], vec![]);
+        let rows = matches!(cluster.core, Core::Rows { .. });
+        for &(member, by_row) in &cluster.members {
+            if self.schedule.stored.contains(&member) {
+                let ty = &self.fused.node(member).ty;
+                let operand = self.operand(Memory::Value(member), ty.numel(), ty.dtype);
+                let store = Store { operand, term: self.terms[&member] };
+                if rows && by_row { row_stores.push(store) } else { stores.push(store) }
+            }
+        }
+        (row_stores, stores)
+    }
+
+    fn moved(&self, shape: &[usize], chain: &[Movement]) -> Result<View, GraphError> {
+        let view = self.fused.moved(&View::contiguous(shape), chain);
+        view.ok_or_else(|| wrong(format!("no view of {shape:?} moved by {chain:?}")))
+    }
+
+    /// The term of an operand at the kernel's points, moved by a chain.
+    fn emit(&mut self, operand: Value, chain: &[Movement]) -> Result<TermId, GraphError> {
+        let node = self.fused.node(operand);
+        let (shape, dtype) = (&node.ty.shape, node.ty.dtype);
+        match self.fused.place(operand) {
+            Place::In(cluster) if cluster == self.id => self
+                .terms
+                .get(&operand)
+                .copied()
+                .ok_or_else(|| wrong(format!("value {} is used before it is computed", operand.0))),
+            Place::In(_) | Place::Packed => {
+                let view = self.moved(shape, chain)?;
+                let operand = self.operand(Memory::Value(operand), node.ty.numel(), dtype);
+                Ok(self.expr.push(Term::Load { operand, view }, dtype))
+            }
+            Place::Virtual => match &node.op {
+                Op::Leaf(leaf) => {
+                    let view = self.moved(shape, chain)?;
+                    let memory = Memory::Variable(leaf.variable, leaf.offset);
+                    let operand = self.operand(memory, node.ty.numel(), dtype);
+                    Ok(self.expr.push(Term::Load { operand, view }, dtype))
+                }
+                Op::Full(full) => Ok(self.expr.literal(full.literal)),
+                Op::Iota(_) => {
+                    let view = self.moved(shape, chain)?;
+                    Ok(self.expr.push(Term::Index { view }, DType::U32))
+                }
+                _ => match self.fused.movement(operand) {
+                    Some(movement) => self.emit_moved(node.inputs[0], movement, chain),
+                    None => self.compute(operand, chain),
+                },
+            },
+        }
+    }
+
+    fn emit_moved(
+        &mut self,
+        input: Value,
+        movement: Movement,
+        chain: &[Movement],
+    ) -> Result<TermId, GraphError> {
+        let pads = matches!(movement, Movement::Pad(..));
+        let chain = [&[movement], chain].concat();
+        let term = self.emit(input, &chain)?;
+        let reads_zero = self.expr.terms[term].view().is_some();
+        if !pads || reads_zero {
+            return Ok(term);
+        }
+        // What is computed at a point outside must become zero too.
+        let view = self.moved(&self.fused.node(input).ty.shape.clone(), &chain)?;
+        let within = self.expr.push(Term::Within { view }, DType::Bool);
+        let zero = self.expr.literal(Literal::of(self.expr.types[term], 0.0));
+        Ok(self.expr.apply(shadegrad_device::Intrinsic::Select, &[within, term, zero]))
+    }
+
+    /// The term of a scalar operation or gather.
+    fn compute(&mut self, value: Value, chain: &[Movement]) -> Result<TermId, GraphError> {
+        let inputs = self.fused.node(value).inputs.clone();
+        match self.fused.lowering(value) {
+            Lowering::Pointwise(scalar) => {
+                let args = inputs.iter().map(|&v| self.emit(v, chain)).collect::<Result<Vec<_>, _>>()?;
+                Ok(scalar.build(&mut self.expr, &args))
+            }
+            Lowering::Gather(axis) => self.gather(value, axis, chain),
+            other => Err(wrong(format!("{other:?} is not computed point by point"))),
+        }
+    }
+
+    fn gather(&mut self, value: Value, axis: usize, chain: &[Movement]) -> Result<TermId, GraphError> {
+        let node = self.fused.node(value);
+        let index = self.emit(node.inputs[1], chain)?;
+        let source = self.emit(node.inputs[0], &[])?;
+        let Term::Load { operand, view } = self.expr.terms[source].clone() else {
+            return Err(wrong("a gather's source is not in memory".to_string()));
+        };
+        let (stride, len) = (view.strides[axis], view.shape[axis]);
+        let mut start = view;
+        start.strides[axis] = 0;
+        start.shape = node.ty.shape.clone();
+        start.valid = start.shape.iter().map(|&n| (0, n)).collect();
+        let view = self.fused.moved(&start, chain);
+        let view = view.ok_or_else(|| wrong(format!("no view of a gather moved by {chain:?}")))?;
+        let stride = usize::try_from(stride)
+            .map_err(|_| wrong("a gather along an axis that runs backwards".to_string()))?;
+        let dtype = node.ty.dtype;
+        Ok(self.expr.push(Term::Gather { operand, view, index, stride, len }, dtype))
+    }
+}

@@ -1,0 +1,287 @@
+//! Scalar operations: one row each, in [`Scalar::row`].
+//!
+//! A row holds the operation's forward as a tree in the device's expression language, its gradient
+//! in terms of other operations, an independent formula in f64 and the range it is tested on.
+
+use super::{Backward, Gradient, Lowering, Operation, Sample, SampleInput, arity};
+use crate::{Array, Tensor, Type};
+use shadegrad_device::{DType, Expr, Intrinsic, Literal, TermId};
+
+/// A scalar function of every element; inputs have one shape.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pointwise(pub Scalar);
+
+macro_rules! scalars {
+    ($($name:ident),* $(,)?) => {
+        /// The scalar operations.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[expect(missing_docs, reason = "the names say it; the rows give the formulas")]
+        pub enum Scalar { $($name),* }
+
+        /// Every scalar operation.
+        const ALL: &[Scalar] = &[$(Scalar::$name),*];
+    };
+}
+
+scalars! {
+    Add, Sub, Mul, Div, Remainder, Maximum, Minimum, Neg, Abs, Exp, Log, Sqrt, Sin, Cos, Tanh,
+    Sigmoid, Relu, Floor, Less, LessEqual, Equal, And, Or, Not, Select, ToF32, ToI32, ToU32,
+    ToBool, Random, Shuffle,
+}
+
+/// How a scalar operation is computed.
+pub(crate) enum Forward {
+    /// One intrinsic.
+    One(Intrinsic),
+    /// A tree of them, of `usize` floats.
+    Tree(usize, fn(&mut Expr, &[TermId]) -> TermId, fn(&[f64]) -> f64),
+}
+
+/// What a test draws a scalar operation's inputs from.
+struct Domain {
+    dtype: DType,
+    low: f64,
+    high: f64,
+    kinks: &'static [f64],
+}
+
+const fn floats(low: f64, high: f64) -> Domain {
+    Domain { dtype: DType::F32, low, high, kinks: &[] }
+}
+
+const fn kinked(low: f64, high: f64) -> Domain {
+    Domain { dtype: DType::F32, low, high, kinks: &[0.0] }
+}
+
+const fn of(dtype: DType, high: f64) -> Domain {
+    Domain { dtype, low: 0.0, high, kinks: &[] }
+}
+
+type GradientRule = fn(&Backward<'_>) -> Gradient;
+
+struct Row {
+    forward: Forward,
+    gradient: GradientRule,
+    domains: Vec<Domain>,
+    /// Relative cost of one evaluation.
+    weight: u32,
+}
+
+fn flows<const N: usize>(gradients: [Tensor; N]) -> Gradient {
+    Gradient::Of(gradients.into_iter().map(Some).collect())
+}
+
+const STEP: GradientRule = |_| Gradient::Zero;
+const INTEGER: GradientRule = |_| Gradient::Undefined("integers and truth values have no slope");
+
+impl Scalar {
+    fn row(self) -> Row {
+        use Forward::{One, Tree};
+        use Intrinsic as I;
+        let row = |forward, weight, gradient: GradientRule, domains| Row { forward, gradient, domains, weight };
+        let wide = || floats(-3.0, 3.0);
+        match self {
+            Scalar::Add => row(One(I::Add), 1, |b| flows([b.upstream.clone(), b.upstream.clone()]), vec![wide(), wide()]),
+            Scalar::Sub => row(One(I::Sub), 1, |b| flows([b.upstream.clone(), -b.upstream]), vec![wide(), wide()]),
+            Scalar::Mul => row(
+                One(I::Mul),
+                1,
+                |b| flows([b.upstream * &b.inputs[1], b.upstream * &b.inputs[0]]),
+                vec![wide(), wide()],
+            ),
+            Scalar::Div => row(
+                One(I::Div),
+                4,
+                |b| {
+                    let over = b.upstream / &b.inputs[1];
+                    flows([over.clone(), -(over * b.output)])
+                },
+                vec![wide(), floats(0.5, 3.0)],
+            ),
+            // x - floor(x / y) y: the floor is constant almost everywhere.
+            Scalar::Remainder => row(
+                One(I::Rem),
+                4,
+                |b| {
+                    let whole = (&b.inputs[0] / &b.inputs[1]).floor();
+                    flows([b.upstream.clone(), -(b.upstream * whole)])
+                },
+                vec![floats(0.1, 0.9), floats(1.0, 2.0)],
+            ),
+            // At a tie the whole gradient goes to the first input.
+            Scalar::Maximum => row(One(I::Max), 1, |b| choose(b, &b.inputs[1].less_equal(&b.inputs[0])), vec![floats(-3.0, 0.0), floats(0.1, 3.0)]),
+            Scalar::Minimum => row(One(I::Min), 1, |b| choose(b, &b.inputs[0].less_equal(&b.inputs[1])), vec![floats(-3.0, 0.0), floats(0.1, 3.0)]),
+            Scalar::Neg => row(One(I::Neg), 1, |b| flows([-b.upstream]), vec![wide()]),
+            Scalar::Abs => row(
+                One(I::Abs),
+                1,
+                |b| flows([b.inputs[0].less(&b.inputs[0].like(0.0)).select(&-b.upstream, b.upstream)]),
+                vec![kinked(-3.0, 3.0)],
+            ),
+            Scalar::Exp => row(One(I::Exp), 8, |b| flows([b.upstream * b.output]), vec![wide()]),
+            Scalar::Log => row(One(I::Log), 8, |b| flows([b.upstream / &b.inputs[0]]), vec![floats(0.3, 4.0)]),
+            Scalar::Sqrt => row(One(I::Sqrt), 4, |b| flows([b.upstream * 0.5 / b.output]), vec![floats(0.3, 4.0)]),
+            Scalar::Sin => row(One(I::Sin), 8, |b| flows([b.upstream * b.inputs[0].cos()]), vec![wide()]),
+            Scalar::Cos => row(One(I::Cos), 8, |b| flows([-(b.upstream * b.inputs[0].sin())]), vec![wide()]),
+            Scalar::Tanh => row(
+                One(I::Tanh),
+                8,
+                |b| flows([b.upstream * (b.output.like(1.0) - b.output * b.output)]),
+                vec![wide()],
+            ),
+            // 0.5 tanh(x / 2) + 0.5 doesn't overflow, unlike 1 / (1 + exp(-x)).
+            Scalar::Sigmoid => row(
+                Tree(
+                    1,
+                    |e, x| {
+                        let half = e.literal(Literal::f32(0.5));
+                        let inner = e.apply(I::Mul, &[half, x[0]]);
+                        let tanh = e.apply(I::Tanh, &[inner]);
+                        let scaled = e.apply(I::Mul, &[half, tanh]);
+                        e.apply(I::Add, &[scaled, half])
+                    },
+                    |x| 1.0 / (1.0 + (-x[0]).exp()),
+                ),
+                10,
+                |b| flows([b.upstream * b.output * (b.output.like(1.0) - b.output)]),
+                vec![wide()],
+            ),
+            // A row and not `maximum(x, 0)` because its gradient needs only the result: with the
+            // maximum every layer would keep what came before it as well.
+            Scalar::Relu => row(
+                Tree(
+                    1,
+                    |e, x| {
+                        let zero = e.literal(Literal::f32(0.0));
+                        e.apply(I::Max, &[x[0], zero])
+                    },
+                    |x| x[0].max(0.0),
+                ),
+                1,
+                |b| {
+                    let zero = b.output.like(0.0);
+                    flows([zero.less(b.output).select(b.upstream, &zero)])
+                },
+                vec![kinked(-3.0, 3.0)],
+            ),
+            Scalar::Floor => row(One(I::Floor), 1, STEP, vec![floats(0.1, 0.9)]),
+            Scalar::Less => row(One(I::Less), 1, STEP, vec![wide(), wide()]),
+            Scalar::LessEqual => row(One(I::LessEqual), 1, STEP, vec![wide(), wide()]),
+            Scalar::Equal => row(One(I::Equal), 1, STEP, vec![wide(), wide()]),
+            Scalar::And => row(One(I::And), 1, INTEGER, vec![of(DType::Bool, 2.0), of(DType::Bool, 2.0)]),
+            Scalar::Or => row(One(I::Or), 1, INTEGER, vec![of(DType::Bool, 2.0), of(DType::Bool, 2.0)]),
+            Scalar::Not => row(One(I::Not), 1, INTEGER, vec![of(DType::Bool, 2.0)]),
+            Scalar::Select => row(
+                One(I::Select),
+                1,
+                |b| {
+                    let (condition, zero) = (&b.inputs[0], b.upstream.like(0.0));
+                    let (yes, no) = (condition.select(b.upstream, &zero), condition.select(&zero, b.upstream));
+                    Gradient::Of(vec![None, Some(yes), Some(no)])
+                },
+                vec![of(DType::Bool, 2.0), wide(), wide()],
+            ),
+            Scalar::ToF32 => row(One(I::ToF32), 1, STEP, vec![of(DType::U32, 1000.0)]),
+            Scalar::ToI32 => row(One(I::ToI32), 1, STEP, vec![floats(-9.0, 9.0)]),
+            Scalar::ToU32 => row(One(I::ToU32), 1, STEP, vec![floats(0.0, 9.0)]),
+            Scalar::ToBool => row(One(I::ToBool), 1, STEP, vec![of(DType::U32, 2.0)]),
+            Scalar::Random => row(One(I::Random), 4, INTEGER, vec![of(DType::U32, 4e9), of(DType::U32, 4e9)]),
+            Scalar::Shuffle => row(
+                One(I::Shuffle),
+                24,
+                INTEGER,
+                vec![of(DType::U32, 90.0), Domain { low: 100.0, ..of(DType::U32, 101.0) }, of(DType::U32, 4e9)],
+            ),
+        }
+    }
+
+    /// How it is computed.
+    pub(crate) fn forward(self) -> Forward {
+        self.row().forward
+    }
+
+    /// Relative cost of one evaluation: an addition is one.
+    pub(crate) fn weight(self) -> u32 {
+        self.row().weight
+    }
+
+    /// Adds its computation to an expression.
+    pub(crate) fn build(self, expr: &mut Expr, args: &[TermId]) -> TermId {
+        match self.forward() {
+            Forward::One(intrinsic) => expr.apply(intrinsic, args),
+            Forward::Tree(_, build, _) => build(expr, args),
+        }
+    }
+}
+
+/// The gradient of a choice between two inputs.
+fn choose(b: &Backward<'_>, first: &Tensor) -> Gradient {
+    let zero = b.upstream.like(0.0);
+    flows([first.select(b.upstream, &zero), first.select(&zero, b.upstream)])
+}
+
+impl Operation for Pointwise {
+    fn name(&self) -> String {
+        format!("{:?}", self.0).to_lowercase()
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
+        let dtypes: Vec<DType> = inputs.iter().map(|ty| ty.dtype.loaded()).collect();
+        let dtype = match self.0.forward() {
+            Forward::One(intrinsic) => {
+                arity(inputs, intrinsic.arity())?;
+                intrinsic.result(&dtypes).ok_or("is not defined for these element types")?
+            }
+            Forward::Tree(count, ..) => {
+                arity(inputs, count)?;
+                super::floats(inputs)?;
+                DType::F32
+            }
+        };
+        match inputs.iter().find(|ty| ty.shape != inputs[0].shape) {
+            Some(_) => Err("the shapes differ".to_string()),
+            None => Ok(Type::new(&inputs[0].shape, dtype)),
+        }
+    }
+
+    fn gradient(&self, b: &Backward<'_>) -> Gradient {
+        (self.0.row().gradient)(b)
+    }
+
+    fn lower(&self, _: &[&Type]) -> Lowering {
+        Lowering::Pointwise(self.0)
+    }
+
+    fn reference(&self, inputs: &[&Array], ty: &Type) -> Array {
+        let forward = self.0.forward();
+        let value = |i: usize| {
+            let args: Vec<f64> = inputs.iter().map(|input| input.data[i]).collect();
+            match &forward {
+                Forward::One(intrinsic) => intrinsic.reference(inputs[0].ty.dtype, &args),
+                Forward::Tree(.., formula) => formula(&args),
+            }
+        };
+        Array { ty: ty.clone(), data: (0..ty.numel()).map(value).collect() }
+    }
+
+    fn samples() -> Vec<Sample> {
+        let mut samples = Vec::new();
+        for &scalar in ALL {
+            let domains = scalar.row().domains;
+            for shape in [&[] as &[usize], &[1], &[3], &[65], &[2, 3, 5], &[257]] {
+                let input = |d: &Domain| SampleInput {
+                    ty: Type::new(shape, d.dtype),
+                    low: d.low,
+                    high: d.high,
+                    distinct: false,
+                    kinks: d.kinks,
+                };
+                samples.push(Sample {
+                    op: Pointwise(scalar).into(),
+                    inputs: domains.iter().map(input).collect(),
+                });
+            }
+        }
+        samples
+    }
+}

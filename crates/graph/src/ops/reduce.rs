@@ -1,0 +1,111 @@
+//! Reductions over axes, which disappear from the shape.
+
+use super::{Backward, Gradient, Lowering, Operation, Sample, SampleInput, arity};
+use crate::{Array, Type};
+use shadegrad_device::{Combine, DType};
+
+/// The sum, maximum or minimum over axes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Reduce {
+    /// How elements are combined.
+    pub combine: Combine,
+    /// Which axes, ascending.
+    pub axes: Vec<usize>,
+}
+
+impl Operation for Reduce {
+    fn name(&self) -> String {
+        format!("{:?}", self.combine).to_lowercase()
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
+        arity(inputs, 1)?;
+        let rank = inputs[0].shape.len();
+        if self.axes.iter().any(|&axis| axis >= rank) || self.axes.windows(2).any(|w| w[0] >= w[1]) {
+            return Err(format!("{:?} are not axes of rank {rank}, ascending", self.axes));
+        }
+        let empty = self.axes.iter().any(|&axis| inputs[0].shape[axis] == 0);
+        if empty && self.combine != Combine::Sum {
+            return Err("no element to take the maximum or minimum of".to_string());
+        }
+        if matches!(inputs[0].dtype, DType::Bool | DType::U8) {
+            return Err(format!("can't combine {}; cast first", inputs[0].dtype));
+        }
+        let kept = (0..rank).filter(|axis| !self.axes.contains(axis));
+        let shape: Vec<usize> = kept.map(|axis| inputs[0].shape[axis]).collect();
+        Ok(Type::new(&shape, inputs[0].dtype))
+    }
+
+    fn gradient(&self, b: &Backward<'_>) -> Gradient {
+        let (x, shape) = (&b.inputs[0], b.inputs[0].shape());
+        let mut kept = shape.clone();
+        for &axis in &self.axes {
+            kept[axis] = 1;
+        }
+        let g = b.upstream.reshape(&kept).expand(&shape);
+        if self.combine == Combine::Sum {
+            return Gradient::Of(vec![Some(g)]);
+        }
+        // Equal extremes share the gradient.
+        let hit = x.equal(&b.output.reshape(&kept).expand(&shape));
+        let count = hit.to(DType::F32).sum(&self.axes).reshape(&kept).expand(&shape);
+        Gradient::Of(vec![Some(hit.select(&(g / count), &x.like(0.0)))])
+    }
+
+    fn lower(&self, _: &[&Type]) -> Lowering {
+        Lowering::Reduce(self.combine, self.axes.clone())
+    }
+
+    fn reference(&self, inputs: &[&Array], ty: &Type) -> Array {
+        let input = inputs[0];
+        let start = match self.combine {
+            Combine::Sum => 0.0,
+            Combine::Max => f64::NEG_INFINITY,
+            Combine::Min => f64::INFINITY,
+        };
+        let mut result = Array { ty: ty.clone(), data: vec![start; ty.numel()] };
+        let mut point = 0;
+        Array::from_fn(&input.ty, |at| {
+            let mut to = 0;
+            for (axis, &c) in at.iter().enumerate() {
+                if !self.axes.contains(&axis) {
+                    to = to * input.ty.shape[axis] + c;
+                }
+            }
+            let value = input.data[point];
+            point += 1;
+            let total = &mut result.data[to];
+            *total = match self.combine {
+                Combine::Sum => *total + value,
+                Combine::Max => total.max(value),
+                Combine::Min => total.min(value),
+            };
+            0.0
+        });
+        result
+    }
+
+    fn samples() -> Vec<Sample> {
+        let mut samples = Vec::new();
+        let cases: [(&[usize], &[usize]); 9] = [
+            (&[1], &[0]),
+            (&[65], &[0]),
+            (&[3, 257], &[1]),
+            (&[257, 3], &[0]),
+            (&[2, 3, 5], &[1]),
+            (&[2, 3, 5], &[0, 2]),
+            (&[2, 63, 3], &[0, 1, 2]),
+            (&[4, 2], &[]),
+            (&[2, 1000], &[1]),
+        ];
+        for combine in [Combine::Sum, Combine::Max, Combine::Min] {
+            for (shape, axes) in cases {
+                samples.push(Sample {
+                    op: Reduce { combine, axes: axes.to_vec() }.into(),
+                    inputs: vec![SampleInput::float(shape, -2.0, 2.0).distinct()],
+                });
+            }
+        }
+        samples
+    }
+}

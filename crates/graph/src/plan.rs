@@ -1,0 +1,207 @@
+//! Plan memory: every stored value gets a place in a few scratch buffers, and values that are never
+//! alive together share one.
+//!
+//! Kernels bind whole buffers, so a kernel may read and write parts of the same one and any offset
+//! will do; scratch buffers are split only where one would exceed what the device can bind.
+
+use crate::lower::{Lowered, Memory};
+use crate::ops::Op;
+use crate::schedule::Schedule;
+use crate::{GraphError, Value};
+use shadegrad_device::Limits;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Alignment of values in scratch memory, in bytes: four floats, so that vector loads stay possible.
+const ALIGNMENT: usize = 16;
+
+/// One range of scratch memory and when it is alive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// What lives there.
+    pub name: String,
+    /// Size in bytes.
+    pub bytes: usize,
+    /// The kernel that first writes it.
+    pub first: usize,
+    /// The last kernel that reads it.
+    pub last: usize,
+    /// Which scratch buffer.
+    pub buffer: usize,
+    /// Where in the buffer, in bytes.
+    pub offset: usize,
+}
+
+/// Where everything is.
+pub(crate) struct Plan {
+    pub(crate) slots: Vec<Slot>,
+    /// Slot and offset in bytes of each value and partial sum.
+    pub(crate) at: BTreeMap<Memory, (usize, usize)>,
+    /// Bytes of each scratch buffer.
+    pub(crate) buffers: Vec<usize>,
+    /// The largest sum of live values at any kernel: no plan can do with less.
+    pub(crate) lower_bound: usize,
+}
+
+/// Finds the lifetimes and packs the slots, largest first, each at the lowest place that is free
+/// during its life. `guard` bytes are left free after each.
+pub(crate) fn plan(schedule: &Schedule, kernels: &[Lowered], limits: &Limits, guard: usize) -> Plan {
+    let mut lives = lifetimes(schedule, kernels);
+    let end = kernels.len().saturating_sub(1);
+    let nodes = &schedule.fused.nodes;
+    for output in &nodes.outputs {
+        lives.entry(Memory::Value(*output)).and_modify(|life| life.2 = end);
+    }
+    let lower_bound = (0..kernels.len())
+        .map(|at| lives.iter().filter(|(memory, life)| {
+            !is_pack(schedule, memory) && life.1 <= at && at <= life.2
+        }).map(|(_, life)| life.0).sum())
+        .max()
+        .unwrap_or(0);
+    let mut slots = Vec::new();
+    let mut at = BTreeMap::new();
+    // Packs first: their inputs live inside them.
+    for (number, node) in nodes.nodes.iter().enumerate() {
+        let pack = Memory::Value(Value(number as u32));
+        if !matches!(node.op, Op::Pack(_)) {
+            continue;
+        }
+        let parts: Vec<Memory> = node.inputs.iter().map(|&v| Memory::Value(v)).collect();
+        let first = parts.iter().filter_map(|p| lives.get(p)).map(|l| l.1).min();
+        let last = parts.iter().chain([&pack]).filter_map(|p| lives.get(p)).map(|l| l.2).max();
+        let mut offset = 0;
+        for (part, &input) in parts.iter().zip(&node.inputs) {
+            at.insert(*part, (slots.len(), offset));
+            offset += schedule.fused.node(input).ty.bytes();
+            lives.remove(part);
+        }
+        at.insert(pack, (slots.len(), 0));
+        lives.remove(&pack);
+        slots.push(Slot { name: format!("pack {number}"), bytes: offset, first: first.unwrap_or(0), last: last.unwrap_or(end), buffer: 0, offset: 0 });
+    }
+    for (memory, (bytes, first, last)) in lives {
+        at.insert(memory, (slots.len(), 0));
+        let name = match memory {
+            Memory::Value(value) => format!("value {}", value.0),
+            Memory::Partial(number) => format!("partial sums {number}"),
+            Memory::Variable(..) => continue,
+        };
+        slots.push(Slot { name, bytes, first, last, buffer: 0, offset: 0 });
+    }
+    let buffers = assign(&mut slots, limits.binding_bytes.min(limits.buffer_bytes), guard);
+    Plan { slots, at, buffers, lower_bound }
+}
+
+fn is_pack(schedule: &Schedule, memory: &Memory) -> bool {
+    matches!(memory, Memory::Value(v) if matches!(schedule.fused.node(*v).op, Op::Pack(_)))
+}
+
+/// Size, first and last kernel of everything in scratch memory.
+fn lifetimes(schedule: &Schedule, kernels: &[Lowered]) -> BTreeMap<Memory, (usize, usize, usize)> {
+    let mut lives: BTreeMap<Memory, (usize, usize, usize)> = BTreeMap::new();
+    let mut touch = |memory: Memory, bytes: usize, at: usize| {
+        let life = lives.entry(memory).or_insert((bytes, at, at));
+        life.1 = life.1.min(at);
+        life.2 = life.2.max(at);
+    };
+    for (at, lowered) in kernels.iter().enumerate() {
+        for (operand, memory) in lowered.kernel.operands.iter().zip(&lowered.operands) {
+            let bytes = operand.len * operand.dtype.bytes();
+            match memory {
+                Memory::Variable(..) => continue,
+                Memory::Value(value) if schedule.home.contains_key(value) => continue,
+                _ => touch(*memory, bytes, at),
+            }
+            if is_pack(schedule, memory)
+                && let Memory::Value(pack) = memory
+            {
+                // Reading the pack reads its parts.
+                for &input in &schedule.fused.node(*pack).inputs {
+                    touch(Memory::Value(input), schedule.fused.node(input).ty.bytes(), at);
+                }
+            }
+        }
+    }
+    lives
+}
+
+/// Gives every slot a buffer and an offset; the size of each buffer.
+fn assign(slots: &mut [Slot], limit: usize, guard: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..slots.len()).collect();
+    order.sort_by_key(|&i| (std::cmp::Reverse(slots[i].bytes), slots[i].first, i));
+    let mut placed: Vec<usize> = Vec::new();
+    let mut buffers: Vec<usize> = Vec::new();
+    for &number in &order {
+        let need = slots[number].bytes + guard;
+        for buffer in 0.. {
+            let mut taken: Vec<(usize, usize)> = placed
+                .iter()
+                .map(|&i| &slots[i])
+                .filter(|s| s.buffer == buffer && s.first <= slots[number].last && slots[number].first <= s.last)
+                .map(|s| (s.offset, s.offset + s.bytes + guard))
+                .collect();
+            taken.sort_unstable();
+            let mut offset = 0usize;
+            for (start, end) in taken {
+                if offset + need <= start {
+                    break;
+                }
+                offset = offset.max(end.next_multiple_of(ALIGNMENT));
+            }
+            // A slot larger than the limit gets a buffer of its own, which the device refuses by name.
+            if offset + need <= limit || offset == 0 {
+                (slots[number].buffer, slots[number].offset) = (buffer, offset);
+                buffers.resize(buffers.len().max(buffer + 1), 0);
+                buffers[buffer] = buffers[buffer].max(offset + need);
+                break;
+            }
+        }
+        placed.push(number);
+    }
+    buffers
+}
+
+impl Plan {
+    /// Checks that no two slots that are alive together overlap, and that none leaves its buffer.
+    ///
+    /// # Errors
+    /// [`GraphError::Compiler`].
+    pub(crate) fn verify(&self) -> Result<(), GraphError> {
+        let wrong = |reason| GraphError::Compiler { stage: "plan", reason };
+        for (number, a) in self.slots.iter().enumerate() {
+            if a.offset + a.bytes > self.buffers[a.buffer] {
+                return Err(wrong(format!("{} leaves its buffer", a.name)));
+            }
+            for b in &self.slots[number + 1..] {
+                let together = a.first <= b.last && b.first <= a.last && a.buffer == b.buffer;
+                if together && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes {
+                    return Err(wrong(format!("{} and {} overlap", a.name, b.name)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ranges of scratch memory, in bytes, that no slot covers: `(buffer, offset, bytes)`.
+    pub(crate) fn gaps(&self) -> Vec<(usize, usize, usize)> {
+        let mut gaps = Vec::new();
+        for (buffer, &bytes) in self.buffers.iter().enumerate() {
+            let ranges: BTreeSet<(usize, usize)> = self
+                .slots
+                .iter()
+                .filter(|s| s.buffer == buffer)
+                .map(|s| (s.offset, s.offset + s.bytes))
+                .collect();
+            let mut reached = 0;
+            for (start, end) in ranges {
+                if start > reached {
+                    gaps.push((buffer, reached, start - reached));
+                }
+                reached = reached.max(end);
+            }
+            if bytes > reached {
+                gaps.push((buffer, reached, bytes - reached));
+            }
+        }
+        gaps
+    }
+}

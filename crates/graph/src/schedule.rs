@@ -1,0 +1,173 @@
+//! Schedule: the order of clusters, which of their members are stored, and which are stored right
+//! into the variable that takes them at the end of the step.
+//!
+//! Reads of a variable see what it held before the step, so whatever reads it runs before what
+//! overwrites it. Where that can't be arranged, the new contents wait in scratch memory and a
+//! last kernel copies them over.
+
+use crate::fuse::{Cluster, ClusterId, Core, Fused, Place};
+use crate::ops::{Op, Reshape};
+use crate::{GraphError, Node, Value};
+use shadegrad_device::numel;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+/// Clusters in order.
+pub(crate) struct Schedule {
+    pub(crate) fused: Fused,
+    pub(crate) order: Vec<ClusterId>,
+    /// Members that are stored.
+    pub(crate) stored: BTreeSet<Value>,
+    /// The variable in which a stored member lives.
+    pub(crate) home: BTreeMap<Value, u64>,
+}
+
+/// Orders the clusters.
+pub(crate) fn schedule(mut fused: Fused) -> Result<Schedule, GraphError> {
+    let mut after: Vec<BTreeSet<ClusterId>> = (0..fused.clusters.len())
+        .map(|c| fused.reads(c).iter().flat_map(|&v| fused.makers(v)).collect())
+        .collect();
+    let mut home = BTreeMap::new();
+    for (variable, value) in fused.nodes.assigns.clone() {
+        let readers = readers(&fused, variable);
+        let Place::In(cluster) = fused.place(value) else {
+            return Err(wrong(format!("assigned value {} is not computed", value.0)));
+        };
+        let others: BTreeSet<ClusterId> = readers.iter().copied().filter(|&c| c != cluster).collect();
+        let ordered = others.iter().all(|&c| !depends(&after, c, cluster));
+        if ordered && (!readers.contains(&cluster) || in_place(&fused, cluster, value, variable)) {
+            after[cluster].extend(others);
+            home.insert(value, variable);
+        } else {
+            let copy = add_copy(&mut fused, value);
+            after.push(readers.into_iter().chain([cluster]).collect());
+            home.insert(copy, variable);
+        }
+    }
+    let order = topological(&fused, &after)?;
+    let stored = stored(&fused, &home);
+    Ok(Schedule { fused, order, stored, home })
+}
+
+fn wrong(reason: String) -> GraphError {
+    GraphError::Compiler { stage: "schedule", reason }
+}
+
+/// The clusters that read a variable.
+fn readers(fused: &Fused, variable: u64) -> BTreeSet<ClusterId> {
+    let is_it = |v: &Value| matches!(&fused.node(*v).op, Op::Leaf(leaf) if leaf.variable == variable);
+    (0..fused.clusters.len()).filter(|&c| fused.reads(c).iter().any(is_it)).collect()
+}
+
+fn depends(after: &[BTreeSet<ClusterId>], from: ClusterId, on: ClusterId) -> bool {
+    let (mut open, mut seen) = (vec![from], BTreeSet::from([from]));
+    while let Some(cluster) = open.pop() {
+        if cluster == on {
+            return true;
+        }
+        open.extend(after[cluster].iter().copied().filter(|c| seen.insert(*c)));
+    }
+    false
+}
+
+/// Whether a cluster reads of a variable only the very element that it overwrites.
+fn in_place(fused: &Fused, cluster: ClusterId, value: Value, variable: u64) -> bool {
+    let target = &fused.clusters[cluster];
+    let points = numel(&target.domain);
+    target.core == Core::Map
+        && fused.node(value).ty.numel() == points
+        && target.members.iter().all(|&(member, by_row)| {
+            let chain = fused.operand_chain(member, target, by_row);
+            fused.node(member).inputs.iter().all(|&v| reads_own(fused, v, &chain, cluster, variable))
+        })
+}
+
+fn reads_own(
+    fused: &Fused,
+    operand: Value,
+    chain: &[crate::ops::Movement],
+    cluster: ClusterId,
+    variable: u64,
+) -> bool {
+    let node = fused.node(operand);
+    if fused.place(operand) != Place::Virtual {
+        return true;
+    }
+    match &node.op {
+        Op::Leaf(leaf) if leaf.variable == variable => {
+            let view = shadegrad_device::View::contiguous(&node.ty.shape);
+            leaf.offset == 0 && fused.moved(&view, chain).is_some_and(|v| v.is_contiguous())
+        }
+        // A gather reads other elements than its own.
+        Op::Gather(_) => {
+            let mut other = true;
+            fused.stored(operand, &mut |v| {
+                other &= !matches!(&fused.node(v).op, Op::Leaf(leaf) if leaf.variable == variable);
+            });
+            other
+        }
+        _ => {
+            let movement: Vec<_> = fused.movement(operand).into_iter().collect();
+            let chain = [movement.as_slice(), chain].concat();
+            node.inputs.iter().all(|&v| reads_own(fused, v, &chain, cluster, variable))
+        }
+    }
+}
+
+/// A cluster that copies a value.
+fn add_copy(fused: &mut Fused, value: Value) -> Value {
+    let node = fused.node(value).clone();
+    let copy = Value(fused.nodes.nodes.len() as u32);
+    let shape = node.ty.shape.clone();
+    let op = Reshape(shape.clone()).into();
+    fused.nodes.nodes.push(Node { op, inputs: vec![value], ..node });
+    fused.place.push(Place::In(fused.clusters.len()));
+    fused.copied.insert(copy);
+    fused.clusters.push(Cluster { core: Core::Map, domain: shape, members: vec![(copy, false)] });
+    copy
+}
+
+/// The clusters with members, each after those it depends on; else in the order of recording.
+fn topological(fused: &Fused, after: &[BTreeSet<ClusterId>]) -> Result<Vec<ClusterId>, GraphError> {
+    let used: Vec<bool> = fused.clusters.iter().map(|c| !c.members.is_empty()).collect();
+    let mut left: Vec<usize> = after.iter().map(|a| a.iter().filter(|&&c| used[c]).count()).collect();
+    let key = |c: ClusterId| {
+        let last = fused.clusters[c].members.iter().map(|(m, _)| m.0).max().unwrap_or(0);
+        std::cmp::Reverse((last, c))
+    };
+    let mut ready: BinaryHeap<_> =
+        (0..after.len()).filter(|&c| used[c] && left[c] == 0).map(key).collect();
+    let mut order = Vec::new();
+    while let Some(std::cmp::Reverse((_, cluster))) = ready.pop() {
+        order.push(cluster);
+        for (next, before) in after.iter().enumerate() {
+            if used[next] && before.contains(&cluster) {
+                left[next] -= 1;
+                if left[next] == 0 {
+                    ready.push(key(next));
+                }
+            }
+        }
+    }
+    match order.len() == used.iter().filter(|&&u| u).count() {
+        true => Ok(order),
+        false => Err(wrong("clusters depend on each other in a circle".to_string())),
+    }
+}
+
+/// The members that something outside of their cluster reads.
+fn stored(fused: &Fused, home: &BTreeMap<Value, u64>) -> BTreeSet<Value> {
+    let mut stored: BTreeSet<Value> = home.keys().copied().collect();
+    let mut keep = |value: Value| {
+        if matches!(fused.place(value), Place::In(_)) {
+            stored.insert(value);
+        }
+    };
+    for cluster in 0..fused.clusters.len() {
+        fused.reads(cluster).into_iter().for_each(&mut keep);
+    }
+    fused.nodes.outputs.iter().copied().for_each(&mut keep);
+    for node in fused.nodes.nodes.iter().filter(|node| matches!(node.op, Op::Pack(_))) {
+        node.inputs.iter().copied().for_each(&mut keep);
+    }
+    stored
+}

@@ -1,0 +1,236 @@
+//! Simplify: the same meaning with fewer values. Runs after differentiation, because gradients are
+//! written for clarity and leave multiplications by one and sums of zeros behind; and before
+//! fusion, because every value that is gone can't split a kernel.
+//!
+//! Rules are local: a node with simplified inputs becomes another node or one of its inputs.
+
+use crate::ops::{Expand, Full, Op, Permute, Pointwise, Reduce, Reshape, Scalar};
+use crate::{Node, Nodes, Type, Value};
+use shadegrad_device::{Combine, DType, Literal};
+use std::collections::{BTreeMap, HashMap};
+
+/// The simplified nodes and how often each rule fired.
+pub struct Simplified {
+    /// The nodes that are left, all of them needed.
+    pub nodes: Nodes,
+    /// Rule and count.
+    pub fired: BTreeMap<&'static str, usize>,
+}
+
+/// What a rule makes of a node.
+enum Becomes {
+    /// One of the values before it.
+    Value(Value),
+    /// Another operation.
+    Node(Op, Vec<Value>),
+}
+
+/// Simplifies until nothing changes in one pass over the values, inputs first.
+pub fn simplify(nodes: &Nodes) -> Simplified {
+    let needed = nodes.reachable();
+    let mut builder = Builder { out: Nodes { variables: nodes.variables.clone(), ..Nodes::default() }, lookup: HashMap::new(), fired: BTreeMap::new() };
+    let mut moved: Vec<Option<Value>> = Vec::with_capacity(nodes.nodes.len());
+    for (number, node) in nodes.nodes.iter().enumerate() {
+        moved.push(needed[number].then(|| {
+            let inputs = node.inputs.iter().filter_map(|v| moved[v.index()]).collect();
+            builder.add(node.op.clone(), inputs, node)
+        }));
+    }
+    let to = |value: &Value| moved[value.index()];
+    builder.out.outputs = nodes.outputs.iter().filter_map(to).collect();
+    builder.out.assigns =
+        nodes.assigns.iter().filter_map(|(id, value)| Some((*id, to(value)?))).collect();
+    Simplified { nodes: compact(&builder.out), fired: builder.fired }
+}
+
+/// Drops the values that rules have made superfluous, and variables that nothing refers to.
+fn compact(nodes: &Nodes) -> Nodes {
+    let needed = nodes.reachable();
+    let mut moved = vec![Value(0); nodes.nodes.len()];
+    let mut out = Nodes { variables: nodes.variables.clone(), ..Nodes::default() };
+    for (number, node) in nodes.nodes.iter().enumerate().filter(|(n, _)| needed[*n]) {
+        moved[number] = Value(out.nodes.len() as u32);
+        let inputs = node.inputs.iter().map(|v| moved[v.index()]).collect();
+        out.nodes.push(Node { inputs, ..node.clone() });
+    }
+    out.outputs = nodes.outputs.iter().map(|v| moved[v.index()]).collect();
+    out.assigns = nodes.assigns.iter().map(|(id, v)| (*id, moved[v.index()])).collect();
+    let used = |id: &u64| {
+        out.assigns.iter().any(|(to, _)| to == id)
+            || out.nodes.iter().any(|n| matches!(&n.op, Op::Leaf(leaf) if leaf.variable == *id))
+    };
+    let variables = nodes.variables.iter().filter(|(id, _)| used(id));
+    out.variables = variables.map(|(id, v)| (*id, v.clone())).collect();
+    out
+}
+
+struct Builder {
+    out: Nodes,
+    lookup: HashMap<(Op, Vec<Value>), Value>,
+    fired: BTreeMap<&'static str, usize>,
+}
+
+impl Builder {
+    fn node(&self, value: Value) -> &Node {
+        &self.out.nodes[value.index()]
+    }
+
+    /// The constant that a value is everywhere, seen through movement.
+    fn constant(&self, value: Value) -> Option<Literal> {
+        match &self.node(value).op {
+            Op::Full(full) => Some(full.literal),
+            _ => None,
+        }
+    }
+
+    /// Adds a node, after as many rules as apply to it.
+    fn add(&mut self, mut op: Op, mut inputs: Vec<Value>, like: &Node) -> Value {
+        loop {
+            let ty = self.infer(&op, &inputs).unwrap_or_else(|| like.ty.clone());
+            match self.rule(&op, &inputs, &ty) {
+                Some((name, becomes)) => {
+                    *self.fired.entry(name).or_default() += 1;
+                    match becomes {
+                        Becomes::Value(value) => return value,
+                        Becomes::Node(next, of) => (op, inputs) = (next, of),
+                    }
+                }
+                None => {
+                    let key = (op, inputs);
+                    if let Some(&value) = self.lookup.get(&key) {
+                        return value;
+                    }
+                    let value = Value(self.out.nodes.len() as u32);
+                    let (op, inputs) = key.clone();
+                    self.out.nodes.push(Node { op, inputs, ty, at: like.at });
+                    self.lookup.insert(key, value);
+                    return value;
+                }
+            }
+        }
+    }
+
+    fn infer(&self, op: &Op, inputs: &[Value]) -> Option<Type> {
+        let types: Vec<&Type> = inputs.iter().map(|&v| &self.node(v).ty).collect();
+        op.infer(&types).ok()
+    }
+
+    /// The first rule that applies to an operation of simplified inputs.
+    fn rule(&self, op: &Op, inputs: &[Value], ty: &Type) -> Option<(&'static str, Becomes)> {
+        use Becomes::{Node, Value};
+        let full = |literal: Literal| Node(Full { shape: ty.shape.clone(), literal }.into(), vec![]);
+        let first = inputs.first().map(|&v| self.node(v));
+        match op {
+            // A variable's part of no elements, and such, need no kernel.
+            Op::Detach(_) => Some(("detach has done its work", Value(inputs[0]))),
+            Op::Reshape(_) | Op::Permute(_) | Op::Expand(_) | Op::Slice(_)
+                if self.constant(inputs[0]).is_some() =>
+            {
+                Some(("a constant moved is a constant", full(self.constant(inputs[0])?)))
+            }
+            Op::Pad(_) if self.constant(inputs[0])?.value() == 0.0 => {
+                Some(("zeros padded are zeros", full(self.constant(inputs[0])?)))
+            }
+            Op::Reshape(_) | Op::Expand(_) if first?.ty == *ty => {
+                Some(("moved to the same shape", Value(inputs[0])))
+            }
+            Op::Reshape(shape) if matches!(first?.op, Op::Reshape(_)) => {
+                Some(("reshape of reshape", Node(Reshape(shape.0.clone()).into(), first?.inputs.clone())))
+            }
+            Op::Permute(Permute(order)) if order.is_sorted() => {
+                Some(("permute to the same order", Value(inputs[0])))
+            }
+            Op::Permute(Permute(order)) => match &first?.op {
+                Op::Permute(Permute(inner)) => {
+                    let order = order.iter().map(|&axis| inner[axis]).collect();
+                    Some(("permute of permute", Node(Permute(order).into(), first?.inputs.clone())))
+                }
+                _ => None,
+            },
+            Op::Expand(Expand(shape)) if matches!(first?.op, Op::Expand(_)) => {
+                Some(("expand of expand", Node(Expand(shape.clone()).into(), first?.inputs.clone())))
+            }
+            Op::Reduce(reduce) => self.reduce(reduce, inputs[0], full),
+            Op::Pointwise(Pointwise(scalar)) => self.pointwise(*scalar, inputs, ty, full),
+            _ => None,
+        }
+    }
+
+    fn reduce(
+        &self,
+        reduce: &Reduce,
+        input: Value,
+        full: impl Fn(Literal) -> Becomes,
+    ) -> Option<(&'static str, Becomes)> {
+        let node = self.node(input);
+        let count: usize = reduce.axes.iter().map(|&axis| node.ty.shape[axis]).product();
+        if reduce.axes.is_empty() {
+            return Some(("reduce over no axes", Becomes::Value(input)));
+        }
+        if count == 1 {
+            let mut shape = node.ty.shape.clone();
+            for &axis in reduce.axes.iter().rev() {
+                shape.remove(axis);
+            }
+            return Some(("reduce over single elements", Becomes::Node(Reshape(shape).into(), vec![input])));
+        }
+        let literal = self.constant(input)?;
+        let factor = if reduce.combine == Combine::Sum { count as f64 } else { 1.0 };
+        let total = Literal::of(literal.dtype, literal.value() * factor);
+        Some(("reduce of a constant", full(total)))
+    }
+
+    fn pointwise(
+        &self,
+        scalar: Scalar,
+        inputs: &[Value],
+        ty: &Type,
+        full: impl Fn(Literal) -> Becomes,
+    ) -> Option<(&'static str, Becomes)> {
+        use Becomes::{Node, Value};
+        let constants: Vec<Option<Literal>> = inputs.iter().map(|&v| self.constant(v)).collect();
+        if constants.iter().all(Option::is_some) {
+            let arrays: Vec<crate::Array> = constants
+                .iter()
+                .flatten()
+                .map(|l| crate::Array::new(&[], l.dtype, vec![l.value()]))
+                .collect();
+            let scalar_type = Type::new(&[], ty.dtype);
+            let op = Op::from(Pointwise(scalar));
+            let value = op.reference(&arrays.iter().collect::<Vec<_>>(), &scalar_type).data[0];
+            return Some(("constants fold", full(Literal::of(ty.dtype, value))));
+        }
+        let is = |at: usize, value: f64| constants[at].is_some_and(|l| l.value() == value);
+        let keep = |at: usize| Value(inputs[at]);
+        let float = ty.dtype == DType::F32;
+        let folded = match scalar {
+            Scalar::Add if is(1, 0.0) => keep(0),
+            Scalar::Add if is(0, 0.0) => keep(1),
+            Scalar::Sub if is(1, 0.0) => keep(0),
+            Scalar::Mul | Scalar::Div if is(1, 1.0) => keep(0),
+            Scalar::Mul if is(0, 1.0) => keep(1),
+            // Constants go to the right, so that the next rule finds them.
+            Scalar::Mul if constants[0].is_some() => {
+                Node(Pointwise(Scalar::Mul).into(), vec![inputs[1], inputs[0]])
+            }
+            Scalar::Neg => match &self.node(inputs[0]).op {
+                Op::Pointwise(Pointwise(Scalar::Neg)) => Value(self.node(inputs[0]).inputs[0]),
+                _ => return None,
+            },
+            Scalar::Select => match constants[0] {
+                Some(condition) => keep(if condition.bits != 0 { 1 } else { 2 }),
+                None if inputs[1] == inputs[2] => keep(1),
+                None => return None,
+            },
+            Scalar::Add if float => match &self.node(inputs[1]).op {
+                Op::Pointwise(Pointwise(Scalar::Neg)) => {
+                    let negated = self.node(inputs[1]).inputs[0];
+                    Node(Pointwise(Scalar::Sub).into(), vec![inputs[0], negated])
+                }
+                _ => return None,
+            },
+            _ => return None,
+        };
+        Some(("neutral element or double sign", folded))
+    }
+}
