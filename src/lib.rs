@@ -3,6 +3,35 @@
 //! A whole training step (forward, loss, backward, clipping, optimizer, schedule) is recorded once,
 //! compiled once into a list of kernels and replayed from device memory. This crate re-exports the
 //! others; `docs/architecture.md` follows one step through them.
+//!
+//! ```
+//! use shadegrad::prelude::*;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = Device::cpu(None);
+//! let graph = Graph::new();
+//! let x = graph.tensor(&[2, 2], &[1.0, 2.0, 3.0, 4.0]);
+//! let y = x.matmul(&x).relu().sum_all();
+//! let dx = &graph.gradients(&y, &[&x])[0];
+//! assert_eq!(y.eval(&device)?.data, [54.0]);
+//! assert_eq!(dx.eval(&device)?.data, [7.0, 11.0, 9.0, 13.0]);
+//! # Ok(())
+//! # }
+//! ```
 
 pub use shadegrad_device as device;
 pub use shadegrad_graph as graph;
+pub use shadegrad_models as models;
+pub use shadegrad_train as train;
+
+/// What most programs need.
+pub mod prelude {
+    pub use crate::device::{DType, Device};
+    pub use crate::graph::{Graph, Init, Session, Tensor, Variable};
+    pub use crate::models::{
+        Adam, AdamW, AvgPool2d, Cnn, Constant, Conv2d, Cosine, CrossEntropy, Dropout, Flatten, Linear,
+        Loss, MaxPool2d, Mlp, Module, Mse, Named, Optimizer, Parameter, Parameters, Relu,
+        Sequential, Sgd, Updater, WarmUp, named,
+    };
+    pub use crate::train::{Fit, Images, Mnist, Trainer};
+}

@@ -2,12 +2,39 @@
 
 use std::path::PathBuf;
 
-/// The folder for compiled pipelines and downloaded data: `SHADEGRAD_CACHE`, else the user's cache
-/// folder on this system; `None` where the environment names neither.
+/// The folder for compiled pipelines and downloaded data: `SHADEGRAD_CACHE`, else `shadegrad` in
+/// `XDG_CACHE_HOME`, `LOCALAPPDATA` (on Windows) or `~/.cache`; `None` where the environment names
+/// none of these.
 pub fn cache_dir() -> Option<PathBuf> {
-    let folder = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    folder("SHADEGRAD_CACHE")
-        .or_else(|| folder("XDG_CACHE_HOME").map(|path| path.join("shadegrad")))
-        .or_else(|| folder("LOCALAPPDATA").map(|path| path.join("shadegrad")))
-        .or_else(|| folder("HOME").map(|path| path.join(".cache").join("shadegrad")))
+    cache_dir_from(|name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from))
+}
+
+fn cache_dir_from(var: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    // The XDG specification says that relative paths in its variables are to be ignored.
+    let absolute = |name| var(name).filter(|path| path.is_absolute());
+    var("SHADEGRAD_CACHE")
+        .or_else(|| Some(absolute("XDG_CACHE_HOME")?.join("shadegrad")))
+        .or_else(|| Some(var("LOCALAPPDATA").filter(|_| cfg!(windows))?.join("shadegrad")))
+        .or_else(|| Some(var("HOME")?.join(".cache").join("shadegrad")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_is_where_the_environment_says() {
+        let cache = |pairs: &[(&str, &str)]| {
+            cache_dir_from(|name| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into()))
+        };
+        let home = ("HOME", "/home/me");
+        let path = |path: &str| Some(PathBuf::from(path));
+        assert_eq!(cache(&[]), None);
+        assert_eq!(cache(&[home]), path("/home/me/.cache/shadegrad"));
+        assert_eq!(cache(&[home, ("SHADEGRAD_CACHE", "here")]), path("here"));
+        if cfg!(unix) {
+            assert_eq!(cache(&[home, ("XDG_CACHE_HOME", "/c")]), path("/c/shadegrad"));
+            assert_eq!(cache(&[home, ("XDG_CACHE_HOME", "c")]), cache(&[home]));
+        }
+    }
 }

@@ -27,7 +27,8 @@ pub(crate) trait Backend: Send + Sync {
     fn limits(&self) -> &Limits;
     fn create(&self, name: &str, bytes: usize) -> Result<Memory, DeviceError>;
     fn write(&self, memory: &Memory, offset: usize, data: &[u8]) -> Result<(), DeviceError>;
-    fn read(&self, memory: &Memory, offset: usize, data: &mut [u8]) -> Result<(), DeviceError>;
+    /// Queues a read behind all work so far: `bytes` from `offset`, whole words.
+    fn read(&self, memory: &Memory, offset: usize, bytes: usize) -> Result<Arriving, DeviceError>;
     fn load(&self, program: &Program, buffers: &[Buffer]) -> Result<Box<dyn Run>, DeviceError>;
     fn synchronize(&self) -> Result<(), DeviceError>;
     fn counters(&self) -> Counters;
@@ -39,6 +40,35 @@ pub(crate) trait Run: Send {
     fn run(&mut self, times: usize) -> Result<(), DeviceError>;
     /// Runs once and says how long each kernel took, in milliseconds.
     fn profile(&mut self) -> Result<Vec<f64>, DeviceError>;
+}
+
+/// Bytes that are here, or on their way from a device.
+pub(crate) enum Arriving {
+    Here(Vec<u8>),
+    #[cfg(feature = "wgpu")]
+    Later(crate::gpu::Later),
+}
+
+/// A read that was queued and may not be done yet.
+pub struct Pending {
+    arriving: Arriving,
+    bytes: usize,
+}
+
+impl Pending {
+    /// Waits for the bytes; other work goes on meanwhile.
+    ///
+    /// # Errors
+    /// [`DeviceError::Lost`].
+    pub fn wait(self) -> Result<Vec<u8>, DeviceError> {
+        let mut data = match self.arriving {
+            Arriving::Here(data) => data,
+            #[cfg(feature = "wgpu")]
+            Arriving::Later(later) => later.wait()?,
+        };
+        data.truncate(self.bytes);
+        Ok(data)
+    }
 }
 
 /// A backend's own buffer.
@@ -218,10 +248,26 @@ impl Device {
     /// # Errors
     /// [`DeviceError::Range`] outside the buffer, [`DeviceError::Lost`].
     pub fn read(&self, buffer: &Buffer, offset: usize, len: usize) -> Result<Vec<u8>, DeviceError> {
+        self.read_later(buffer, offset, len)?.wait()
+    }
+
+    /// Queues a read of `len` bytes from an offset (a multiple of four) behind all work so far and
+    /// returns at once, so that more work can be queued before the bytes are waited for.
+    ///
+    /// # Errors
+    /// [`DeviceError::Range`] outside the buffer, [`DeviceError::Lost`].
+    pub fn read_later(
+        &self,
+        buffer: &Buffer,
+        offset: usize,
+        len: usize,
+    ) -> Result<Pending, DeviceError> {
         buffer.check(offset, len)?;
-        let mut data = vec![0; len];
-        self.backend.read(&buffer.memory, offset, &mut data)?;
-        Ok(data)
+        let arriving = match len {
+            0 => Arriving::Here(vec![]),
+            _ => self.backend.read(&buffer.memory, offset, len.next_multiple_of(4))?,
+        };
+        Ok(Pending { arriving, bytes: len })
     }
 
     /// Waits until all work is done.

@@ -24,7 +24,7 @@ mod program;
 mod view;
 
 pub use cache::cache_dir;
-pub use device::{Buffer, Counters, Device, DeviceInfo, Executable, Timing};
+pub use device::{Buffer, Counters, Device, DeviceInfo, Executable, Pending, Timing};
 pub use dtype::{DType, Literal};
 pub use error::DeviceError;
 pub use expr::{Expr, Term, TermId};

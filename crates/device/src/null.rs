@@ -1,6 +1,6 @@
 //! The null device: programs are checked and counted, and nothing runs. Reads return zeros.
 
-use crate::device::{Backend, Memory, Run};
+use crate::device::{Arriving, Backend, Memory, Run};
 use crate::{Buffer, Counters, DeviceError, DeviceInfo, Limits, Program};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -47,9 +47,9 @@ impl Backend for Null {
         self.count(|c| c.writes += 1);
         Ok(())
     }
-    fn read(&self, _: &Memory, _: usize, _: &mut [u8]) -> Result<(), DeviceError> {
+    fn read(&self, _: &Memory, _: usize, bytes: usize) -> Result<Arriving, DeviceError> {
         self.count(|c| c.reads += 1);
-        Ok(())
+        Ok(Arriving::Here(vec![0; bytes]))
     }
     fn load(&self, program: &Program, _: &[Buffer]) -> Result<Box<dyn Run>, DeviceError> {
         let dispatches = program.kernels.len();

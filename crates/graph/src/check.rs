@@ -157,7 +157,7 @@ pub fn gradient(sample: &Sample, seed: u32, order: usize, mutation: f64) -> Resu
     let y = graph.push(sample.op.clone(), &values);
     let constant = |ty: &Type, seed: u32| {
         let array = draw(&SampleInput::float(&ty.shape, 0.5, 1.5), seed);
-        graph.variable(&crate::check::variable("c", &array))
+        graph.variable(&variable("c", &array))
     };
     let parameters: Vec<&Tensor> = variables.iter().map(|(_, x)| x).collect();
     let mut loss = (&y * constant(&y.ty(), seed ^ 0xC0)).sum_all();

@@ -1,7 +1,7 @@
 //! Sessions: one device, the contents of variables, and the programs that share them.
 
 use crate::{Array, Compiled, Graph, GraphError, Options, Report, Tensor, Variable, compile};
-use shadegrad_device::{Buffer, Device, Executable, Timing};
+use shadegrad_device::{Buffer, Device, Executable, Pending, Timing};
 use std::collections::HashMap;
 
 /// Owns the contents of variables on a device. Programs for training, evaluation and whatever else
@@ -106,6 +106,15 @@ impl Session {
     /// What the device reports.
     pub fn read_array(&mut self, variable: &Variable) -> Result<Array, GraphError> {
         Ok(Array::from_bytes(variable.ty(), &self.read(variable)?))
+    }
+
+    /// Queues a read of a variable behind all work so far; see [`Device::read_later`].
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn read_later(&mut self, variable: &Variable) -> Result<Pending, GraphError> {
+        let buffer = self.buffer(variable)?;
+        Ok(self.device.read_later(&buffer, 0, variable.ty().bytes())?)
     }
 
     /// Overwrites a variable with bytes in memory layout.

@@ -1,1 +1,20 @@
-//! Placeholder.
+//! Training: data sets, the training loop, metrics, weights on disk, pictures.
+//!
+//! The loop around a compiled step does next to nothing: the data set, the shuffle, the batch, the
+//! learning rate and the losses all live on the device. The host queues steps and looks at the
+//! losses later.
+
+pub mod data;
+mod error;
+mod fit;
+pub mod pictures;
+mod resident;
+mod trainer;
+mod weights;
+
+pub use data::{DataError, Images, Mnist};
+pub use error::TrainError;
+pub use fit::{Epoch, Evaluation, Fit, History};
+pub use resident::{Order, Resident};
+pub use trainer::Trainer;
+pub use weights::{Weights, WeightsError};

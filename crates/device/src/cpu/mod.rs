@@ -15,7 +15,7 @@ mod window;
 
 pub(crate) use memory::Memory;
 
-use crate::device::{self, Backend, Run};
+use crate::device::{self, Arriving, Backend, Run};
 use crate::{
     Body, Buffer, Contraction, Counters, DeviceClass, DeviceError, DeviceInfo, Kernel, Limits,
     Program,
@@ -108,14 +108,18 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn read(&self, memory: &device::Memory, offset: usize, data: &mut [u8]) -> Result<(), DeviceError> {
+    fn read(
+        &self,
+        memory: &device::Memory,
+        offset: usize,
+        bytes: usize,
+    ) -> Result<Arriving, DeviceError> {
         let memory = self.host(memory, "read")?;
         let mut turn = self.turn();
         turn.reads += 1;
         // SAFETY: kernels and copies of this device hold `turn`, so nothing writes now.
-        let words = unsafe { memory.read(offset / 4..(offset + data.len()).div_ceil(4)) };
-        data.copy_from_slice(&bytemuck::cast_slice::<u32, u8>(words)[..data.len()]);
-        Ok(())
+        let words = unsafe { memory.read(offset / 4..(offset + bytes) / 4) };
+        Ok(Arriving::Here(bytemuck::cast_slice(words).to_vec()))
     }
 
     fn load(&self, program: &Program, buffers: &[Buffer]) -> Result<Box<dyn Run>, DeviceError> {

@@ -131,15 +131,14 @@ fn pipeline(shared: &Shared, label: &str, rendered: &Rendered) -> Result<Arc<Pip
     });
     let checks = match shared.variant.checks {
         true => wgpu::ShaderRuntimeChecks::checked(),
-        // SAFETY: `Program::verify` bounds every load and store of the kernel, the shaders guard
-        // the edges of their grids, their loops end, and integer division is guarded.
-        false => unsafe { wgpu::ShaderRuntimeChecks::unchecked() },
+        false => wgpu::ShaderRuntimeChecks::unchecked(),
     };
     let descriptor = wgpu::ShaderModuleDescriptor {
         label: Some(label),
         source: wgpu::ShaderSource::Naga(std::borrow::Cow::Owned(module)),
     };
-    // SAFETY: as above.
+    // SAFETY: `Program::verify` bounds every load and store of the kernel, the shaders guard the
+    // edges of their grids, their loops end, and integer division is guarded.
     let module = unsafe { shared.device.create_shader_module_trusted(descriptor, checks) };
     let pipeline = shared.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some(label),
@@ -251,7 +250,7 @@ impl Run for GpuRun {
             encoder.resolve_query_set(&queries, 0..count, &resolved, 0);
             self.shared.submit(encoder);
             self.shared.count(|c| c.dispatches += part.len() as u64);
-            let bytes = self.shared.read(&resolved, 0, count as usize * 8)?;
+            let bytes = self.shared.read(&resolved, 0, count as usize * 8)?.wait()?;
             let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&bytes);
             let period = f64::from(self.shared.queue.get_timestamp_period()) * 1e-6;
             times.extend(ticks.chunks(2).map(|t| t[1].saturating_sub(t[0]) as f64 * period));

@@ -11,7 +11,7 @@ mod term;
 
 pub use render::{Rendered, Variant, render};
 
-use crate::device::{Backend, Memory, Run};
+use crate::device::{Arriving, Backend, Memory, Run};
 use crate::{Buffer, Counters, DeviceClass, DeviceError, DeviceInfo, Limits, Program};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -87,6 +87,8 @@ struct Shared {
     pipelines: Mutex<HashMap<String, Arc<load::Pipeline>>>,
     cache: Option<(wgpu::PipelineCache, PathBuf)>,
     counters: Mutex<Counters>,
+    /// Buffers for reading back that are free.
+    staging: Mutex<Vec<wgpu::Buffer>>,
     /// The first failure that wgpu reported outside of an error scope.
     failure: Arc<Mutex<Option<String>>>,
     timestamps: bool,
@@ -143,6 +145,7 @@ impl Gpu {
             pipelines: Mutex::default(),
             cache,
             counters: Mutex::default(),
+            staging: Mutex::default(),
             failure,
             timestamps: has.contains(wgpu::Features::TIMESTAMP_QUERY),
         };
@@ -201,25 +204,47 @@ impl Shared {
         Ok(buffer)
     }
 
-    /// Copies bytes to the host: `bytes` from `offset`, both whole words.
-    fn read(&self, buffer: &wgpu::Buffer, offset: usize, bytes: usize) -> Result<Vec<u8>, DeviceError> {
+    /// Queues a copy of `bytes` from `offset` to the host. Staging buffers are used again.
+    fn read(self: &Arc<Self>, buffer: &wgpu::Buffer, offset: usize, bytes: usize) -> Result<Later, DeviceError> {
+        let free = {
+            let mut staging = lock(&self.staging);
+            let fits = staging.iter().position(|b: &wgpu::Buffer| b.size() == bytes as u64);
+            fits.map(|at| staging.swap_remove(at))
+        };
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let staging = self.create("read back", bytes, usage)?;
+        let staging = match free {
+            Some(buffer) => buffer,
+            None => self.create("read back", bytes, usage)?,
+        };
         let mut encoder = self.encoder();
         encoder.copy_buffer_to_buffer(buffer, offset as u64, &staging, 0, bytes as u64);
-        self.submit(encoder);
+        let submission = self.submit(encoder);
         self.count(|c| c.reads += 1);
         let (sender, receiver) = std::sync::mpsc::channel();
         staging.map_async(wgpu::MapMode::Read, .., move |result| _ = sender.send(result));
-        self.wait(None)?;
-        match receiver.recv() {
-            Ok(Ok(())) => {
-                let view = staging.get_mapped_range(..).map_err(|error| self.lost(error))?;
-                Ok(view.to_vec())
-            }
-            Ok(Err(error)) => Err(self.lost(error)),
-            Err(error) => Err(self.lost(error)),
-        }
+        Ok(Later { shared: self.clone(), staging, submission, receiver })
+    }
+}
+
+/// A copy to the host under way.
+pub(crate) struct Later {
+    shared: Arc<Shared>,
+    staging: wgpu::Buffer,
+    submission: wgpu::SubmissionIndex,
+    receiver: std::sync::mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>,
+}
+
+impl Later {
+    pub(crate) fn wait(self) -> Result<Vec<u8>, DeviceError> {
+        self.shared.wait(Some(self.submission))?;
+        let mapped = self.receiver.recv().map_err(|error| self.shared.lost(error))?;
+        mapped.map_err(|error| self.shared.lost(error))?;
+        let view = self.staging.get_mapped_range(..).map_err(|error| self.shared.lost(error))?;
+        let data = view.to_vec();
+        drop(view);
+        self.staging.unmap();
+        lock(&self.shared.staging).push(self.staging);
+        Ok(data)
     }
 }
 
@@ -252,16 +277,11 @@ impl Backend for Gpu {
         self.shared.check()
     }
 
-    fn read(&self, memory: &Memory, offset: usize, data: &mut [u8]) -> Result<(), DeviceError> {
-        let Memory::Gpu(buffer) = memory else {
-            return Err(DeviceError::Foreign { name: "read".into(), device: self.info.to_string() });
-        };
-        if data.is_empty() {
-            return Ok(());
+    fn read(&self, memory: &Memory, offset: usize, bytes: usize) -> Result<Arriving, DeviceError> {
+        match memory {
+            Memory::Gpu(buffer) => Ok(Arriving::Later(self.shared.read(buffer, offset, bytes)?)),
+            _ => Err(DeviceError::Foreign { name: "read".into(), device: self.info.to_string() }),
         }
-        let bytes = self.shared.read(buffer, offset, data.len().next_multiple_of(4))?;
-        data.copy_from_slice(&bytes[..data.len()]);
-        Ok(())
     }
 
     fn load(&self, program: &Program, buffers: &[Buffer]) -> Result<Box<dyn Run>, DeviceError> {

@@ -111,7 +111,7 @@ impl Renderer<'_> {
         let (expr, groups) = self.joined(shape, 0);
         let shape: Vec<usize> = groups.iter().map(|g| numel(&shape[g.clone()])).collect();
         let (mut body, names) = coordinates(&shape, "i", "c", "    ");
-        let point = Point { shape, coordinates: names, flat: Some("i".into()) };
+        let point = Point { coordinates: names, flat: Some("i".into()) };
         let none = vec![false; expr.terms.len()];
         body += &self.stores(&expr, stores, &none, &point, "i", "    ");
         let (grid, line) = self.grid(points.div_ceil(self.size()));
@@ -158,11 +158,10 @@ impl Renderer<'_> {
         let (columns, column_names) = coordinates(&joined[split..], "c", "c", "        ");
         names.extend(column_names);
         let point = Point {
-            shape: joined.clone(),
             coordinates: names,
             flat: Some(format!("(r * {col_count}u + c)")),
         };
-        let row_point = Point { flat: None, shape: joined.clone(), coordinates: point.coordinates.clone() };
+        let row_point = Point { flat: None, coordinates: point.coordinates.clone() };
         let by_row = row_terms(&expr, &joined, split);
         let mut done = vec![false; expr.terms.len()];
         let header = if grouped {
@@ -332,7 +331,6 @@ impl Renderer<'_> {
     fn matmul_sources(&self, batch: &[usize], [m, n, k]: [usize; 3], left: TermId, right: TermId) -> String {
         let (text, names) = coordinates(batch, "g", "g", "    ");
         let point = |rows: usize, cols: usize, row: &str, col: &str| Point {
-            shape: [batch, &[rows, cols]].concat(),
             coordinates: [names.as_slice(), &[row.to_string(), col.to_string()]].concat(),
             flat: Some(format!("((g * {rows}u + {row}) * {cols}u + {col})")),
         };
@@ -347,17 +345,14 @@ impl Renderer<'_> {
         let window = kh * kw;
         let names = |names: [&str; 4]| names.map(str::to_string).to_vec();
         let weight = Point {
-            shape: c.weight_shape().to_vec(),
             coordinates: names(["o", "i", "ky", "kx"]),
             flat: Some(format!("(((o * {ci}u + i) * {kh}u + ky) * {kw}u + kx)")),
         };
         let input = Point {
-            shape: c.input_shape().to_vec(),
             coordinates: names(["image", "channel", "y", "x"]),
             flat: Some(format!("(((image * {}u + channel) * {h}u + y) * {w}u + x)", c.in_channels)),
         };
         let output = Point {
-            shape: c.output_shape().to_vec(),
             coordinates: names(["image", "channel", "y", "x"]),
             flat: Some(format!("(((image * {}u + channel) * {oh}u + y) * {ow}u + x)", c.out_channels)),
         };
@@ -444,7 +439,7 @@ impl Renderer<'_> {
             domain.insert(0, splits);
             names.insert(0, "split".to_string());
         }
-        let point = Point { shape: domain, coordinates: names, flat: Some("at".into()) };
+        let point = Point { coordinates: names, flat: Some("at".into()) };
         text += &self.accumulators(&self.kernel.expr, &["sum"]);
         let done = accumulated(&self.kernel.expr);
         text += &self.stores(&self.kernel.expr, stores, &done, &point, "at", "    ");
@@ -456,7 +451,6 @@ impl Renderer<'_> {
         let gradient = role.is_gradient();
         let [from, to] = if gradient { [output, input] } else { [input, output] };
         let at = |[h, w]: [usize; 2]| Point {
-            shape: vec![window.planes, h, w],
             coordinates: ["plane", "y", "x"].map(str::to_string).to_vec(),
             flat: Some(format!("((plane * {h}u + y) * {w}u + x)")),
         };
@@ -481,7 +475,7 @@ impl Renderer<'_> {
         };
         let shape = self.kernel.body.domain();
         let (mut body, names) = coordinates(&shape, "i", "p", "    ");
-        let point = Point { shape, coordinates: names, flat: Some("i".into()) };
+        let point = Point { coordinates: names, flat: Some("i".into()) };
         body += &self.accumulators(&self.kernel.expr, &["value", "place"]);
         let done = accumulated(&self.kernel.expr);
         body += &self.stores(&self.kernel.expr, stores, &done, &point, "i", "    ");
@@ -521,14 +515,12 @@ impl Renderer<'_> {
     fn scatter(&self, shape: [usize; 3], count: usize, index: TermId, source: TermId, stores: &[Store]) -> Source {
         let [outer, len, inner] = shape;
         let at = Point {
-            shape: vec![outer, count, inner],
             coordinates: ["o", "j", "e"].map(str::to_string).to_vec(),
             flat: Some(format!("((o * {count}u + j) * {inner}u + e)")),
         };
         let sources = self.function("index(o: u32, j: u32, e: u32)", "", &at, index)
             + &self.function("source(o: u32, j: u32, e: u32)", "", &at, source);
         let point = Point {
-            shape: shape.to_vec(),
             coordinates: ["o", "v", "e"].map(str::to_string).to_vec(),
             flat: Some("i".into()),
         };

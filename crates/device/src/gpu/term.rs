@@ -5,8 +5,6 @@ use std::fmt::Write;
 
 /// How the points of a domain are named in a shader.
 pub(super) struct Point {
-    /// The extents of the domain.
-    pub(super) shape: Vec<usize>,
     /// One WGSL expression for each axis.
     pub(super) coordinates: Vec<String>,
     /// The number of the point, where the shader has it at hand.

@@ -6,7 +6,7 @@
 //! and files that do not belong together. Downloads are pinned by SHA-256.
 
 use std::{
-    env, fmt,
+    fmt,
     path::{Path, PathBuf},
 };
 
@@ -114,11 +114,7 @@ impl Mnist {
     ///
     /// `None` when the environment names none of these.
     pub fn cache_dir() -> Option<PathBuf> {
-        cache_dir_from(|name| {
-            env::var_os(name)
-                .filter(|v| !v.is_empty())
-                .map(PathBuf::from)
-        })
+        Some(shadegrad_device::cache_dir()?.join("mnist"))
     }
 
     /// Downloads the four files to `dir`, which is made if need be. Files already there and whole
@@ -176,22 +172,6 @@ fn download_from(mirrors: &[&str], dir: &Path, progress: Progress) -> Result<(),
     FILES
         .iter()
         .try_for_each(|file| fetch(file, mirrors, dir, progress))
-}
-
-fn cache_dir_from(var: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
-    // The XDG specification says that relative paths in its variables are to be ignored.
-    let absolute = |name| var(name).filter(|path| path.is_absolute());
-    let root = var("SHADEGRAD_CACHE")
-        .or_else(|| Some(absolute("XDG_CACHE_HOME")?.join("shadegrad")))
-        .or_else(|| {
-            Some(
-                var("LOCALAPPDATA")
-                    .filter(|_| cfg!(windows))?
-                    .join("shadegrad"),
-            )
-        })
-        .or_else(|| Some(var("HOME")?.join(".cache").join("shadegrad")))?;
-    Some(root.join("mnist"))
 }
 
 fn load(dir: &Path, part: &str) -> Result<Images, DataError> {

@@ -94,29 +94,6 @@ fn labels_are_checked() {
 }
 
 #[test]
-fn the_cache_is_where_the_environment_says() {
-    let cache = |pairs: &[(&str, &str)]| {
-        let vars: HashMap<&str, &str> = pairs.iter().copied().collect();
-        cache_dir_from(|name| vars.get(name).map(PathBuf::from))
-    };
-    let home = ("HOME", "/home/me");
-    let path = |path: &str| Some(PathBuf::from(path));
-    assert_eq!(cache(&[]), None);
-    assert_eq!(cache(&[home]), path("/home/me/.cache/shadegrad/mnist"));
-    assert_eq!(
-        cache(&[home, ("SHADEGRAD_CACHE", "here")]),
-        path("here/mnist")
-    );
-    if cfg!(unix) {
-        assert_eq!(
-            cache(&[home, ("XDG_CACHE_HOME", "/c")]),
-            path("/c/shadegrad/mnist")
-        );
-        assert_eq!(cache(&[home, ("XDG_CACHE_HOME", "c")]), cache(&[home]));
-    }
-}
-
-#[test]
 fn the_cache_is_used_and_drawn_digits_come_last() {
     let dir = folder();
     let cached = find_from(&[], None, Some(dir.path().to_owned())).unwrap();

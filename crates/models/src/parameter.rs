@@ -1,0 +1,139 @@
+//! Parameters, and the one variable in which all parameters of a model lie.
+//!
+//! Laid one after the other, they are updated by one kernel whatever their number; a layer sees
+//! its own part of the variable.
+
+use crate::{Initializer, Named, Visitor};
+use shadegrad_device::{DType, numel, random};
+use shadegrad_graph::{Graph, Init, Tensor, Variable};
+use std::cell::OnceCell;
+use std::rc::Rc;
+
+struct Inner {
+    shape: Vec<usize>,
+    initializer: Initializer,
+    /// Where it lies, once a set of parameters has been made of its model.
+    place: OnceCell<(Variable, usize)>,
+}
+
+/// A tensor that training changes. Cheap to clone; clones are the same parameter.
+#[derive(Clone)]
+pub struct Parameter(Rc<Inner>);
+
+impl Parameter {
+    /// A parameter of a shape.
+    pub fn new(shape: &[usize], initializer: Initializer) -> Parameter {
+        Parameter(Rc::new(Inner { shape: shape.to_vec(), initializer, place: OnceCell::new() }))
+    }
+
+    /// Its shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+
+    /// Its value in a recording. A parameter of a model that [`Parameters`] hasn't seen gets a
+    /// variable of its own.
+    #[track_caller]
+    pub fn tensor(&self, graph: &Graph) -> Tensor {
+        let (variable, offset) = self.0.place.get_or_init(|| {
+            let init = self.0.initializer.init(0);
+            (Variable::new("parameter", &self.0.shape, DType::F32, init), 0)
+        });
+        graph.variable_part(variable, *offset, &self.0.shape)
+    }
+}
+
+/// What is wrong with a model's parameters.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ParameterError {
+    /// Two parameters of one name.
+    #[error("two parameters are named `{name}`")]
+    Duplicate {
+        /// The name.
+        name: String,
+    },
+    /// A parameter that is part of another model already, or was used before.
+    #[error("parameter `{name}` belongs to another set of parameters already")]
+    Taken {
+        /// The name.
+        name: String,
+    },
+    /// A model without parameters can't be trained.
+    #[error("the model has no parameters")]
+    Empty,
+}
+
+/// All parameters of a model, with stable names, in one variable.
+pub struct Parameters {
+    flat: Variable,
+    entries: Vec<(String, Parameter)>,
+}
+
+impl Parameters {
+    /// Names the parameters by the model's structure and gives them their initial values.
+    ///
+    /// # Errors
+    /// [`ParameterError`].
+    pub fn new(model: &(impl Named + ?Sized), seed: u64) -> Result<Parameters, ParameterError> {
+        let mut visitor = Visitor::default();
+        model.visit(&mut visitor);
+        let mut entries: Vec<(String, Parameter)> = Vec::new();
+        for (name, parameter) in visitor.into_found() {
+            // A parameter that is used twice keeps its first name.
+            if entries.iter().any(|(_, p)| Rc::ptr_eq(&p.0, &parameter.0)) {
+                continue;
+            }
+            if entries.iter().any(|(n, _)| *n == name) {
+                return Err(ParameterError::Duplicate { name });
+            }
+            entries.push((name, parameter));
+        }
+        let total = entries.iter().map(|(_, p)| numel(&p.0.shape)).sum();
+        if total == 0 {
+            return Err(ParameterError::Empty);
+        }
+        let parts = entries
+            .iter()
+            .map(|(name, p)| (numel(&p.0.shape), p.0.initializer.init(seed_of(seed, name))))
+            .collect();
+        let flat = Variable::new("parameters", &[total], DType::F32, Init::Concat(parts));
+        let mut offset = 0;
+        for (name, parameter) in &entries {
+            if parameter.0.place.set((flat.clone(), offset)).is_err() {
+                return Err(ParameterError::Taken { name: name.clone() });
+            }
+            offset += numel(&parameter.0.shape);
+        }
+        Ok(Parameters { flat, entries })
+    }
+
+    /// The variable with all parameters.
+    pub fn flat(&self) -> &Variable {
+        &self.flat
+    }
+
+    /// Number of trained numbers.
+    pub fn count(&self) -> usize {
+        self.flat.ty().numel()
+    }
+
+    /// Each parameter's name and shape, in memory order.
+    pub fn names(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.entries.iter().map(|(name, parameter)| (name.as_str(), parameter.shape()))
+    }
+
+    /// Each parameter's value in a recording, in memory order.
+    #[track_caller]
+    pub fn tensors(&self, graph: &Graph) -> Vec<Tensor> {
+        self.entries.iter().map(|(_, parameter)| parameter.tensor(graph)).collect()
+    }
+}
+
+/// A seed for a name: parameters keep their numbers when others are added or moved.
+fn seed_of(seed: u64, name: &str) -> u64 {
+    let mut words = [seed as u32, (seed >> 32) as u32];
+    for byte in name.bytes() {
+        words = [random(words[0], u32::from(byte)), random(words[1], words[0])];
+    }
+    u64::from(words[0]) | u64::from(words[1]) << 32
+}

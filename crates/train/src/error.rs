@@ -1,0 +1,40 @@
+//! What can go wrong in training.
+
+use crate::{DataError, WeightsError};
+use shadegrad_graph::GraphError;
+use shadegrad_models::ParameterError;
+
+/// A failure of training.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// Recording, compiling or running failed.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// The model's parameters are not well-formed.
+    #[error(transparent)]
+    Parameters(#[from] ParameterError),
+    /// The data is not well-formed.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Weights can't be read or written.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A setting that makes no sense.
+    #[error("{what} is {value}: it must be {expected}")]
+    Setting {
+        /// The setting.
+        what: &'static str,
+        /// What it is.
+        value: String,
+        /// What it can be.
+        expected: String,
+    },
+    /// The loss became NaN or infinite.
+    #[error("the loss is {loss} at step {step}: try a lower learning rate, or clip the gradient")]
+    Diverged {
+        /// The step, from zero.
+        step: usize,
+        /// What it is.
+        loss: f32,
+    },
+}

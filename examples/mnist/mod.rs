@@ -1,0 +1,156 @@
+//! What the MNIST examples share: options, data, report and pictures.
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use shadegrad::models::{Cosine, Module, WarmUp};
+use shadegrad::prelude::*;
+use shadegrad::train::pictures::{confusion, curves, sheet};
+use shadegrad::train::{Evaluation, History};
+use std::path::{Path, PathBuf};
+
+/// Options that both examples take.
+#[derive(Parser)]
+pub struct Options {
+    /// Folder with the four MNIST files, gzipped or not; without it the cache is used, else a
+    /// download is tried, else the program draws digits itself
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Train on digits that the program draws
+    #[arg(long, conflicts_with = "data")]
+    pub drawn: bool,
+    /// Device: best, cpu, gpu, software, or a name that `shadegrad devices` lists
+    #[arg(long, value_name = "NAME", default_value = "best")]
+    pub device: String,
+    /// Passes over the training data
+    #[arg(long, default_value_t = 5)]
+    pub epochs: usize,
+    /// Stop after this many steps
+    #[arg(long)]
+    pub steps: Option<usize>,
+    /// Samples of a step
+    #[arg(long, default_value_t = 64)]
+    pub batch: usize,
+    /// Learning rate of Adam; it falls along a cosine to a hundredth
+    #[arg(long, default_value_t = 1e-3)]
+    pub lr: f64,
+    /// Seed of weights and shuffles: the same seed gives the same bits on the same device
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Folder for weights and pictures
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+}
+
+/// Loads the data, trains the model and writes weights and pictures.
+pub fn run<M: Module>(name: &str, options: &Options, model: impl FnOnce([usize; 3]) -> M) -> Result<()> {
+    let device = Device::open(&options.device)?;
+    println!("device: {}", device.info());
+    std::fs::create_dir_all(&options.out)
+        .with_context(|| format!("can't make the folder {}", options.out.display()))?;
+    let (train, test) = data(options)?;
+    println!("data: {} images to train on, {} to test on", train.len(), test.len());
+
+    let fit = Fit::epochs(options.epochs).batch(options.batch).validate(&test);
+    let fit = match options.steps {
+        Some(steps) => fit.steps(steps),
+        None => fit,
+    };
+    let steps = fit.total_steps(train.len());
+    let schedule = WarmUp { steps: steps.min(100), then: Cosine { steps, floor: 0.01 } };
+    let adam = Adam::new(options.lr);
+    let mut trainer = Trainer::with_seed(&device, model(train.shape()), CrossEntropy, adam, options.seed)?
+        .schedule(schedule);
+    let report = trainer.report(&train, options.batch)?;
+    println!(
+        "model: {} parameters; a step of {} samples is {} dispatches and {:.2} GFLOP",
+        trainer.parameters().count(),
+        options.batch,
+        report.counts.dispatches,
+        report.counts.flops as f64 * 1e-9
+    );
+    println!(
+        "memory: {:.1} MB for parameters, optimizer and data, {:.1} MB scratch (at least {:.1} MB)",
+        report.variable_bytes as f64 * 1e-6,
+        report.peak_bytes as f64 * 1e-6,
+        report.lower_bound as f64 * 1e-6
+    );
+
+    let history = trainer.fit(&train, fit)?;
+    let evaluation = trainer.evaluate(&test)?;
+    println!("test accuracy: {:.2} % of {} images", evaluation.accuracy * 100.0, test.len());
+
+    let weights = options.out.join(format!("{name}.safetensors"));
+    trainer.save(&weights)?;
+    pictures(&options.out, &history, &evaluation, &test, train.len() as f64 / options.batch as f64)?;
+    println!(
+        "written: {}, curves.png, confusion.png and mistakes.png in {}",
+        weights.file_name().unwrap_or_default().display(),
+        options.out.display()
+    );
+    Ok(())
+}
+
+fn data(options: &Options) -> Result<(Images, Images)> {
+    if options.drawn {
+        let digits = shadegrad::train::data::drawn::digits;
+        println!("digits drawn by the program");
+        return Ok((digits(12_000, 1), digits(2_000, 2)));
+    }
+    let (train, test, source) = Mnist::find(options.data.as_deref())?;
+    println!("{source}");
+    Ok((train, test))
+}
+
+fn pictures(
+    out: &Path,
+    history: &History,
+    evaluation: &Evaluation,
+    test: &Images,
+    steps_per_epoch: f64,
+) -> Result<()> {
+    let steps = |values: &[f32]| -> Vec<(f64, f64)> {
+        let point = |(step, &v): (usize, &f32)| ((step + 1) as f64 / steps_per_epoch, f64::from(v));
+        values.iter().enumerate().map(point).collect()
+    };
+    let epochs = |value: fn(&Evaluation) -> f64| -> Vec<(f64, f64)> {
+        let point = |e: &shadegrad::train::Epoch| Some((e.number as f64, value(e.validation.as_ref()?)));
+        history.epochs.iter().filter_map(point).collect()
+    };
+    let smooth = (history.losses.len() / 100).max(1);
+    curves::draw(
+        &out.join("curves.png"),
+        "Training",
+        &[
+            curves::Panel::new("Loss", "epoch")
+                .smoothed("train", steps(&history.losses), smooth)
+                .line("test", epochs(|v| v.loss)),
+            curves::Panel::new("Accuracy", "epoch")
+                .smoothed("train", steps(&history.accuracies), smooth)
+                .line("test", epochs(|v| v.accuracy)),
+        ],
+    )?;
+    let mut counts = vec![0u64; test.classes * test.classes];
+    let mut wrong = Vec::new();
+    for (number, (&label, &predicted)) in test.labels.iter().zip(&evaluation.predictions).enumerate() {
+        counts[usize::from(label) * test.classes + predicted as usize] += 1;
+        if u32::from(label) != predicted {
+            wrong.push(sheet::Tile { pixels: test.image(number), caption: format!("{label} not {predicted}") });
+        }
+    }
+    let names: Vec<String> = (0..test.classes).map(|class| class.to_string()).collect();
+    confusion::draw(&out.join("confusion.png"), "True and predicted digits", &counts, &names)?;
+    wrong.truncate(100);
+    sheet::draw(&out.join("mistakes.png"), "Digits it got wrong", test.shape(), &wrong, 0)?;
+    Ok(())
+}
+
+/// Prints an error with what caused it, and the exit code.
+pub fn finish(result: Result<()>) -> std::process::ExitCode {
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
