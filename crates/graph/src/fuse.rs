@@ -85,6 +85,8 @@ pub(crate) fn fuse(nodes: &Nodes, limits: &Limits, fusion: bool) -> Fused {
         }
     }
     if fusion {
+        fused.merge_clusters(limits);
+        fused.sink();
         fused.inline_prologues(limits);
     }
     fused
@@ -531,7 +533,7 @@ impl Fused {
                     return None;
                 }
                 let chain = self.to_domain(value, target, by_row);
-                let operands = &self.node(value).inputs;
+                let operands = self.moved_operands(value);
                 let view = match lowering {
                     Lowering::View(movement) => vec![movement.clone()],
                     _ => vec![],
@@ -594,8 +596,17 @@ impl Fused {
                 false => vec![],
             };
             chain.extend(self.to_domain(member, &moved, by_row));
-            self.node(member).inputs.iter().all(|&v| self.expressible(v, &chain, Some(cluster)))
+            self.moved_operands(member).iter().all(|&v| self.expressible(v, &chain, Some(cluster)))
         })
+    }
+
+    /// The operands that move with a member: all but what a gather indexes.
+    fn moved_operands(&self, member: Value) -> &[Value] {
+        let inputs = &self.node(member).inputs;
+        match self.lowering(member) {
+            Lowering::Gather(_) => &inputs[1..],
+            _ => inputs,
+        }
     }
 
     /// Whether an operand, moved by a chain, can be read or computed in place.
@@ -611,6 +622,8 @@ impl Fused {
                     let chain = [&[movement], chain].concat();
                     self.expressible(node.inputs[0], &chain, cluster)
                 }
+                // What is indexed lies in memory and isn't moved.
+                Lowering::Gather(_) => moves() && self.expressible(node.inputs[1], chain, cluster),
                 _ => moves() && node.inputs.iter().all(|&v| self.expressible(v, chain, cluster)),
             },
         }
@@ -619,6 +632,196 @@ impl Fused {
     /// A view moved by a chain.
     pub(crate) fn moved(&self, view: &View, chain: &[Movement]) -> Option<View> {
         chain.iter().try_fold(view.clone(), |view, movement| movement.apply(&view))
+    }
+
+    /// Joins clusters over the same points that share a value or read the same memory: they began
+    /// apart because their first values had nothing in common.
+    fn merge_clusters(&mut self, limits: &Limits) {
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for a in 0..self.clusters.len() {
+                for b in a + 1..self.clusters.len() {
+                    changed |= self.merge(a, b, limits);
+                }
+            }
+        }
+    }
+
+    /// Moves all members of cluster `a` to cluster `b`, if one kernel can compute both.
+    fn merge(&mut self, a: ClusterId, b: ClusterId, limits: &Limits) -> bool {
+        let (left, right) = (&self.clusters[a], &self.clusters[b]);
+        if left.members.is_empty() || right.members.is_empty() || !self.related(a, b) {
+            return false;
+        }
+        // The rows and columns of the joint kernel, and whether Map members are rows of it.
+        let (core, domain) = match (&left.core, &right.core) {
+            (Core::Map, Core::Map) if left.domain == right.domain => (Core::Map, left.domain.clone()),
+            (Core::Rows { rows, cols }, Core::Rows { rows: r, cols: c }) if rows == r && cols == c => {
+                (left.core.clone(), left.domain.clone())
+            }
+            (Core::Map, Core::Rows { .. }) => (right.core.clone(), right.domain.clone()),
+            (Core::Rows { .. }, Core::Map) => (left.core.clone(), left.domain.clone()),
+            _ => return false,
+        };
+        let Some(members) = self.joint_members(a, b, &core) else { return false };
+        let outside = |from: ClusterId, on: ClusterId| {
+            let before: BTreeSet<ClusterId> =
+                self.reads(from).into_iter().flat_map(|v| self.makers(v)).collect();
+            before.into_iter().any(|c| c != on && c != from && self.depends(c, on))
+        };
+        if outside(a, b) || outside(b, a) {
+            return false;
+        }
+        let before = (self.clusters[a].clone(), self.clusters[b].clone());
+        for (member, _) in &before.0.members {
+            self.place[member.index()] = Place::In(b);
+        }
+        self.clusters[b] = Cluster { core, domain, members };
+        self.clusters[a].members.clear();
+        let fine = self.consistent(b) && self.expressible_members(b) && self.bound(b) <= limits.bindings;
+        if !fine {
+            for (member, _) in &before.0.members {
+                self.place[member.index()] = Place::In(a);
+            }
+            (self.clusters[a], self.clusters[b]) = before;
+        }
+        fine
+    }
+
+    /// Whether joining two clusters saves memory traffic, or both are so small that only the
+    /// dispatch counts.
+    fn related(&self, a: ClusterId, b: ClusterId) -> bool {
+        const SMALL: usize = 4096;
+        let (left, right) = (self.reads(a), self.reads(b));
+        let makes = |reads: &BTreeSet<Value>, c: ClusterId| reads.iter().any(|&v| self.makers(v).contains(&c));
+        let small = |c: ClusterId| numel(&self.clusters[c].domain) <= SMALL;
+        makes(&left, b)
+            || makes(&right, a)
+            || left.intersection(&right).any(|&v| self.node(v).ty.numel() > 1)
+            || self.clusters[a].domain == self.clusters[b].domain && small(a) && small(b)
+    }
+
+    /// The members of both clusters in order, each with its level in a kernel with a core.
+    fn joint_members(&self, a: ClusterId, b: ClusterId, core: &Core) -> Option<Vec<(Value, bool)>> {
+        let mut members = Vec::new();
+        for id in [a, b] {
+            let cluster = &self.clusters[id];
+            for &(member, by_row) in &cluster.members {
+                let points = self.node(member).ty.numel();
+                let by_row = match core {
+                    Core::Rows { rows, cols } if cluster.core == Core::Map => {
+                        let (rows, cols) = (numel(rows), numel(cols));
+                        match (points == rows, points == rows * cols) {
+                            (_, true) => false,
+                            (true, false) => true,
+                            _ => return None,
+                        }
+                    }
+                    _ => by_row,
+                };
+                members.push((member, by_row));
+            }
+        }
+        members.sort_unstable();
+        Some(members)
+    }
+
+    /// Whether every member uses other members only at its own point.
+    fn consistent(&self, cluster: ClusterId) -> bool {
+        let target = &self.clusters[cluster];
+        let (rows, cols) = match &target.core {
+            Core::Rows { rows, cols } => (numel(rows), numel(cols)),
+            _ => (numel(&target.domain), 1),
+        };
+        target.members.iter().all(|&(member, by_row)| {
+            let inputs = &self.node(member).inputs;
+            let lowering = self.lowering(member);
+            inputs.iter().enumerate().all(|(at, &input)| {
+                let uses = self.uses(input);
+                let mut inside = uses.iter().filter(|used| self.place(used.value) == Place::In(cluster));
+                inside.all(|used| match (&used.view, &lowering) {
+                    (None, _) => false,
+                    (_, Lowering::Gather(_)) if at == 0 => false,
+                    (Some(view), Lowering::Reduce(_, axes)) => {
+                        let order = self.reduced_last(member, axes);
+                        self.aligned(used.value, &view.permute(&order), cluster, rows, cols)
+                    }
+                    (Some(view), _) if by_row => self.by_row(used.value, cluster) && view.is_contiguous(),
+                    (Some(view), _) => self.aligned(used.value, view, cluster, rows, cols),
+                })
+            })
+        })
+    }
+
+    /// Makes cheap values virtual that are stored for other clusters although they follow from one
+    /// value that is stored anyway: a relu's mask is computed again from the relu.
+    fn sink(&mut self) {
+        for number in (0..self.place.len()).rev() {
+            let value = Value(number as u32);
+            let (Place::In(cluster), Lowering::Pointwise(scalar)) = (self.place(value), self.lowering(value))
+            else {
+                continue;
+            };
+            if self.tree_weight(value, scalar.weight()) > CHEAP || self.kept(value) {
+                continue;
+            }
+            let readers: Vec<ClusterId> = (0..self.clusters.len())
+                .filter(|&c| c != cluster && self.reads(c).contains(&value))
+                .collect();
+            // Of use in its own cluster, or not read elsewhere: it stays.
+            let used_here = self.clusters[cluster].members.iter().any(|&(member, _)| {
+                self.node(member).inputs.iter().any(|&v| self.uses(v).iter().any(|u| u.value == value))
+            });
+            let mut from = BTreeSet::new();
+            for &input in &self.node(value).inputs {
+                self.stored(input, &mut |v| {
+                    from.insert(v);
+                });
+            }
+            let whole = |v: &Value| self.node(*v).ty.numel() > 1;
+            let anyway = from.iter().filter(|v| whole(v)).all(|&v| {
+                matches!(self.node(v).op, Op::Leaf(_))
+                    || (0..self.clusters.len()).any(|c| !self.makers(v).contains(&c) && self.reads(c).contains(&v))
+            });
+            if readers.is_empty() || used_here || !anyway || from.iter().filter(|v| whole(v)).count() > 1 {
+                continue;
+            }
+            self.place[number] = Place::Virtual;
+            let before = self.clusters[cluster].members.clone();
+            self.clusters[cluster].members.retain(|(member, _)| *member != value);
+            let fine = !self.clusters[cluster].members.is_empty()
+                && readers.iter().all(|&c| self.consistent(c) && self.expressible_members(c));
+            if !fine {
+                self.place[number] = Place::In(cluster);
+                self.clusters[cluster].members = before;
+            }
+        }
+    }
+
+    /// What computing a value wherever it is used costs, with all that is virtual behind it.
+    fn tree_weight(&self, value: Value, own: u32) -> u32 {
+        let below = |&v: &Value| match (self.place(v), self.lowering(v)) {
+            (Place::Virtual, Lowering::Pointwise(scalar)) => self.tree_weight(v, scalar.weight()),
+            (Place::Virtual, Lowering::View(_)) => self.tree_weight(v, 0),
+            _ => 0,
+        };
+        self.node(value).inputs.iter().map(below).fold(own, u32::saturating_add)
+    }
+
+    /// Whether a value must be in memory whoever reads it.
+    fn kept(&self, value: Value) -> bool {
+        let assigned = self.nodes.assigns.iter().any(|(_, v)| *v == value);
+        let packed = self
+            .nodes
+            .nodes
+            .iter()
+            .any(|node| matches!(node.op, Op::Pack(_)) && node.inputs.contains(&value));
+        let indexed = self.nodes.nodes.iter().any(|node| {
+            matches!(node.op, Op::Gather(_))
+                && resolve(&self.nodes, &self.copied, node.inputs[0]).is_some_and(|(base, _)| base == value)
+        });
+        assigned || packed || indexed || self.nodes.outputs.contains(&value) || self.copied.contains(&value)
     }
 
     /// Moves pointwise clusters that only one other cluster reads into that cluster.
@@ -639,15 +842,6 @@ impl Fused {
 
     fn inline(&mut self, cluster: ClusterId, reader: ClusterId, limits: &Limits) {
         let members = self.clusters[cluster].members.clone();
-        let kept = |value: Value| {
-            let assigned = self.nodes.assigns.iter().any(|(_, v)| *v == value);
-            let packed = self.nodes.nodes.iter().any(|node| matches!(node.op, Op::Pack(_)) && node.inputs.contains(&value));
-            let indexed = self.nodes.nodes.iter().any(|node| {
-                matches!(node.op, Op::Gather(_))
-                    && resolve(&self.nodes, &self.copied, node.inputs[0]).is_some_and(|(base, _)| base == value)
-            });
-            assigned || packed || indexed || self.nodes.outputs.contains(&value) || self.copied.contains(&value)
-        };
         let weight: u32 = members
             .iter()
             .map(|&(member, _)| match self.lowering(member) {
@@ -669,7 +863,7 @@ impl Fused {
             && self.passes(reader) > 1
             && !repeated
             && weight > CHEAP * 2;
-        if !allowed || expensive_rows || members.iter().any(|&(member, _)| kept(member)) {
+        if !allowed || expensive_rows || members.iter().any(|&(member, _)| self.kept(member)) {
             return;
         }
         for (member, _) in &members {
@@ -701,7 +895,7 @@ impl Fused {
         let target = &self.clusters[cluster];
         target.members.iter().all(|&(member, by_row)| {
             let chain = self.operand_chain(member, target, by_row);
-            self.node(member).inputs.iter().all(|&v| self.expressible(v, &chain, Some(cluster)))
+            self.moved_operands(member).iter().all(|&v| self.expressible(v, &chain, Some(cluster)))
         })
     }
 

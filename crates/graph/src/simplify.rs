@@ -4,10 +4,10 @@
 //!
 //! Rules are local: a node with simplified inputs becomes another node or one of its inputs.
 
-use crate::ops::{Expand, Full, Op, Permute, Pointwise, Reduce, Reshape, Scalar};
+use crate::ops::{Expand, Full, MatMul, Op, Permute, Pointwise, Reduce, Reshape, Scalar};
 use crate::{Node, Nodes, Type, Value};
 use shadegrad_device::{Combine, DType, Literal};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The simplified nodes and how often each rule fired.
 pub struct Simplified {
@@ -28,12 +28,22 @@ enum Becomes {
 /// Simplifies until nothing changes in one pass over the values, inputs first.
 pub fn simplify(nodes: &Nodes) -> Simplified {
     let needed = nodes.reachable();
-    let mut builder = Builder { out: Nodes { variables: nodes.variables.clone(), ..Nodes::default() }, lookup: HashMap::new(), fired: BTreeMap::new() };
+    let mut builder = Builder {
+        out: Nodes { variables: nodes.variables.clone(), ..Nodes::default() },
+        lookup: HashMap::new(),
+        fired: BTreeMap::new(),
+        shared: shared(nodes, &needed),
+        shared_now: BTreeSet::new(),
+    };
     let mut moved: Vec<Option<Value>> = Vec::with_capacity(nodes.nodes.len());
     for (number, node) in nodes.nodes.iter().enumerate() {
         moved.push(needed[number].then(|| {
             let inputs = node.inputs.iter().filter_map(|v| moved[v.index()]).collect();
-            builder.add(node.op.clone(), inputs, node)
+            let value = builder.add(node.op.clone(), inputs, node);
+            if builder.shared.contains(&Value(number as u32)) {
+                builder.shared_now.insert(value);
+            }
+            value
         }));
     }
     let to = |value: &Value| moved[value.index()];
@@ -41,6 +51,17 @@ pub fn simplify(nodes: &Nodes) -> Simplified {
     builder.out.assigns =
         nodes.assigns.iter().filter_map(|(id, value)| Some((*id, to(value)?))).collect();
     Simplified { nodes: compact(&builder.out), fired: builder.fired }
+}
+
+/// The values that more than one other uses.
+fn shared(nodes: &Nodes, needed: &[bool]) -> BTreeSet<Value> {
+    let mut users: BTreeMap<Value, usize> = BTreeMap::new();
+    for (node, _) in nodes.nodes.iter().zip(needed).filter(|(_, needed)| **needed) {
+        node.inputs.iter().for_each(|&v| *users.entry(v).or_default() += 1);
+    }
+    let roots = nodes.outputs.iter().chain(nodes.assigns.iter().map(|(_, v)| v));
+    roots.for_each(|&v| *users.entry(v).or_default() += 1);
+    users.into_iter().filter(|(_, count)| *count > 1).map(|(value, _)| value).collect()
 }
 
 /// Drops the values that rules have made superfluous, and variables that nothing refers to.
@@ -68,6 +89,9 @@ struct Builder {
     out: Nodes,
     lookup: HashMap<(Op, Vec<Value>), Value>,
     fired: BTreeMap<&'static str, usize>,
+    /// Values of the input with several users, and what they have become.
+    shared: BTreeSet<Value>,
+    shared_now: BTreeSet<Value>,
 }
 
 impl Builder {
@@ -86,6 +110,10 @@ impl Builder {
     /// Adds a node, after as many rules as apply to it.
     fn add(&mut self, mut op: Op, mut inputs: Vec<Value>, like: &Node) -> Value {
         loop {
+            if let Some(operands) = self.transposed_product(&op, &inputs, like) {
+                *self.fired.entry("transpose of a product").or_default() += 1;
+                (op, inputs) = (MatMul.into(), operands);
+            }
             let ty = self.infer(&op, &inputs).unwrap_or_else(|| like.ty.clone());
             match self.rule(&op, &inputs, &ty) {
                 Some((name, becomes)) => {
@@ -108,6 +136,25 @@ impl Builder {
                 }
             }
         }
+    }
+
+    /// `(a b)ᵀ = bᵀ aᵀ`: the gradient of a weight that is used transposed then comes out of the
+    /// product in the weight's own layout, without a copy. Only if nobody else wants `a b`.
+    fn transposed_product(&mut self, op: &Op, inputs: &[Value], like: &Node) -> Option<Vec<Value>> {
+        let Op::Permute(Permute(order)) = op else { return None };
+        let rank = order.len();
+        let mut swapped: Vec<usize> = (0..rank).collect();
+        if rank < 2 || self.shared_now.contains(&inputs[0]) {
+            return None;
+        }
+        swapped.swap(rank - 2, rank - 1);
+        let product = self.node(inputs[0]);
+        if *order != swapped || !matches!(product.op, Op::MatMul(_)) {
+            return None;
+        }
+        let operands = product.inputs.clone();
+        let transpose = Op::from(Permute(swapped));
+        Some(operands.iter().rev().map(|&v| self.add(transpose.clone(), vec![v], like)).collect())
     }
 
     fn infer(&self, op: &Op, inputs: &[Value]) -> Option<Type> {

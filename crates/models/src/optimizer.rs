@@ -86,7 +86,7 @@ impl Optimizer for Sgd {
     }
 
     fn update(&self, u: &Update<'_>) -> Updated {
-        let gradient = u.gradient + u.parameters * self.weight_decay;
+        let gradient = decayed(u, self.weight_decay);
         if self.momentum == 0.0 {
             return Updated { parameters: u.parameters - gradient * u.rate, state: vec![] };
         }
@@ -96,6 +96,14 @@ impl Optimizer for Sgd {
         let buffer = &u.state[0] * self.momentum + &gradient * share;
         let step = if self.nesterov { gradient + &buffer * self.momentum } else { buffer.clone() };
         Updated { parameters: u.parameters - step * u.rate, state: vec![buffer] }
+    }
+}
+
+/// The gradient with weight decay added, if there is any.
+fn decayed(u: &Update<'_>, weight_decay: f64) -> Tensor {
+    match weight_decay {
+        0.0 => u.gradient.clone(),
+        decay => u.gradient + u.parameters * decay,
     }
 }
 
@@ -155,7 +163,7 @@ impl Optimizer for Adam {
     }
 
     fn update(&self, u: &Update<'_>) -> Updated {
-        let gradient = u.gradient + u.parameters * self.weight_decay;
+        let gradient = decayed(u, self.weight_decay);
         let (step, state) = self.step(u, &gradient);
         Updated { parameters: u.parameters - step, state }
     }

@@ -513,7 +513,7 @@ impl Renderer<'_> {
     }
 
     fn scatter(&self, shape: [usize; 3], count: usize, index: TermId, source: TermId, stores: &[Store]) -> Source {
-        let [outer, len, inner] = shape;
+        let [_, len, inner] = shape;
         let at = Point {
             coordinates: ["o", "j", "e"].map(str::to_string).to_vec(),
             flat: Some(format!("((o * {count}u + j) * {inner}u + e)")),
