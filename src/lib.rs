@@ -19,6 +19,8 @@
 //! # }
 //! ```
 
+pub mod bench;
+
 pub use shadegrad_device as device;
 pub use shadegrad_graph as graph;
 pub use shadegrad_models as models;

@@ -16,7 +16,8 @@ pub struct Options {
     pub simplify: bool,
     /// Put several values into one kernel.
     pub fuse: bool,
-    /// Cut every contraction's summed axis into this many parts; `None` lets the shape decide.
+    /// Cut every contraction's summed axis into this many parts, on devices that split sums;
+    /// `None` lets the shape decide.
     pub splits: Option<usize>,
     /// Bytes left free after every value in scratch memory, to catch stray writes.
     pub guard: usize,

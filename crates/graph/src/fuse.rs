@@ -452,8 +452,9 @@ impl Fused {
         }
         candidates.into_iter().rev().find_map(|cluster| {
             let by_row = self.fits(value, lowering, &uses, cluster)?;
-            let before = |used: &Use| {
-                self.makers(used.value).iter().all(|&c| c == cluster || !self.depends(c, cluster))
+            let before = |used: &Use| match self.place(used.value) {
+                Place::In(c) if c == cluster => true,
+                _ => self.makers(used.value).iter().all(|&c| !self.depends(c, cluster)),
             };
             let ordered = uses.iter().flatten().all(before);
             (ordered && self.binds(value, cluster) <= limits.bindings).then_some((cluster, by_row))
@@ -679,7 +680,9 @@ impl Fused {
         }
         self.clusters[b] = Cluster { core, domain, members };
         self.clusters[a].members.clear();
-        let fine = self.consistent(b) && self.expressible_members(b) && self.bound(b) <= limits.bindings;
+        // What is laid out in memory by a cluster can't be read by it.
+        let apart = self.reads(b).iter().all(|&v| !self.makers(v).contains(&b));
+        let fine = apart && self.consistent(b) && self.expressible_members(b) && self.bound(b) <= limits.bindings;
         if !fine {
             for (member, _) in &before.0.members {
                 self.place[member.index()] = Place::In(a);

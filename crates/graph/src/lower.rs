@@ -41,7 +41,11 @@ pub(crate) fn lower(
         let cluster = &schedule.fused.clusters[id];
         if let Core::Contract(contraction) = &cluster.core {
             let parts = splits.unwrap_or_else(|| parts(contraction.matrix(), limits));
-            let parts = parts.min(contraction.matrix()[3]).max(1);
+            let parts = match limits.class {
+                // Tiles of the CPU backend keep every core busy; it takes no split programs.
+                DeviceClass::Cpu => 1,
+                _ => parts.min(contraction.matrix()[3]).max(1),
+            };
             if parts > 1 {
                 let [first, second] = split(schedule, id, parts, partials)?;
                 partials += 1;

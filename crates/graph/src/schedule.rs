@@ -150,7 +150,13 @@ fn topological(fused: &Fused, after: &[BTreeSet<ClusterId>]) -> Result<Vec<Clust
     }
     match order.len() == used.iter().filter(|&&u| u).count() {
         true => Ok(order),
-        false => Err(wrong("clusters depend on each other in a circle".to_string())),
+        false => {
+            let stuck: Vec<String> = (0..after.len())
+                .filter(|c| used[*c] && !order.contains(c))
+                .map(|c| format!("{c} {:?} after {:?}", fused.clusters[c].members, after[c]))
+                .collect();
+            Err(wrong(format!("clusters wait for each other: {}", stuck.join("; "))))
+        }
     }
 }
 

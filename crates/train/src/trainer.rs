@@ -119,11 +119,9 @@ impl<M: Module> Trainer<M> {
         Ok(())
     }
 
-    /// The training step for a data set and a batch size, compiled and loaded.
-    ///
-    /// # Errors
-    /// [`TrainError::Graph`].
-    pub fn compile(&mut self, data: &Resident, batch: usize) -> Result<Loaded, TrainError> {
+    /// The training step for a data set and a batch size, as a recording.
+    #[track_caller]
+    pub fn record(&self, data: &Resident, batch: usize) -> Graph {
         let graph = Graph::training(&self.seed, &self.step);
         let step = graph.step();
         let position = &step * batch as f64;
@@ -139,6 +137,15 @@ impl<M: Module> Trainer<M> {
         let first = ring.along(0).equal(&step.like(0.0));
         graph.assign(&self.ring, &here.select(&first.select(&loss, &accuracy), &ring));
         graph.assign(&self.step, &(&step + 1.0));
+        graph
+    }
+
+    /// The training step for a data set and a batch size, compiled and loaded.
+    ///
+    /// # Errors
+    /// [`TrainError::Graph`].
+    pub fn compile(&mut self, data: &Resident, batch: usize) -> Result<Loaded, TrainError> {
+        let graph = self.record(data, batch);
         Ok(self.session.compile(&graph, &[])?)
     }
 

@@ -130,6 +130,12 @@ impl Backend for Cpu {
                 _ => Err(buffer.foreign(&self.info)),
             })
             .collect::<Result<Vec<_>, _>>()?;
+        for (number, kernel) in program.kernels.iter().enumerate() {
+            if matches!(kernel.body, Body::Contract { splits: 2.., .. }) {
+                let (label, reason) = (kernel.label.clone(), "this backend splits no sums".into());
+                return Err(DeviceError::Program { number, label, reason });
+            }
+        }
         let tasks = program.kernels.iter().map(|kernel| prepare(kernel, &memories)).collect();
         Ok(Box::new(CpuRun { tasks, pool: self.pool.clone(), turn: self.turn.clone() }))
     }

@@ -1,0 +1,164 @@
+//! The benchmark: full training steps and kernels alone, on any device.
+//!
+//! A block of steps is queued and waited for; the time of a step is the block's over its length.
+//! The median and the minimum over blocks are reported.
+
+use crate::prelude::*;
+use crate::train::{Resident, TrainError, data::drawn};
+use shadegrad_device::{Counts, Timing};
+use shadegrad_graph::{GraphError, Loaded};
+use std::fmt::Write;
+use std::time::Instant;
+
+/// What can be measured.
+pub const WORKLOADS: &[(&str, &str)] = &[
+    ("lenet", "training step: conv 1-32, conv 32-64, linear 3136-128-10, batch 64, Adam"),
+    ("mlp", "training step: linear 784-512-256-10, batch 128, Adam"),
+    ("matmul", "matrix product, 1024 cubed"),
+];
+
+/// How long to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Seconds to spend on each workload, about.
+    pub seconds: f64,
+    /// Measure each kernel as well.
+    pub kernels: bool,
+}
+
+/// One workload on one device.
+#[derive(Clone, Debug)]
+pub struct Measurement {
+    /// The workload.
+    pub workload: String,
+    /// The device.
+    pub device: String,
+    /// Milliseconds from nothing to the end of the first step: recording, compiling, loading.
+    pub first: f64,
+    /// Median milliseconds of a step.
+    pub median: f64,
+    /// Smallest milliseconds of a step.
+    pub min: f64,
+    /// Dispatches, bytes and operations of a step.
+    pub counts: Counts,
+    /// Each kernel, if asked for.
+    pub kernels: Vec<Timing>,
+}
+
+impl Measurement {
+    /// Billions of multiplications and additions a second, in contractions.
+    pub fn gflops(&self) -> f64 {
+        self.counts.flops as f64 / self.median * 1e-6
+    }
+
+    /// Billions of bytes a second that kernels ask for.
+    pub fn gbytes(&self) -> f64 {
+        (self.counts.bytes_read + self.counts.bytes_written) as f64 / self.median * 1e-6
+    }
+
+    /// One line of JSON.
+    pub fn json(&self) -> String {
+        let c = &self.counts;
+        format!(
+            "{{\"workload\": \"{}\", \"device\": \"{}\", \"first_ms\": {:.3}, \"median_ms\": {:.4}, \"min_ms\": {:.4}, \"dispatches\": {}, \"flop\": {}, \"bytes\": {}, \"scratch_bytes\": {}, \"gflops\": {:.2}, \"gbytes\": {:.2}}}",
+            self.workload,
+            self.device.replace(['"', '\\'], "'"),
+            self.first,
+            self.median,
+            self.min,
+            c.dispatches,
+            c.flops,
+            c.bytes_read + c.bytes_written,
+            c.scratch_bytes,
+            self.gflops(),
+            self.gbytes()
+        )
+    }
+}
+
+/// Measures a workload.
+///
+/// # Errors
+/// What compiling or running reports; `None` for a workload that isn't in [`WORKLOADS`].
+pub fn measure(workload: &str, device: &Device, settings: Settings) -> Result<Option<Measurement>, TrainError> {
+    let clock = Instant::now();
+    let mut program = match workload {
+        "lenet" => step(device, Cnn::new([1, 28, 28], 10), 64)?,
+        "mlp" => step(device, Mlp::new(&[784, 512, 256, 10]), 128)?,
+        "matmul" => matmul(device, 1024)?,
+        _ => return Ok(None),
+    };
+    let synchronize = || device.synchronize().map_err(GraphError::from);
+    program.run(1)?;
+    synchronize()?;
+    let first = clock.elapsed().as_secs_f64() * 1e3;
+    // Warm caches, and find how many steps make a block worth timing.
+    let clock = Instant::now();
+    program.run(1)?;
+    synchronize()?;
+    let block = (0.1 / clock.elapsed().as_secs_f64()).clamp(1.0, 100.0) as usize;
+    let mut times = Vec::new();
+    let clock = Instant::now();
+    while times.len() < 3 || clock.elapsed().as_secs_f64() < settings.seconds {
+        let start = Instant::now();
+        program.run(block)?;
+        synchronize()?;
+        times.push(start.elapsed().as_secs_f64() * 1e3 / block as f64);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(Some(Measurement {
+        workload: workload.to_string(),
+        device: device.info().to_string(),
+        first,
+        median: times[times.len() / 2],
+        min: times[0],
+        counts: program.report().counts,
+        kernels: if settings.kernels { program.profile()? } else { vec![] },
+    }))
+}
+
+fn step(device: &Device, model: impl Module, batch: usize) -> Result<Loaded, TrainError> {
+    let data = Resident::new(&drawn::digits(2048, 0));
+    let mut trainer = Trainer::new(device, model, CrossEntropy, Adam::new(1e-3))?;
+    trainer.compile(&data, batch)
+}
+
+fn matmul(device: &Device, n: usize) -> Result<Loaded, TrainError> {
+    let graph = Graph::new();
+    let side = |name: &str, seed| {
+        let init = Init::Uniform { low: -1.0, high: 1.0, seed };
+        graph.variable(&Variable::new(name, &[n, n], DType::F32, init))
+    };
+    let product = side("a", 1).matmul(&side("b", 2));
+    Ok(Session::new(device).compile(&graph, &[&product])?)
+}
+
+/// The measurements as a table.
+pub fn table(measurements: &[Measurement]) -> String {
+    let mut text = format!(
+        "{:<8} {:>10} {:>10} {:>10} {:>10} {:>8} {:>9} {:>8}  device\n",
+        "workload", "first ms", "median ms", "min ms", "dispatches", "GFLOP", "GFLOP/s", "GB/s"
+    );
+    for m in measurements {
+        let _ = writeln!(
+            text,
+            "{:<8} {:>10.1} {:>10.3} {:>10.3} {:>10} {:>8.3} {:>9.1} {:>8.2}  {}",
+            m.workload,
+            m.first,
+            m.median,
+            m.min,
+            m.counts.dispatches,
+            m.counts.flops as f64 * 1e-9,
+            m.gflops(),
+            m.gbytes(),
+            m.device
+        );
+    }
+    for m in measurements.iter().filter(|m| !m.kernels.is_empty()) {
+        let _ = writeln!(text, "\nkernels of {} on {}", m.workload, m.device);
+        for kernel in &m.kernels {
+            let _ = writeln!(text, "{:>10.4} ms  {}", kernel.milliseconds, kernel.label);
+        }
+    }
+    text
+}

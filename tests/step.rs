@@ -1,0 +1,116 @@
+//! The compiled training step as exact numbers: dispatches, bytes, and that replaying it creates
+//! nothing.
+#![allow(clippy::unwrap_used, reason = "a test that fails should say where")]
+
+mod harness;
+
+use shadegrad::device::{Device, DeviceClass, Limits};
+use shadegrad::graph::{Loaded, Report};
+use shadegrad::prelude::*;
+use shadegrad::train::{Resident, data::drawn};
+
+fn cnn_step(device: &Device, batch: usize) -> (Trainer<Cnn>, Loaded) {
+    let data = Resident::new(&drawn::digits(256, 3));
+    let cnn = Cnn::new([1, 28, 28], 10);
+    let mut trainer = Trainer::new(device, cnn, CrossEntropy, Adam::new(1e-3)).unwrap();
+    let step = trainer.compile(&data, batch).unwrap();
+    (trainer, step)
+}
+
+fn report(profile: &str) -> Report {
+    let device = Device::open(&format!("null:{profile}")).unwrap();
+    cnn_step(&device, 64).1.report().clone()
+}
+
+#[test]
+fn the_cnn_step_is_26_dispatches_and_its_memory_is_near_the_bound() {
+    for profile in ["cpu", "lavapipe"] {
+        let report = report(profile);
+        assert_eq!(report.counts.dispatches, 26, "on {profile}");
+        assert_eq!(report.peak_bytes, 19_549_252, "on {profile}");
+        assert_eq!(report.lower_bound, 19_473_968, "on {profile}");
+    }
+    // GPUs cut the long sums of weight gradients into parts: a kernel more for each.
+    for profile in ["webgpu", "h200"] {
+        let report = report(profile);
+        assert!(report.counts.dispatches <= 30, "{} on {profile}", report.counts.dispatches);
+        let ratio = report.peak_bytes as f64 / report.lower_bound as f64;
+        assert!(ratio <= 1.3, "peak {ratio} times the bound on {profile}");
+    }
+}
+
+#[test]
+fn a_product_of_the_step_is_counted_exactly() {
+    // Two operations for each multiplication with its addition, forward and twice backward, but
+    // for the input gradient of the first layer.
+    let conv1 = 2 * 64 * 32 * 28 * 28 * 9;
+    let conv2 = 2 * 64 * 64 * 14 * 14 * 288;
+    let linear = 2 * 64 * (3136 * 128 + 128 * 10);
+    assert_eq!(report("cpu").counts.flops, 2 * conv1 + 3 * conv2 + 3 * linear);
+}
+
+#[test]
+fn the_null_device_and_the_adapter_count_the_same() {
+    let Some(device) = harness::adapter() else { return };
+    let null = Device::null(device.limits().clone());
+    let (mut trainer, mut step) = cnn_step(&device, 4);
+    let (mut null_trainer, mut null_step) = cnn_step(&null, 4);
+    let before = (device.counters(), null.counters());
+    step.run(3).unwrap();
+    null_step.run(3).unwrap();
+    trainer.session().device().synchronize().unwrap();
+    null_trainer.session().device().synchronize().unwrap();
+    let after = (device.counters(), null.counters());
+    let dispatched = after.0.dispatches - before.0.dispatches;
+    assert_eq!(dispatched, after.1.dispatches - before.1.dispatches);
+    assert_eq!(dispatched, 3 * step.report().counts.dispatches as u64);
+    assert_eq!(before.0.buffers, before.1.buffers, "both create the same buffers");
+}
+
+#[test]
+fn a_replayed_step_creates_nothing_and_writes_nothing() {
+    for (device, _) in harness::devices() {
+        let (mut trainer, mut step) = cnn_step(&device, 4);
+        step.run(2).unwrap();
+        trainer.session().device().synchronize().unwrap();
+        let before = device.counters();
+        step.run(3).unwrap();
+        trainer.session().device().synchronize().unwrap();
+        let after = device.counters();
+        let unchanged = |c: shadegrad::device::Counters| (c.buffers, c.bind_groups, c.pipelines, c.writes, c.reads);
+        assert_eq!(unchanged(after), unchanged(before), "on {}", device.info());
+        assert!(after.dispatches > before.dispatches);
+    }
+}
+
+#[test]
+fn losses_that_come_back_late_create_nothing_after_the_first() {
+    for (device, _) in harness::devices() {
+        let data = drawn::digits(64, 5);
+        let mlp = Mlp::new(&[784, 16, 10]);
+        let mut trainer = Trainer::new(&device, mlp, CrossEntropy, Adam::new(1e-3)).unwrap();
+        trainer.fit(&data, Fit::epochs(1).batch(8).quiet()).unwrap();
+        let before = device.counters().buffers;
+        let again = trainer.fit(&data, Fit::epochs(6).batch(8).quiet()).unwrap();
+        assert_eq!(again.losses.len(), 48);
+        // A second fit uploads its data and makes its own scratch memory: three buffers.
+        assert!(device.counters().buffers - before <= 4, "{} buffers", device.counters().buffers - before);
+    }
+}
+
+#[test]
+fn profiles_differ_in_class() {
+    let classes: Vec<DeviceClass> = Limits::profiles().iter().map(|(_, l)| l.class).collect();
+    assert_eq!(classes.len(), 4);
+    assert!(Limits::profile("webgpu").unwrap().bindings == 8);
+    assert!(Limits::profile("nonsense").is_none());
+}
+
+#[test]
+fn the_same_recording_compiles_to_the_same_text() {
+    let device = Device::null(Limits::WEBGPU);
+    let texts: Vec<String> = (0..2)
+        .map(|_| cnn_step(&device, 8).1.compiled().dump.iter().map(|(_, text)| text.clone()).collect())
+        .collect();
+    assert_eq!(texts[0], texts[1]);
+}
