@@ -89,6 +89,7 @@ pub fn compile(recorded: &Nodes, limits: &Limits, options: &Options) -> Result<C
         recorded.clone()
     };
 
+    let wanted = nodes.outputs.iter().map(|v| nodes.nodes[v.index()].ty.clone()).collect();
     let fused = fuse(&nodes, limits, options.fuse);
     fused.verify()?;
     dumps.push(("2-clusters.txt".to_string(), dump::clusters(&fused)));
@@ -100,14 +101,19 @@ pub fn compile(recorded: &Nodes, limits: &Limits, options: &Options) -> Result<C
     plan.verify()?;
     dumps.push(("3-plan.txt".to_string(), dump::plan(&plan, kernels.len())));
 
-    let mut compiled = address(&scheduled, kernels, &plan);
+    let mut compiled = address(&scheduled, kernels, &plan, wanted);
     dumps.push(("4-program.txt".to_string(), compiled.program.dump()));
     compiled.dump = dumps;
     Ok(compiled)
 }
 
 /// Gives every operand its buffer and offset. Variables come first, then scratch buffers.
-fn address(schedule: &Schedule, kernels: Vec<Lowered>, plan: &Plan) -> Compiled {
+fn address(
+    schedule: &Schedule,
+    kernels: Vec<Lowered>,
+    plan: &Plan,
+    wanted: Vec<Type>,
+) -> Compiled {
     let nodes = &schedule.fused.nodes;
     let variables: Vec<Variable> = nodes.variables.values().cloned().collect();
     let number: BTreeMap<u64, usize> =
@@ -137,9 +143,11 @@ fn address(schedule: &Schedule, kernels: Vec<Lowered>, plan: &Plan) -> Compiled 
     let outputs = nodes
         .outputs
         .iter()
-        .map(|&value| {
+        .zip(wanted)
+        .map(|(&value, ty)| {
+            // A reshaped value is the value it was, under the type that was asked for.
             let (buffer, offset) = place(&Memory::Value(value));
-            Output { buffer, offset, ty: schedule.fused.node(value).ty.clone() }
+            Output { buffer, offset, ty }
         })
         .collect();
     let addressed = |mut lowered: Lowered| {
