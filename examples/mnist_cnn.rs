@@ -7,7 +7,10 @@ use shadegrad::prelude::*;
 
 /// Train a small convolutional network on handwritten digits, on the best device there is
 #[derive(Parser)]
-#[command(name = "mnist_cnn", after_help = "Example: mnist_cnn --data mnist/ --epochs 5 --out out/")]
+#[command(
+    name = "mnist_cnn",
+    after_help = "Example: mnist_cnn --data mnist/ --epochs 5 --out out/"
+)]
 struct Arguments {
     #[command(flatten)]
     options: mnist::Options,
@@ -15,5 +18,7 @@ struct Arguments {
 
 fn main() -> std::process::ExitCode {
     let options = Arguments::parse().options;
-    mnist::finish(mnist::run("mnist_cnn", &options, |shape| Cnn::new(shape, 10)))
+    mnist::finish(mnist::run("mnist_cnn", &options, |shape| {
+        Cnn::new(shape, 10)
+    }))
 }

@@ -7,7 +7,10 @@ use shadegrad::prelude::*;
 
 /// Train a multi-layer perceptron on handwritten digits, on the best device there is
 #[derive(Parser)]
-#[command(name = "mnist_mlp", after_help = "Example: mnist_mlp --hidden 128 --batch 32 --epochs 5")]
+#[command(
+    name = "mnist_mlp",
+    after_help = "Example: mnist_mlp --hidden 128 --batch 32 --epochs 5"
+)]
 struct Arguments {
     #[command(flatten)]
     options: mnist::Options,
@@ -18,6 +21,9 @@ struct Arguments {
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::parse();
-    let widths = |[c, h, w]: [usize; 3]| [&[c * h * w], arguments.hidden.as_slice(), &[10]].concat();
-    mnist::finish(mnist::run("mnist_mlp", &arguments.options, |shape| Mlp::new(&widths(shape))))
+    let widths =
+        |[c, h, w]: [usize; 3]| [&[c * h * w], arguments.hidden.as_slice(), &[10]].concat();
+    mnist::finish(mnist::run("mnist_mlp", &arguments.options, |shape| {
+        Mlp::new(&widths(shape))
+    }))
 }

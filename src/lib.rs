@@ -31,9 +31,14 @@ pub mod prelude {
     pub use crate::device::{DType, Device};
     pub use crate::graph::{Graph, Init, Session, Tensor, Variable};
     pub use crate::models::{
-        Adam, AdamW, AvgPool2d, Cnn, Constant, Conv2d, Cosine, CrossEntropy, Dropout, Flatten, Linear,
-        Loss, MaxPool2d, Mlp, Module, Mse, Named, Optimizer, Parameter, Parameters, Relu,
+        Adam, AdamW, AvgPool2d, Cnn, Constant, Conv2d, Cosine, CrossEntropy, Dropout, Flatten,
+        Linear, Loss, MaxPool2d, Mlp, Module, Mse, Named, Optimizer, Parameter, Parameters, Relu,
         Sequential, Sgd, Updater, WarmUp, named,
     };
     pub use crate::train::{Fit, Images, Mnist, Trainer};
 }
+
+/// The README's programs compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -10,7 +10,10 @@ use std::process::ExitCode;
 
 /// Train neural networks in compute shaders, on any GPU, and on the CPU where there is none
 #[derive(Parser)]
-#[command(version, after_help = "Examples:\n  shadegrad devices\n  shadegrad bench --device cpu\n  shadegrad dump --device null:webgpu --out dump/")]
+#[command(
+    version,
+    after_help = "Examples:\n  shadegrad devices\n  shadegrad bench --device cpu\n  shadegrad dump --device null:webgpu --out dump/"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -23,7 +26,12 @@ enum Command {
     /// Measure training steps and kernels
     Bench {
         /// Devices: best, cpu, gpu, software, or names from `shadegrad devices`
-        #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "best")]
+        #[arg(
+            long,
+            value_name = "NAME",
+            value_delimiter = ',',
+            default_value = "best"
+        )]
         device: Vec<String>,
         /// Workloads; all if none is given
         #[arg(value_name = "WORKLOAD")]
@@ -71,7 +79,13 @@ fn run(command: Command) -> Result<()> {
             println!("chosen by default: {}", Device::best()?.info());
             Ok(())
         }
-        Command::Bench { device, workloads, seconds, kernels, json } => {
+        Command::Bench {
+            device,
+            workloads,
+            seconds,
+            kernels,
+            json,
+        } => {
             let names: Vec<&str> = match workloads.is_empty() {
                 true => bench::WORKLOADS.iter().map(|(name, _)| *name).collect(),
                 false => workloads.iter().map(String::as_str).collect(),
@@ -83,7 +97,10 @@ fn run(command: Command) -> Result<()> {
                     let settings = bench::Settings { seconds, kernels };
                     match bench::measure(name, &device, settings)? {
                         Some(measurement) => measured.push(measurement),
-                        None => bail!("no workload `{name}`: there are {:?}", bench::WORKLOADS.iter().map(|w| w.0).collect::<Vec<_>>()),
+                        None => bail!(
+                            "no workload `{name}`: there are {:?}",
+                            bench::WORKLOADS.iter().map(|w| w.0).collect::<Vec<_>>()
+                        ),
                     }
                 }
             }

@@ -29,7 +29,9 @@ fn check_values(device: &Device, exact: bool, options: &Options) {
             .collect();
         let outputs: Vec<&Tensor> = recorded.iter().map(|(y, _)| y).collect();
         let mut session = Session::new(device);
-        let mut loaded = session.compile_with(&graph, &outputs, options).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let mut loaded = session
+            .compile_with(&graph, &outputs, options)
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
         loaded.run(2).unwrap();
         for (number, (sample, (y, inputs))) in samples.iter().zip(&recorded).enumerate() {
             let inputs: Vec<&Array> = inputs.iter().collect();
@@ -37,31 +39,62 @@ fn check_values(device: &Device, exact: bool, options: &Options) {
             let got = loaded.read_array(number).unwrap();
             let allowed = check::tolerance(&sample.op, &inputs, &expected, exact);
             if let Err(reason) = check::compare(&got, &expected, &allowed) {
-                failures.push(format!("{name} {:?} of {:?}: {reason}", sample.op, inputs.iter().map(|a| &a.ty).collect::<Vec<_>>()));
+                failures.push(format!(
+                    "{name} {:?} of {:?}: {reason}",
+                    sample.op,
+                    inputs.iter().map(|a| &a.ty).collect::<Vec<_>>()
+                ));
             }
         }
         loaded.check_guards().unwrap();
     }
-    assert!(failures.is_empty(), "on {}:\n{}", device.info(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "on {}:\n{}",
+        device.info(),
+        failures.join("\n")
+    );
 }
 
 #[test]
 fn every_operation_has_samples() {
-    let sampled: Vec<String> = Op::samples().iter().map(|s| format!("{:?}", s.op)).collect();
+    let sampled: Vec<String> = Op::samples()
+        .iter()
+        .map(|s| format!("{:?}", s.op))
+        .collect();
     for name in Op::names().iter().filter(|name| **name != "Leaf") {
-        assert!(sampled.iter().any(|s| s.starts_with(name)), "{name} has no sample");
+        assert!(
+            sampled.iter().any(|s| s.starts_with(name)),
+            "{name} has no sample"
+        );
     }
 }
 
 #[test]
 fn values_on_the_cpu() {
-    check_values(&Device::cpu(Some(2)), true, &Options { guard: 64, ..Options::default() });
+    check_values(
+        &Device::cpu(Some(2)),
+        true,
+        &Options {
+            guard: 64,
+            ..Options::default()
+        },
+    );
 }
 
 #[test]
 fn values_on_the_adapter() {
-    let Some(device) = harness::adapter() else { return };
-    check_values(&device, false, &Options { guard: 64, ..Options::default() });
+    let Some(device) = harness::adapter() else {
+        return;
+    };
+    check_values(
+        &device,
+        false,
+        &Options {
+            guard: 64,
+            ..Options::default()
+        },
+    );
 }
 
 #[test]
@@ -72,8 +105,17 @@ fn values_on_the_adapter_with_webgpu_limits_and_other_variants() {
         tiled: Some(true),
         grouped: Some(true),
     };
-    let Some(device) = harness::adapter_with(variant) else { return };
-    check_values(&device, false, &Options { splits: Some(3), ..Options::default() });
+    let Some(device) = harness::adapter_with(variant) else {
+        return;
+    };
+    check_values(
+        &device,
+        false,
+        &Options {
+            splits: Some(3),
+            ..Options::default()
+        },
+    );
 }
 
 #[test]
@@ -99,7 +141,15 @@ fn a_gradient_that_is_wrong_by_one_percent_is_noticed() {
         let caught = check::gradient(sample, 5, 1, 1.01).is_err();
         *noticed.entry(sample.op.name()).or_default() |= caught;
     }
-    let missed: Vec<&String> = noticed.iter().filter(|(_, n)| !**n).map(|(name, _)| name).collect();
+    let missed: Vec<&String> = noticed
+        .iter()
+        .filter(|(_, n)| !**n)
+        .map(|(name, _)| name)
+        .collect();
     assert!(missed.is_empty(), "not noticed: {missed:?}");
-    assert!(noticed.len() >= 30, "only {} operations have a gradient", noticed.len());
+    assert!(
+        noticed.len() >= 30,
+        "only {} operations have a gradient",
+        noticed.len()
+    );
 }

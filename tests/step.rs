@@ -33,7 +33,11 @@ fn the_cnn_step_is_26_dispatches_and_its_memory_is_near_the_bound() {
     // GPUs cut the long sums of weight gradients into parts: a kernel more for each.
     for profile in ["webgpu", "h200"] {
         let report = report(profile);
-        assert!(report.counts.dispatches <= 30, "{} on {profile}", report.counts.dispatches);
+        assert!(
+            report.counts.dispatches <= 30,
+            "{} on {profile}",
+            report.counts.dispatches
+        );
         let ratio = report.peak_bytes as f64 / report.lower_bound as f64;
         assert!(ratio <= 1.3, "peak {ratio} times the bound on {profile}");
     }
@@ -46,12 +50,17 @@ fn a_product_of_the_step_is_counted_exactly() {
     let conv1 = 2 * 64 * 32 * 28 * 28 * 9;
     let conv2 = 2 * 64 * 64 * 14 * 14 * 288;
     let linear = 2 * 64 * (3136 * 128 + 128 * 10);
-    assert_eq!(report("cpu").counts.flops, 2 * conv1 + 3 * conv2 + 3 * linear);
+    assert_eq!(
+        report("cpu").counts.flops,
+        2 * conv1 + 3 * conv2 + 3 * linear
+    );
 }
 
 #[test]
 fn the_null_device_and_the_adapter_count_the_same() {
-    let Some(device) = harness::adapter() else { return };
+    let Some(device) = harness::adapter() else {
+        return;
+    };
     let null = Device::null(device.limits().clone());
     let (mut trainer, mut step) = cnn_step(&device, 4);
     let (mut null_trainer, mut null_step) = cnn_step(&null, 4);
@@ -64,7 +73,10 @@ fn the_null_device_and_the_adapter_count_the_same() {
     let dispatched = after.0.dispatches - before.0.dispatches;
     assert_eq!(dispatched, after.1.dispatches - before.1.dispatches);
     assert_eq!(dispatched, 3 * step.report().counts.dispatches as u64);
-    assert_eq!(before.0.buffers, before.1.buffers, "both create the same buffers");
+    assert_eq!(
+        before.0.buffers, before.1.buffers,
+        "both create the same buffers"
+    );
 }
 
 #[test]
@@ -77,7 +89,9 @@ fn a_replayed_step_creates_nothing_and_writes_nothing() {
         step.run(3).unwrap();
         trainer.session().device().synchronize().unwrap();
         let after = device.counters();
-        let unchanged = |c: shadegrad::device::Counters| (c.buffers, c.bind_groups, c.pipelines, c.writes, c.reads);
+        let unchanged = |c: shadegrad::device::Counters| {
+            (c.buffers, c.bind_groups, c.pipelines, c.writes, c.reads)
+        };
         assert_eq!(unchanged(after), unchanged(before), "on {}", device.info());
         assert!(after.dispatches > before.dispatches);
     }
@@ -94,7 +108,11 @@ fn losses_that_come_back_late_create_nothing_after_the_first() {
         let again = trainer.fit(&data, Fit::epochs(6).batch(8).quiet()).unwrap();
         assert_eq!(again.losses.len(), 48);
         // A second fit uploads its data and makes its own scratch memory: three buffers.
-        assert!(device.counters().buffers - before <= 4, "{} buffers", device.counters().buffers - before);
+        assert!(
+            device.counters().buffers - before <= 4,
+            "{} buffers",
+            device.counters().buffers - before
+        );
     }
 }
 
@@ -110,7 +128,15 @@ fn profiles_differ_in_class() {
 fn the_same_recording_compiles_to_the_same_text() {
     let device = Device::null(Limits::WEBGPU);
     let texts: Vec<String> = (0..2)
-        .map(|_| cnn_step(&device, 8).1.compiled().dump.iter().map(|(_, text)| text.clone()).collect())
+        .map(|_| {
+            cnn_step(&device, 8)
+                .1
+                .compiled()
+                .dump
+                .iter()
+                .map(|(_, text)| text.clone())
+                .collect()
+        })
         .collect();
     assert_eq!(texts[0], texts[1]);
 }

@@ -10,56 +10,75 @@ use std::path::{Path, PathBuf};
 
 /// Options that both examples take.
 #[derive(Parser)]
-pub struct Options {
+pub(crate) struct Options {
     /// Folder with the four MNIST files, gzipped or not; without it the cache is used, else a
     /// download is tried, else the program draws digits itself
     #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
+    pub(crate) data: Option<PathBuf>,
     /// Train on digits that the program draws
     #[arg(long, conflicts_with = "data")]
-    pub drawn: bool,
+    pub(crate) drawn: bool,
     /// Device: best, cpu, gpu, software, or a name that `shadegrad devices` lists
     #[arg(long, value_name = "NAME", default_value = "best")]
-    pub device: String,
+    pub(crate) device: String,
     /// Passes over the training data
     #[arg(long, default_value_t = 5)]
-    pub epochs: usize,
+    pub(crate) epochs: usize,
     /// Stop after this many steps
     #[arg(long)]
-    pub steps: Option<usize>,
+    pub(crate) steps: Option<usize>,
     /// Samples of a step
     #[arg(long, default_value_t = 64)]
-    pub batch: usize,
+    pub(crate) batch: usize,
     /// Learning rate of Adam; it falls along a cosine to a hundredth
     #[arg(long, default_value_t = 1e-3)]
-    pub lr: f64,
+    pub(crate) lr: f64,
     /// Seed of weights and shuffles: the same seed gives the same bits on the same device
     #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Folder for weights and pictures
     #[arg(long, value_name = "DIR", default_value = "out")]
-    pub out: PathBuf,
+    pub(crate) out: PathBuf,
 }
 
 /// Loads the data, trains the model and writes weights and pictures.
-pub fn run<M: Module>(name: &str, options: &Options, model: impl FnOnce([usize; 3]) -> M) -> Result<()> {
+pub(crate) fn run<M: Module>(
+    name: &str,
+    options: &Options,
+    model: impl FnOnce([usize; 3]) -> M,
+) -> Result<()> {
     let device = Device::open(&options.device)?;
     println!("device: {}", device.info());
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("can't make the folder {}", options.out.display()))?;
     let (train, test) = data(options)?;
-    println!("data: {} images to train on, {} to test on", train.len(), test.len());
+    println!(
+        "data: {} images to train on, {} to test on",
+        train.len(),
+        test.len()
+    );
 
-    let fit = Fit::epochs(options.epochs).batch(options.batch).validate(&test);
+    let fit = Fit::epochs(options.epochs)
+        .batch(options.batch)
+        .validate(&test);
     let fit = match options.steps {
         Some(steps) => fit.steps(steps),
         None => fit,
     };
     let steps = fit.total_steps(train.len());
-    let schedule = WarmUp { steps: steps.min(100), then: Cosine { steps, floor: 0.01 } };
+    let schedule = WarmUp {
+        steps: steps.min(100),
+        then: Cosine { steps, floor: 0.01 },
+    };
     let adam = Adam::new(options.lr);
-    let mut trainer = Trainer::with_seed(&device, model(train.shape()), CrossEntropy, adam, options.seed)?
-        .schedule(schedule);
+    let mut trainer = Trainer::with_seed(
+        &device,
+        model(train.shape()),
+        CrossEntropy,
+        adam,
+        options.seed,
+    )?
+    .schedule(schedule);
     let report = trainer.report(&train, options.batch)?;
     println!(
         "model: {} parameters; a step of {} samples is {} dispatches and {:.2} GFLOP",
@@ -77,11 +96,21 @@ pub fn run<M: Module>(name: &str, options: &Options, model: impl FnOnce([usize; 
 
     let history = trainer.fit(&train, fit)?;
     let evaluation = trainer.evaluate(&test)?;
-    println!("test accuracy: {:.2} % of {} images", evaluation.accuracy * 100.0, test.len());
+    println!(
+        "test accuracy: {:.2} % of {} images",
+        evaluation.accuracy * 100.0,
+        test.len()
+    );
 
     let weights = options.out.join(format!("{name}.safetensors"));
     trainer.save(&weights)?;
-    pictures(&options.out, &history, &evaluation, &test, train.len() as f64 / options.batch as f64)?;
+    pictures(
+        &options.out,
+        &history,
+        &evaluation,
+        &test,
+        train.len() as f64 / options.batch as f64,
+    )?;
     println!(
         "written: {}, curves.png, confusion.png and mistakes.png in {}",
         weights.file_name().unwrap_or_default().display(),
@@ -113,12 +142,13 @@ fn pictures(
         values.iter().enumerate().map(point).collect()
     };
     let epochs = |value: fn(&Evaluation) -> f64| -> Vec<(f64, f64)> {
-        let point = |e: &shadegrad::train::Epoch| Some((e.number as f64, value(e.validation.as_ref()?)));
+        let point =
+            |e: &shadegrad::train::Epoch| Some((e.number as f64, value(e.validation.as_ref()?)));
         history.epochs.iter().filter_map(point).collect()
     };
     let smooth = (history.losses.len() / 100).max(1);
     curves::draw(
-        &out.join("curves.png"),
+        out.join("curves.png"),
         "Training",
         &[
             curves::Panel::new("Loss", "epoch")
@@ -131,21 +161,37 @@ fn pictures(
     )?;
     let mut counts = vec![0u64; test.classes * test.classes];
     let mut wrong = Vec::new();
-    for (number, (&label, &predicted)) in test.labels.iter().zip(&evaluation.predictions).enumerate() {
+    for (number, (&label, &predicted)) in
+        test.labels.iter().zip(&evaluation.predictions).enumerate()
+    {
         counts[usize::from(label) * test.classes + predicted as usize] += 1;
         if u32::from(label) != predicted {
-            wrong.push(sheet::Tile { pixels: test.image(number), caption: format!("{label} not {predicted}") });
+            wrong.push(sheet::Tile {
+                pixels: test.image(number),
+                caption: format!("{label} not {predicted}"),
+            });
         }
     }
     let names: Vec<String> = (0..test.classes).map(|class| class.to_string()).collect();
-    confusion::draw(&out.join("confusion.png"), "True and predicted digits", &counts, &names)?;
+    confusion::draw(
+        out.join("confusion.png"),
+        "True and predicted digits",
+        &counts,
+        &names,
+    )?;
     wrong.truncate(100);
-    sheet::draw(&out.join("mistakes.png"), "Digits it got wrong", test.shape(), &wrong, 0)?;
+    sheet::draw(
+        out.join("mistakes.png"),
+        "Digits it got wrong",
+        test.shape(),
+        &wrong,
+        0,
+    )?;
     Ok(())
 }
 
 /// Prints an error with what caused it, and the exit code.
-pub fn finish(result: Result<()>) -> std::process::ExitCode {
+pub(crate) fn finish(result: Result<()>) -> std::process::ExitCode {
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {

@@ -7,12 +7,12 @@ use shadegrad::device::{Device, Variant};
 const REQUIRED: &str = "SHADEGRAD_REQUIRE_GPU";
 
 /// The software adapter (or whatever GPU there is), or `None` with a loud message.
-pub fn adapter() -> Option<Device> {
+pub(crate) fn adapter() -> Option<Device> {
     adapter_with(Variant::default())
 }
 
 /// The adapter with settings.
-pub fn adapter_with(variant: Variant) -> Option<Device> {
+pub(crate) fn adapter_with(variant: Variant) -> Option<Device> {
     for name in ["software", "gpu"] {
         if let Ok(device) = Device::open_with(name, variant.clone()) {
             return Some(device);
@@ -20,12 +20,14 @@ pub fn adapter_with(variant: Variant) -> Option<Device> {
     }
     let required = std::env::var(REQUIRED).is_ok_and(|v| v != "0");
     assert!(!required, "{REQUIRED} is set, but no adapter was found");
-    eprintln!("\n*** NO GPU OR SOFTWARE ADAPTER: shader parity was SKIPPED, only the CPU is tested ***\n");
+    eprintln!(
+        "\n*** NO GPU OR SOFTWARE ADAPTER: shader parity was SKIPPED, only the CPU is tested ***\n"
+    );
     None
 }
 
 /// The CPU backend, and the adapter if there is one. The flag: whether arithmetic is exact.
-pub fn devices() -> Vec<(Device, bool)> {
+pub(crate) fn devices() -> Vec<(Device, bool)> {
     let mut devices = vec![(Device::cpu(Some(2)), true)];
     devices.extend(adapter().map(|device| (device, false)));
     devices

@@ -146,7 +146,9 @@ impl Device {
         {
             return Device::open(&name);
         }
-        let opened = Device::list().into_iter().find_map(|info| Device::open(&info.name).ok());
+        let opened = Device::list()
+            .into_iter()
+            .find_map(|info| Device::open(&info.name).ok());
         Ok(opened.unwrap_or_else(|| Device::cpu(None)))
     }
 
@@ -168,20 +170,29 @@ impl Device {
         }
         #[cfg(feature = "wgpu")]
         if let Some(device) = crate::gpu::open(name, None)? {
-            return Ok(Device { backend: Arc::new(device) });
+            return Ok(Device {
+                backend: Arc::new(device),
+            });
         }
         let available: Vec<String> = Device::list().iter().map(DeviceInfo::to_string).collect();
-        Err(DeviceError::Unknown { name: name.to_string(), available: available.join("; ") })
+        Err(DeviceError::Unknown {
+            name: name.to_string(),
+            available: available.join("; "),
+        })
     }
 
     /// The host's cores: as many threads as given, else as many as there are.
     pub fn cpu(threads: Option<usize>) -> Device {
-        Device { backend: Arc::new(cpu::Cpu::new(threads)) }
+        Device {
+            backend: Arc::new(cpu::Cpu::new(threads)),
+        }
     }
 
     /// A device without hardware that checks and counts, with the limits of another.
     pub fn null(limits: Limits) -> Device {
-        Device { backend: Arc::new(null::Null::new(limits)) }
+        Device {
+            backend: Arc::new(null::Null::new(limits)),
+        }
     }
 
     /// Opens a wgpu adapter with settings for tests: limits forced down, shader checks, variants.
@@ -191,10 +202,16 @@ impl Device {
     #[cfg(feature = "wgpu")]
     pub fn open_with(name: &str, variant: crate::Variant) -> Result<Device, DeviceError> {
         match crate::gpu::open(name, Some(variant))? {
-            Some(device) => Ok(Device { backend: Arc::new(device) }),
+            Some(device) => Ok(Device {
+                backend: Arc::new(device),
+            }),
             None => Err(DeviceError::Unknown {
                 name: name.to_string(),
-                available: Device::list().iter().map(DeviceInfo::to_string).collect::<Vec<_>>().join("; "),
+                available: Device::list()
+                    .iter()
+                    .map(DeviceInfo::to_string)
+                    .collect::<Vec<_>>()
+                    .join("; "),
             }),
         }
     }
@@ -231,7 +248,11 @@ impl Device {
             });
         }
         let memory = self.backend.create(name, bytes)?;
-        Ok(Buffer { name: name.into(), bytes, memory })
+        Ok(Buffer {
+            name: name.into(),
+            bytes,
+            memory,
+        })
     }
 
     /// Writes bytes at an offset; both must be multiples of four but at the buffer's end.
@@ -265,9 +286,14 @@ impl Device {
         buffer.check(offset, len)?;
         let arriving = match len {
             0 => Arriving::Here(vec![]),
-            _ => self.backend.read(&buffer.memory, offset, len.next_multiple_of(4))?,
+            _ => self
+                .backend
+                .read(&buffer.memory, offset, len.next_multiple_of(4))?,
         };
-        Ok(Pending { arriving, bytes: len })
+        Ok(Pending {
+            arriving,
+            bytes: len,
+        })
     }
 
     /// Waits until all work is done.
@@ -289,7 +315,11 @@ impl Device {
         let mut given = external.iter();
         let mut buffers = Vec::with_capacity(program.buffers.len());
         for spec in &program.buffers {
-            let buffer = if spec.external { given.next().cloned() } else { None };
+            let buffer = if spec.external {
+                given.next().cloned()
+            } else {
+                None
+            };
             let buffer = match buffer {
                 Some(buffer) => buffer,
                 None => self.create(&spec.name, spec.bytes)?,
@@ -299,7 +329,11 @@ impl Device {
         }
         let run = self.backend.load(program, &buffers)?;
         let labels = program.kernels.iter().map(|k| k.label.clone()).collect();
-        Ok(Executable { run, labels, buffers })
+        Ok(Executable {
+            run,
+            labels,
+            buffers,
+        })
     }
 }
 
@@ -321,11 +355,19 @@ impl Buffer {
         if offset.checked_add(len).is_some_and(|end| end <= self.bytes) {
             return Ok(());
         }
-        Err(DeviceError::Range { name: self.name.to_string(), size: self.bytes, offset, len })
+        Err(DeviceError::Range {
+            name: self.name.to_string(),
+            size: self.bytes,
+            offset,
+            len,
+        })
     }
 
     pub(crate) fn foreign(&self, device: &DeviceInfo) -> DeviceError {
-        DeviceError::Foreign { name: self.name.to_string(), device: device.to_string() }
+        DeviceError::Foreign {
+            name: self.name.to_string(),
+            device: device.to_string(),
+        }
     }
 }
 
@@ -355,7 +397,10 @@ impl Executable {
             .labels
             .iter()
             .zip(times)
-            .map(|(label, milliseconds)| Timing { label: label.clone(), milliseconds })
+            .map(|(label, milliseconds)| Timing {
+                label: label.clone(),
+                milliseconds,
+            })
             .collect())
     }
 

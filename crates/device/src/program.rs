@@ -43,7 +43,10 @@ pub struct Counts {
 impl Program {
     /// Counts dispatches, bytes and operations of one run.
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts { dispatches: self.kernels.len(), ..Counts::default() };
+        let mut counts = Counts {
+            dispatches: self.kernels.len(),
+            ..Counts::default()
+        };
         for kernel in &self.kernels {
             for (number, operand) in kernel.operands.iter().enumerate() {
                 if kernel.access(number).0 {
@@ -55,8 +58,12 @@ impl Program {
             }
             counts.flops += kernel.body.flops();
         }
-        counts.scratch_bytes =
-            self.buffers.iter().filter(|b| !b.external).map(|b| b.bytes).sum();
+        counts.scratch_bytes = self
+            .buffers
+            .iter()
+            .filter(|b| !b.external)
+            .map(|b| b.bytes)
+            .sum();
         counts
     }
 
@@ -71,64 +78,124 @@ impl Program {
             if requested <= limit {
                 return Ok(());
             }
-            Err(DeviceError::Limit { what, requested, unit, limit, device: device.to_string() })
+            Err(DeviceError::Limit {
+                what,
+                requested,
+                unit,
+                limit,
+                device: device.to_string(),
+            })
         };
         for buffer in &self.buffers {
-            limit(format!("buffer `{}`", buffer.name), buffer.bytes, "bytes", limits.buffer_bytes.min(limits.binding_bytes))?;
+            limit(
+                format!("buffer `{}`", buffer.name),
+                buffer.bytes,
+                "bytes",
+                limits.buffer_bytes.min(limits.binding_bytes),
+            )?;
         }
         let mut written: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.buffers.len()];
         for (number, kernel) in self.kernels.iter().enumerate() {
-            let fail = |reason: String| DeviceError::Program { number, label: kernel.label.clone(), reason };
+            let fail = |reason: String| DeviceError::Program {
+                number,
+                label: kernel.label.clone(),
+                reason,
+            };
             let mut seen: Vec<usize> = kernel.operands.iter().map(|o| o.buffer).collect();
             seen.sort_unstable();
             seen.dedup();
-            limit(format!("kernel `{}`", kernel.label), seen.len(), "buffers", limits.bindings)?;
+            limit(
+                format!("kernel `{}`", kernel.label),
+                seen.len(),
+                "buffers",
+                limits.bindings,
+            )?;
             self.verify_kernel(kernel, &written).map_err(fail)?;
             for (store, len) in kernel.body.stores() {
                 let operand = &kernel.operands[store.operand];
-                written[operand.buffer].push((operand.offset, operand.offset + len * operand.dtype.bytes()));
+                written[operand.buffer]
+                    .push((operand.offset, operand.offset + len * operand.dtype.bytes()));
             }
         }
         Ok(())
     }
 
-    fn verify_kernel(&self, kernel: &Kernel, written: &[Vec<(usize, usize)>]) -> Result<(), String> {
+    fn verify_kernel(
+        &self,
+        kernel: &Kernel,
+        written: &[Vec<(usize, usize)>],
+    ) -> Result<(), String> {
         let needed = kernel.expr.needed(&kernel.roots());
         for (number, operand) in kernel.operands.iter().enumerate() {
-            let buffer = self.buffers.get(operand.buffer).ok_or_else(|| format!("operand {number} names no buffer"))?;
+            let buffer = self
+                .buffers
+                .get(operand.buffer)
+                .ok_or_else(|| format!("operand {number} names no buffer"))?;
             let end = operand.offset + operand.len * operand.dtype.bytes();
             if end > buffer.bytes || operand.offset % 4 != 0 {
-                return Err(format!("operand {number} ends at byte {end} of the {} of `{}`", buffer.bytes, buffer.name));
+                return Err(format!(
+                    "operand {number} ends at byte {end} of the {} of `{}`",
+                    buffer.bytes, buffer.name
+                ));
             }
             let (read, _) = kernel.access(number);
             let start = operand.offset;
             if read && !buffer.external && !covers(&written[operand.buffer], start, end) {
-                return Err(format!("operand {number} reads `{}` at {start}..{end} before it is written", buffer.name));
+                return Err(format!(
+                    "operand {number} reads `{}` at {start}..{end} before it is written",
+                    buffer.name
+                ));
             }
         }
         for (term, _) in kernel.expr.terms.iter().zip(&needed).filter(|(_, n)| **n) {
             let (operand, view, reach) = match term {
                 Term::Load { operand, view } => (*operand, view, 0),
-                Term::Gather { operand, view, stride, len, .. } => (*operand, view, stride * len.saturating_sub(1)),
+                Term::Gather {
+                    operand,
+                    view,
+                    stride,
+                    len,
+                    ..
+                } => (*operand, view, stride * len.saturating_sub(1)),
                 _ => continue,
             };
             if let Some((low, high)) = view.extent()
                 && (low < 0 || high as usize + reach >= kernel.operands[operand].len)
             {
-                return Err(format!("elements {low}..={} of the {} of operand {operand}", high as usize + reach, kernel.operands[operand].len));
+                return Err(format!(
+                    "elements {low}..={} of the {} of operand {operand}",
+                    high as usize + reach,
+                    kernel.operands[operand].len
+                ));
             }
         }
         for (store, len) in kernel.body.stores() {
-            let target = kernel.operands.get(store.operand).ok_or("a store names no operand")?;
-            if len > target.len || target.dtype.loaded() != kernel.expr.types[store.term] || target.dtype.bytes() != 4 {
-                return Err(format!("a store of {len} {} into {} {}", kernel.expr.types[store.term], target.len, target.dtype));
+            let target = kernel
+                .operands
+                .get(store.operand)
+                .ok_or("a store names no operand")?;
+            if len > target.len
+                || target.dtype.loaded() != kernel.expr.types[store.term]
+                || target.dtype.bytes() != 4
+            {
+                return Err(format!(
+                    "a store of {len} {} into {} {}",
+                    kernel.expr.types[store.term], target.len, target.dtype
+                ));
             }
             let range = target.offset..target.offset + len * 4;
             for (number, other) in kernel.operands.iter().enumerate() {
                 let end = other.offset + other.len * other.dtype.bytes();
-                let overlaps = other.buffer == target.buffer && other.offset < range.end && range.start < end;
-                if overlaps && kernel.access(number).0 && !self.in_place(kernel, number, store.operand) {
-                    return Err(format!("operand {number} is read and overwritten by operand {}", store.operand));
+                let overlaps =
+                    other.buffer == target.buffer && other.offset < range.end && range.start < end;
+                if overlaps
+                    && kernel.access(number).0
+                    && !self.in_place(kernel, number, store.operand)
+                {
+                    return Err(format!(
+                        "operand {number} is read and overwritten by operand {}",
+                        store.operand
+                    ));
                 }
             }
         }
@@ -154,8 +221,16 @@ impl Program {
     pub fn dump(&self) -> String {
         let mut text = String::new();
         for (number, buffer) in self.buffers.iter().enumerate() {
-            let kind = if buffer.external { "external" } else { "scratch" };
-            let _ = writeln!(text, "buffer {number}: {} {} bytes, {kind}", buffer.name, buffer.bytes);
+            let kind = if buffer.external {
+                "external"
+            } else {
+                "scratch"
+            };
+            let _ = writeln!(
+                text,
+                "buffer {number}: {} {} bytes, {kind}",
+                buffer.name, buffer.bytes
+            );
         }
         for (number, kernel) in self.kernels.iter().enumerate() {
             let _ = write!(text, "{number}: {}", kernel.dump(&self.buffers));
@@ -166,8 +241,11 @@ impl Program {
 
 /// Whether the union of `ranges` contains `start..end`.
 fn covers(ranges: &[(usize, usize)], start: usize, end: usize) -> bool {
-    let mut inside: Vec<(usize, usize)> =
-        ranges.iter().copied().filter(|r| r.0 < end && start < r.1).collect();
+    let mut inside: Vec<(usize, usize)> = ranges
+        .iter()
+        .copied()
+        .filter(|r| r.0 < end && start < r.1)
+        .collect();
     inside.sort_unstable();
     let mut reached = start;
     for (low, high) in inside {

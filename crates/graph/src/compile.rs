@@ -25,7 +25,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { simplify: true, fuse: true, splits: None, guard: 0 }
+        Options {
+            simplify: true,
+            fuse: true,
+            splits: None,
+            guard: 0,
+        }
     }
 }
 
@@ -76,7 +81,11 @@ pub struct Report {
 ///
 /// # Errors
 /// [`GraphError::Compiler`] if a stage breaks its own rules.
-pub fn compile(recorded: &Nodes, limits: &Limits, options: &Options) -> Result<Compiled, GraphError> {
+pub fn compile(
+    recorded: &Nodes,
+    limits: &Limits,
+    options: &Options,
+) -> Result<Compiled, GraphError> {
     recorded.verify("record")?;
     let mut dumps = vec![("0-record.txt".to_string(), dump::nodes(recorded))];
 
@@ -89,7 +98,11 @@ pub fn compile(recorded: &Nodes, limits: &Limits, options: &Options) -> Result<C
         recorded.clone()
     };
 
-    let wanted = nodes.outputs.iter().map(|v| nodes.nodes[v.index()].ty.clone()).collect();
+    let wanted = nodes
+        .outputs
+        .iter()
+        .map(|v| nodes.nodes[v.index()].ty.clone())
+        .collect();
     let fused = fuse(&nodes, limits, options.fuse);
     fused.verify()?;
     dumps.push(("2-clusters.txt".to_string(), dump::clusters(&fused)));
@@ -108,23 +121,29 @@ pub fn compile(recorded: &Nodes, limits: &Limits, options: &Options) -> Result<C
 }
 
 /// Gives every operand its buffer and offset. Variables come first, then scratch buffers.
-fn address(
-    schedule: &Schedule,
-    kernels: Vec<Lowered>,
-    plan: &Plan,
-    wanted: Vec<Type>,
-) -> Compiled {
+fn address(schedule: &Schedule, kernels: Vec<Lowered>, plan: &Plan, wanted: Vec<Type>) -> Compiled {
     let nodes = &schedule.fused.nodes;
     let variables: Vec<Variable> = nodes.variables.values().cloned().collect();
-    let number: BTreeMap<u64, usize> =
-        nodes.variables.keys().enumerate().map(|(at, &id)| (id, at)).collect();
+    let number: BTreeMap<u64, usize> = nodes
+        .variables
+        .keys()
+        .enumerate()
+        .map(|(at, &id)| (id, at))
+        .collect();
     let scratch = variables.len();
     let place = |memory: &Memory| match memory {
-        Memory::Variable(id, offset) => (number[id], offset * nodes.variables[id].ty().dtype.bytes()),
-        Memory::Value(value) if schedule.home.contains_key(value) => (number[&schedule.home[value]], 0),
+        Memory::Variable(id, offset) => {
+            (number[id], offset * nodes.variables[id].ty().dtype.bytes())
+        }
+        Memory::Value(value) if schedule.home.contains_key(value) => {
+            (number[&schedule.home[value]], 0)
+        }
         other => {
             let (slot, offset) = plan.at[other];
-            (scratch + plan.slots[slot].buffer, plan.slots[slot].offset + offset)
+            (
+                scratch + plan.slots[slot].buffer,
+                plan.slots[slot].offset + offset,
+            )
         }
     };
     let mut buffers: Vec<BufferSpec> = variables
@@ -135,11 +154,16 @@ fn address(
             external: true,
         })
         .collect();
-    buffers.extend(plan.buffers.iter().enumerate().map(|(at, &bytes)| BufferSpec {
-        name: format!("scratch {at}"),
-        bytes: bytes.next_multiple_of(4).max(4),
-        external: false,
-    }));
+    buffers.extend(
+        plan.buffers
+            .iter()
+            .enumerate()
+            .map(|(at, &bytes)| BufferSpec {
+                name: format!("scratch {at}"),
+                bytes: bytes.next_multiple_of(4).max(4),
+                external: false,
+            }),
+    );
     let outputs = nodes
         .outputs
         .iter()
@@ -157,7 +181,9 @@ fn address(
         lowered.kernel
     };
     // A kernel of no points does nothing.
-    let works = |kernel: &Kernel| kernel.body.stores().iter().any(|(_, len)| *len > 0) || numel(&kernel.body.domain()) > 0;
+    let works = |kernel: &Kernel| {
+        kernel.body.stores().iter().any(|(_, len)| *len > 0) || numel(&kernel.body.domain()) > 0
+    };
     let kernels: Vec<Kernel> = kernels.into_iter().map(addressed).filter(works).collect();
     let program = Program { buffers, kernels };
     let report = Report {
@@ -167,6 +193,17 @@ fn address(
         variable_bytes: variables.iter().map(|v| v.ty().bytes()).sum(),
         slots: plan.slots.clone(),
     };
-    let gaps = plan.gaps().into_iter().map(|(b, offset, bytes)| (scratch + b, offset, bytes)).collect();
-    Compiled { program, variables, outputs, report, dump: vec![], gaps }
+    let gaps = plan
+        .gaps()
+        .into_iter()
+        .map(|(b, offset, bytes)| (scratch + b, offset, bytes))
+        .collect();
+    Compiled {
+        program,
+        variables,
+        outputs,
+        report,
+        dump: vec![],
+        gaps,
+    }
 }

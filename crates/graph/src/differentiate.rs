@@ -16,7 +16,11 @@ impl Graph {
     pub fn gradients(&self, loss: &Tensor, parameters: &[&Tensor]) -> Vec<Tensor> {
         let ty = loss.ty();
         if !ty.shape.is_empty() || ty.dtype != DType::F32 {
-            self.fail("gradients", &[ty], "the loss must be a float scalar".to_string());
+            self.fail(
+                "gradients",
+                &[ty],
+                "the loss must be a float scalar".to_string(),
+            );
             return parameters.iter().map(|p| p.like(0.0)).collect();
         }
         let wanted: Vec<Value> = parameters.iter().map(|p| p.value()).collect();
@@ -25,7 +29,9 @@ impl Graph {
         gradients.insert(loss.value(), loss.like(1.0));
         for number in (0..=loss.value().0).rev().filter(|&n| depends[n as usize]) {
             let value = Value(number);
-            let Some(upstream) = gradients.get(&value).cloned() else { continue };
+            let Some(upstream) = gradients.get(&value).cloned() else {
+                continue;
+            };
             if wanted.contains(&value) {
                 continue;
             }
@@ -43,7 +49,9 @@ impl Graph {
             })
             .collect();
         if !unused.is_empty() {
-            self.fail_with(GraphError::Unused { names: unused.join(", ") });
+            self.fail_with(GraphError::Unused {
+                names: unused.join(", "),
+            });
         }
         found
     }
@@ -58,10 +66,16 @@ impl Graph {
     ) {
         let node = self.node(value).clone();
         let mutation = self.inner.borrow().mutation.clone();
-        let factor = mutation.filter(|(name, _)| *name == node.op.name()).map(|(_, factor)| factor);
+        let factor = mutation
+            .filter(|(name, _)| *name == node.op.name())
+            .map(|(_, factor)| factor);
         let inputs: Vec<Tensor> = node.inputs.iter().map(|&v| Tensor::new(self, v)).collect();
         let output = Tensor::new(self, value);
-        let rule = Backward { inputs: &inputs, output: &output, upstream };
+        let rule = Backward {
+            inputs: &inputs,
+            output: &output,
+            upstream,
+        };
         match node.op.gradient(&rule) {
             Gradient::Zero => {}
             Gradient::Undefined(reason) => self.fail_with(GraphError::NoGradient {
@@ -72,7 +86,9 @@ impl Graph {
             Gradient::Of(flows) => {
                 debug_assert_eq!(flows.len(), inputs.len(), "one gradient for each input");
                 for (input, flow) in inputs.iter().zip(flows) {
-                    let Some(flow) = flow.filter(|_| depends[input.value().index()]) else { continue };
+                    let Some(flow) = flow.filter(|_| depends[input.value().index()]) else {
+                        continue;
+                    };
                     debug_assert_eq!(flow.shape(), input.shape(), "of {}", node.op.name());
                     let flow = factor.map_or_else(|| flow.clone(), |factor| &flow * factor);
                     let total = match gradients.get(&input.value()) {

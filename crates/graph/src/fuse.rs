@@ -64,7 +64,12 @@ pub(crate) struct Fused {
 pub(crate) fn fuse(nodes: &Nodes, limits: &Limits, fusion: bool) -> Fused {
     let (nodes, copied) = prepare(nodes);
     let count = nodes.nodes.len();
-    let mut fused = Fused { nodes, clusters: vec![], place: vec![Place::Virtual; count], copied };
+    let mut fused = Fused {
+        nodes,
+        clusters: vec![],
+        place: vec![Place::Virtual; count],
+        copied,
+    };
     let expanded = fused.expanded();
     let mut weight = vec![0; count];
     let mut generated = vec![false; count];
@@ -95,18 +100,29 @@ pub(crate) fn fuse(nodes: &Nodes, limits: &Limits, fusion: bool) -> Fused {
 /// Inserts copies where a later stage needs a value in memory of its own: outputs, assigned values
 /// and packed values that are variables, views or generated, or that are wanted in two places.
 fn prepare(nodes: &Nodes) -> (Nodes, BTreeSet<Value>) {
-    let mut out = Nodes { variables: nodes.variables.clone(), ..Nodes::default() };
+    let mut out = Nodes {
+        variables: nodes.variables.clone(),
+        ..Nodes::default()
+    };
     let mut copied = BTreeSet::new();
     let mut moved = Vec::with_capacity(nodes.nodes.len());
     // Values that have been given memory of a pack or a variable.
     let mut owned = BTreeSet::new();
     for node in &nodes.nodes {
         let mut node = node.clone();
-        node.inputs = node.inputs.iter().map(|v: &Value| moved[v.index()]).collect();
+        node.inputs = node
+            .inputs
+            .iter()
+            .map(|v: &Value| moved[v.index()])
+            .collect();
         let lowering = lowering_of(&out, &node);
         match &lowering {
             Lowering::Pack => {
-                node.inputs = node.inputs.iter().map(|&v| own(&mut out, &mut copied, &mut owned, v, true)).collect();
+                node.inputs = node
+                    .inputs
+                    .iter()
+                    .map(|&v| own(&mut out, &mut copied, &mut owned, v, true))
+                    .collect();
             }
             Lowering::View(movement) => {
                 // A view that can't be expressed on top of the views before it needs memory.
@@ -132,7 +148,11 @@ fn prepare(nodes: &Nodes) -> (Nodes, BTreeSet<Value>) {
                 }
             }
             Lowering::Window(window, role, _) => {
-                let [h, w] = if role.is_gradient() { window.output } else { window.input };
+                let [h, w] = if role.is_gradient() {
+                    window.output
+                } else {
+                    window.input
+                };
                 for input in &mut node.inputs {
                     *input = flat(&mut out, &mut copied, *input, &[window.planes, h, w]);
                 }
@@ -149,7 +169,12 @@ fn prepare(nodes: &Nodes) -> (Nodes, BTreeSet<Value>) {
     out.assigns = nodes
         .assigns
         .iter()
-        .map(|(id, v)| (*id, own(&mut out, &mut copied, &mut owned, moved[v.index()], true)))
+        .map(|(id, v)| {
+            (
+                *id,
+                own(&mut out, &mut copied, &mut owned, moved[v.index()], true),
+            )
+        })
         .collect();
     out.outputs = nodes
         .outputs
@@ -168,7 +193,15 @@ fn copy(out: &mut Nodes, copied: &mut BTreeSet<Value>, value: Value) -> Value {
     let node = &out.nodes[value.index()];
     let shape = node.ty.shape.clone();
     let ty = Type::new(&shape, node.ty.dtype);
-    let value = push(out, Node { op: Reshape(shape).into(), inputs: vec![value], ty, at: node.at });
+    let value = push(
+        out,
+        Node {
+            op: Reshape(shape).into(),
+            inputs: vec![value],
+            ty,
+            at: node.at,
+        },
+    );
     copied.insert(value);
     value
 }
@@ -194,7 +227,11 @@ fn own(
         let computed = copied.contains(base)
             || matches!(
                 lowering_of(out, &out.nodes[base.index()]),
-                Lowering::Reduce(..) | Lowering::Contract(_) | Lowering::Window(..) | Lowering::Scatter(..) | Lowering::Gather(_)
+                Lowering::Reduce(..)
+                    | Lowering::Contract(_)
+                    | Lowering::Window(..)
+                    | Lowering::Scatter(..)
+                    | Lowering::Gather(_)
             )
             || matches!(out.nodes[base.index()].op, Op::Pointwise(_)) && !is_generated(out, *base);
         computed && view.is_contiguous() && (!exclusive || !owned.contains(base))
@@ -224,7 +261,11 @@ fn is_generated(nodes: &Nodes, value: Value) -> bool {
 }
 
 fn lowering_of(nodes: &Nodes, node: &Node) -> Lowering {
-    let types: Vec<&Type> = node.inputs.iter().map(|v| &nodes.nodes[v.index()].ty).collect();
+    let types: Vec<&Type> = node
+        .inputs
+        .iter()
+        .map(|v| &nodes.nodes[v.index()].ty)
+        .collect();
     node.op.lower(&types)
 }
 
@@ -308,7 +349,9 @@ impl Fused {
     fn put(&mut self, value: Value, limits: &Limits, fusion: bool) {
         let lowering = self.lowering(value);
         if fusion && let Some((cluster, by_row)) = self.find(value, &lowering, limits) {
-            if let (Lowering::Reduce(_, axes), Core::Map) = (&lowering, &self.clusters[cluster].core) {
+            if let (Lowering::Reduce(_, axes), Core::Map) =
+                (&lowering, &self.clusters[cluster].core)
+            {
                 let (rows, cols) = self.rows_and_cols(value, axes);
                 self.clusters[cluster].domain = [rows.as_slice(), &cols].concat();
                 self.clusters[cluster].core = Core::Rows { rows, cols };
@@ -328,14 +371,22 @@ impl Fused {
             }
             Lowering::Contract(contraction) => (Core::Contract(contraction), shape),
             Lowering::Window(window, role, _) => {
-                let [h, w] = if role.is_gradient() { window.input } else { window.output };
+                let [h, w] = if role.is_gradient() {
+                    window.input
+                } else {
+                    window.output
+                };
                 (Core::Window(window, role), vec![window.planes, h, w])
             }
             Lowering::Scatter(shape, count) => (Core::Scatter(shape, count), shape.to_vec()),
             _ => (Core::Map, shape),
         };
         self.place[value.index()] = Place::In(self.clusters.len());
-        self.clusters.push(Cluster { core, domain, members: vec![(value, by_row)] });
+        self.clusters.push(Cluster {
+            core,
+            domain,
+            members: vec![(value, by_row)],
+        });
     }
 
     /// The kept and the reduced extents of a reduction.
@@ -349,7 +400,10 @@ impl Fused {
     /// The axes of a reduction's input with the reduced ones last.
     pub(crate) fn reduced_last(&self, value: Value, axes: &[usize]) -> Vec<usize> {
         let rank = self.node(self.node(value).inputs[0]).ty.shape.len();
-        (0..rank).filter(|axis| !axes.contains(axis)).chain(axes.iter().copied()).collect()
+        (0..rank)
+            .filter(|axis| !axes.contains(axis))
+            .chain(axes.iter().copied())
+            .collect()
     }
 
     /// The placed values behind an operand.
@@ -359,7 +413,10 @@ impl Fused {
         if let Some((value, view)) = base
             && self.place(value) != Place::Virtual
         {
-            return vec![Use { value, view: Some(view) }];
+            return vec![Use {
+                value,
+                view: Some(view),
+            }];
         }
         self.stored(operand, &mut |value| found.push(Use { value, view: None }));
         found
@@ -422,7 +479,12 @@ impl Fused {
     }
 
     /// The cluster that a value joins, and whether as one element for each row.
-    fn find(&self, value: Value, lowering: &Lowering, limits: &Limits) -> Option<(ClusterId, bool)> {
+    fn find(
+        &self,
+        value: Value,
+        lowering: &Lowering,
+        limits: &Limits,
+    ) -> Option<(ClusterId, bool)> {
         let inputs = self.node(value).inputs.clone();
         let uses: Vec<Vec<Use>> = inputs.iter().map(|&v| self.uses(v)).collect();
         let mut candidates: BTreeSet<ClusterId> = BTreeSet::new();
@@ -454,7 +516,10 @@ impl Fused {
             let by_row = self.fits(value, lowering, &uses, cluster)?;
             let before = |used: &Use| match self.place(used.value) {
                 Place::In(c) if c == cluster => true,
-                _ => self.makers(used.value).iter().all(|&c| !self.depends(c, cluster)),
+                _ => self
+                    .makers(used.value)
+                    .iter()
+                    .all(|&c| !self.depends(c, cluster)),
             };
             let ordered = uses.iter().flatten().all(before);
             (ordered && self.binds(value, cluster) <= limits.bindings).then_some((cluster, by_row))
@@ -482,7 +547,13 @@ impl Fused {
     }
 
     /// Whether a value can be computed at a cluster's points, and if so whether for each row.
-    fn fits(&self, value: Value, lowering: &Lowering, uses: &[Vec<Use>], cluster: ClusterId) -> Option<bool> {
+    fn fits(
+        &self,
+        value: Value,
+        lowering: &Lowering,
+        uses: &[Vec<Use>],
+        cluster: ClusterId,
+    ) -> Option<bool> {
         let target = &self.clusters[cluster];
         let points = numel(&self.node(value).ty.shape);
         let inside = |used: &&Use| self.place(used.value) == Place::In(cluster);
@@ -498,7 +569,13 @@ impl Fused {
                 let domain = [rows.as_slice(), &cols].concat();
                 let aligned = uses.iter().flatten().filter(inside).all(|used| {
                     used.view.as_ref().is_some_and(|view| {
-                        self.aligned(used.value, &view.permute(&order), cluster, numel(&rows), numel(&cols))
+                        self.aligned(
+                            used.value,
+                            &view.permute(&order),
+                            cluster,
+                            numel(&rows),
+                            numel(&cols),
+                        )
                     })
                 });
                 // Members so far must be expressible over the axes of rows and columns.
@@ -520,7 +597,8 @@ impl Fused {
                     _ => (numel(&target.domain), 1),
                 };
                 let is_rows = matches!(target.core, Core::Rows { .. });
-                let by_row = is_rows && points == rows && (cols != 1 || self.only_rows(uses, cluster));
+                let by_row =
+                    is_rows && points == rows && (cols != 1 || self.only_rows(uses, cluster));
                 if !by_row && points != rows * cols {
                     return None;
                 }
@@ -540,23 +618,39 @@ impl Fused {
                     _ => vec![],
                 };
                 let chain = [view, chain].concat();
-                operands.iter().all(|&v| self.expressible(v, &chain, Some(cluster))).then_some(by_row)
+                operands
+                    .iter()
+                    .all(|&v| self.expressible(v, &chain, Some(cluster)))
+                    .then_some(by_row)
             }
             _ => None,
         }
     }
 
     fn by_row(&self, value: Value, cluster: ClusterId) -> bool {
-        self.clusters[cluster].members.iter().any(|&(member, by_row)| member == value && by_row)
+        self.clusters[cluster]
+            .members
+            .iter()
+            .any(|&(member, by_row)| member == value && by_row)
     }
 
     fn only_rows(&self, uses: &[Vec<Use>], cluster: ClusterId) -> bool {
-        let mut inside = uses.iter().flatten().filter(|u| self.place(u.value) == Place::In(cluster));
+        let mut inside = uses
+            .iter()
+            .flatten()
+            .filter(|u| self.place(u.value) == Place::In(cluster));
         inside.all(|used| self.by_row(used.value, cluster))
     }
 
     /// Whether a view of a member reads, at every point of the domain, what the member is there.
-    pub(crate) fn aligned(&self, member: Value, view: &View, cluster: ClusterId, rows: usize, cols: usize) -> bool {
+    pub(crate) fn aligned(
+        &self,
+        member: Value,
+        view: &View,
+        cluster: ClusterId,
+        rows: usize,
+        cols: usize,
+    ) -> bool {
         match self.by_row(member, cluster) {
             false => view.is_contiguous() && numel(&view.shape) == rows * cols,
             true => {
@@ -590,14 +684,19 @@ impl Fused {
 
     /// Whether all members of a pointwise cluster can be computed over another domain.
     fn expressible_over(&self, cluster: ClusterId, domain: &[usize]) -> bool {
-        let moved = Cluster { domain: domain.to_vec(), ..self.clusters[cluster].clone() };
+        let moved = Cluster {
+            domain: domain.to_vec(),
+            ..self.clusters[cluster].clone()
+        };
         moved.members.iter().all(|&(member, by_row)| {
             let mut chain: Vec<Movement> = match self.copied.contains(&member) {
                 true => self.movement(member).into_iter().collect(),
                 false => vec![],
             };
             chain.extend(self.to_domain(member, &moved, by_row));
-            self.moved_operands(member).iter().all(|&v| self.expressible(v, &chain, Some(cluster)))
+            self.moved_operands(member)
+                .iter()
+                .all(|&v| self.expressible(v, &chain, Some(cluster)))
         })
     }
 
@@ -613,7 +712,10 @@ impl Fused {
     /// Whether an operand, moved by a chain, can be read or computed in place.
     fn expressible(&self, operand: Value, chain: &[Movement], cluster: Option<ClusterId>) -> bool {
         let node = self.node(operand);
-        let moves = || self.moved(&View::contiguous(&node.ty.shape), chain).is_some();
+        let moves = || {
+            self.moved(&View::contiguous(&node.ty.shape), chain)
+                .is_some()
+        };
         match self.place(operand) {
             Place::In(c) if Some(c) == cluster => true,
             Place::In(_) | Place::Packed => moves(),
@@ -625,14 +727,22 @@ impl Fused {
                 }
                 // What is indexed lies in memory and isn't moved.
                 Lowering::Gather(_) => moves() && self.expressible(node.inputs[1], chain, cluster),
-                _ => moves() && node.inputs.iter().all(|&v| self.expressible(v, chain, cluster)),
+                _ => {
+                    moves()
+                        && node
+                            .inputs
+                            .iter()
+                            .all(|&v| self.expressible(v, chain, cluster))
+                }
             },
         }
     }
 
     /// A view moved by a chain.
     pub(crate) fn moved(&self, view: &View, chain: &[Movement]) -> Option<View> {
-        chain.iter().try_fold(view.clone(), |view, movement| movement.apply(&view))
+        chain
+            .iter()
+            .try_fold(view.clone(), |view, movement| movement.apply(&view))
     }
 
     /// Joins clusters over the same points that share a value or read the same memory: they began
@@ -657,19 +767,30 @@ impl Fused {
         }
         // The rows and columns of the joint kernel, and whether Map members are rows of it.
         let (core, domain) = match (&left.core, &right.core) {
-            (Core::Map, Core::Map) if left.domain == right.domain => (Core::Map, left.domain.clone()),
-            (Core::Rows { rows, cols }, Core::Rows { rows: r, cols: c }) if rows == r && cols == c => {
+            (Core::Map, Core::Map) if left.domain == right.domain => {
+                (Core::Map, left.domain.clone())
+            }
+            (Core::Rows { rows, cols }, Core::Rows { rows: r, cols: c })
+                if rows == r && cols == c =>
+            {
                 (left.core.clone(), left.domain.clone())
             }
             (Core::Map, Core::Rows { .. }) => (right.core.clone(), right.domain.clone()),
             (Core::Rows { .. }, Core::Map) => (left.core.clone(), left.domain.clone()),
             _ => return false,
         };
-        let Some(members) = self.joint_members(a, b, &core) else { return false };
+        let Some(members) = self.joint_members(a, b, &core) else {
+            return false;
+        };
         let outside = |from: ClusterId, on: ClusterId| {
-            let before: BTreeSet<ClusterId> =
-                self.reads(from).into_iter().flat_map(|v| self.makers(v)).collect();
-            before.into_iter().any(|c| c != on && c != from && self.depends(c, on))
+            let before: BTreeSet<ClusterId> = self
+                .reads(from)
+                .into_iter()
+                .flat_map(|v| self.makers(v))
+                .collect();
+            before
+                .into_iter()
+                .any(|c| c != on && c != from && self.depends(c, on))
         };
         if outside(a, b) || outside(b, a) {
             return false;
@@ -678,11 +799,18 @@ impl Fused {
         for (member, _) in &before.0.members {
             self.place[member.index()] = Place::In(b);
         }
-        self.clusters[b] = Cluster { core, domain, members };
+        self.clusters[b] = Cluster {
+            core,
+            domain,
+            members,
+        };
         self.clusters[a].members.clear();
         // What is laid out in memory by a cluster can't be read by it.
         let apart = self.reads(b).iter().all(|&v| !self.makers(v).contains(&b));
-        let fine = apart && self.consistent(b) && self.expressible_members(b) && self.bound(b) <= limits.bindings;
+        let fine = apart
+            && self.consistent(b)
+            && self.expressible_members(b)
+            && self.bound(b) <= limits.bindings;
         if !fine {
             for (member, _) in &before.0.members {
                 self.place[member.index()] = Place::In(a);
@@ -697,11 +825,15 @@ impl Fused {
     fn related(&self, a: ClusterId, b: ClusterId) -> bool {
         const SMALL: usize = 4096;
         let (left, right) = (self.reads(a), self.reads(b));
-        let makes = |reads: &BTreeSet<Value>, c: ClusterId| reads.iter().any(|&v| self.makers(v).contains(&c));
+        let makes = |reads: &BTreeSet<Value>, c: ClusterId| {
+            reads.iter().any(|&v| self.makers(v).contains(&c))
+        };
         let small = |c: ClusterId| numel(&self.clusters[c].domain) <= SMALL;
         makes(&left, b)
             || makes(&right, a)
-            || left.intersection(&right).any(|&v| self.node(v).ty.numel() > 1)
+            || left
+                .intersection(&right)
+                .any(|&v| self.node(v).ty.numel() > 1)
             || self.clusters[a].domain == self.clusters[b].domain && small(a) && small(b)
     }
 
@@ -742,7 +874,9 @@ impl Fused {
             let lowering = self.lowering(member);
             inputs.iter().enumerate().all(|(at, &input)| {
                 let uses = self.uses(input);
-                let mut inside = uses.iter().filter(|used| self.place(used.value) == Place::In(cluster));
+                let mut inside = uses
+                    .iter()
+                    .filter(|used| self.place(used.value) == Place::In(cluster));
                 inside.all(|used| match (&used.view, &lowering) {
                     (None, _) => false,
                     (_, Lowering::Gather(_)) if at == 0 => false,
@@ -750,7 +884,9 @@ impl Fused {
                         let order = self.reduced_last(member, axes);
                         self.aligned(used.value, &view.permute(&order), cluster, rows, cols)
                     }
-                    (Some(view), _) if by_row => self.by_row(used.value, cluster) && view.is_contiguous(),
+                    (Some(view), _) if by_row => {
+                        self.by_row(used.value, cluster) && view.is_contiguous()
+                    }
                     (Some(view), _) => self.aligned(used.value, view, cluster, rows, cols),
                 })
             })
@@ -762,7 +898,8 @@ impl Fused {
     fn sink(&mut self) {
         for number in (0..self.place.len()).rev() {
             let value = Value(number as u32);
-            let (Place::In(cluster), Lowering::Pointwise(scalar)) = (self.place(value), self.lowering(value))
+            let (Place::In(cluster), Lowering::Pointwise(scalar)) =
+                (self.place(value), self.lowering(value))
             else {
                 continue;
             };
@@ -774,7 +911,10 @@ impl Fused {
                 .collect();
             // Of use in its own cluster, or not read elsewhere: it stays.
             let used_here = self.clusters[cluster].members.iter().any(|&(member, _)| {
-                self.node(member).inputs.iter().any(|&v| self.uses(v).iter().any(|u| u.value == value))
+                self.node(member)
+                    .inputs
+                    .iter()
+                    .any(|&v| self.uses(v).iter().any(|u| u.value == value))
             });
             let mut from = BTreeSet::new();
             for &input in &self.node(value).inputs {
@@ -785,16 +925,25 @@ impl Fused {
             let whole = |v: &Value| self.node(*v).ty.numel() > 1;
             let anyway = from.iter().filter(|v| whole(v)).all(|&v| {
                 matches!(self.node(v).op, Op::Leaf(_))
-                    || (0..self.clusters.len()).any(|c| !self.makers(v).contains(&c) && self.reads(c).contains(&v))
+                    || (0..self.clusters.len())
+                        .any(|c| !self.makers(v).contains(&c) && self.reads(c).contains(&v))
             });
-            if readers.is_empty() || used_here || !anyway || from.iter().filter(|v| whole(v)).count() > 1 {
+            if readers.is_empty()
+                || used_here
+                || !anyway
+                || from.iter().filter(|v| whole(v)).count() > 1
+            {
                 continue;
             }
             self.place[number] = Place::Virtual;
             let before = self.clusters[cluster].members.clone();
-            self.clusters[cluster].members.retain(|(member, _)| *member != value);
+            self.clusters[cluster]
+                .members
+                .retain(|(member, _)| *member != value);
             let fine = !self.clusters[cluster].members.is_empty()
-                && readers.iter().all(|&c| self.consistent(c) && self.expressible_members(c));
+                && readers
+                    .iter()
+                    .all(|&c| self.consistent(c) && self.expressible_members(c));
             if !fine {
                 self.place[number] = Place::In(cluster);
                 self.clusters[cluster].members = before;
@@ -809,7 +958,11 @@ impl Fused {
             (Place::Virtual, Lowering::View(_)) => self.tree_weight(v, 0),
             _ => 0,
         };
-        self.node(value).inputs.iter().map(below).fold(own, u32::saturating_add)
+        self.node(value)
+            .inputs
+            .iter()
+            .map(below)
+            .fold(own, u32::saturating_add)
     }
 
     /// Whether a value must be in memory whoever reads it.
@@ -822,9 +975,14 @@ impl Fused {
             .any(|node| matches!(node.op, Op::Pack(_)) && node.inputs.contains(&value));
         let indexed = self.nodes.nodes.iter().any(|node| {
             matches!(node.op, Op::Gather(_))
-                && resolve(&self.nodes, &self.copied, node.inputs[0]).is_some_and(|(base, _)| base == value)
+                && resolve(&self.nodes, &self.copied, node.inputs[0])
+                    .is_some_and(|(base, _)| base == value)
         });
-        assigned || packed || indexed || self.nodes.outputs.contains(&value) || self.copied.contains(&value)
+        assigned
+            || packed
+            || indexed
+            || self.nodes.outputs.contains(&value)
+            || self.copied.contains(&value)
     }
 
     /// Moves pointwise clusters that only one other cluster reads into that cluster.
@@ -835,7 +993,11 @@ impl Fused {
             }
             let readers: Vec<ClusterId> = (0..self.clusters.len())
                 .filter(|&other| other != cluster)
-                .filter(|&other| self.reads(other).iter().any(|&v| self.place(v) == Place::In(cluster)))
+                .filter(|&other| {
+                    self.reads(other)
+                        .iter()
+                        .any(|&v| self.place(v) == Place::In(cluster))
+                })
                 .collect();
             if let [reader] = readers.as_slice() {
                 self.inline(cluster, *reader, limits);
@@ -885,12 +1047,18 @@ impl Fused {
     /// How often a row kernel goes through the columns.
     fn passes(&self, cluster: ClusterId) -> usize {
         let members = &self.clusters[cluster].members;
-        members.iter().filter(|(m, _)| matches!(self.lowering(*m), Lowering::Reduce(..))).count()
+        members
+            .iter()
+            .filter(|(m, _)| matches!(self.lowering(*m), Lowering::Reduce(..)))
+            .count()
             + usize::from(members.iter().any(|(_, by_row)| !by_row))
     }
 
     fn bound(&self, cluster: ClusterId) -> usize {
-        self.clusters[cluster].members.last().map_or(0, |&(member, _)| self.binds(member, cluster))
+        self.clusters[cluster]
+            .members
+            .last()
+            .map_or(0, |&(member, _)| self.binds(member, cluster))
     }
 
     /// Whether every member's operands can be read or computed in place.
@@ -898,12 +1066,19 @@ impl Fused {
         let target = &self.clusters[cluster];
         target.members.iter().all(|&(member, by_row)| {
             let chain = self.operand_chain(member, target, by_row);
-            self.moved_operands(member).iter().all(|&v| self.expressible(v, &chain, Some(cluster)))
+            self.moved_operands(member)
+                .iter()
+                .all(|&v| self.expressible(v, &chain, Some(cluster)))
         })
     }
 
     /// The movement from a member's operands to the points where the member needs them.
-    pub(crate) fn operand_chain(&self, member: Value, cluster: &Cluster, by_row: bool) -> Vec<Movement> {
+    pub(crate) fn operand_chain(
+        &self,
+        member: Value,
+        cluster: &Cluster,
+        by_row: bool,
+    ) -> Vec<Movement> {
         match self.lowering(member) {
             Lowering::Reduce(_, axes) => {
                 let order = self.reduced_last(member, &axes);
@@ -915,7 +1090,11 @@ impl Fused {
             }
             Lowering::Contract(_) => vec![],
             Lowering::Window(window, role, _) => {
-                let [h, w] = if role.is_gradient() { window.output } else { window.input };
+                let [h, w] = if role.is_gradient() {
+                    window.output
+                } else {
+                    window.input
+                };
                 vec![Movement::Reshape(vec![window.planes, h, w])]
             }
             Lowering::Scatter([outer, _, inner], count) => {
@@ -933,7 +1112,10 @@ impl Fused {
     /// # Errors
     /// [`GraphError::Compiler`].
     pub(crate) fn verify(&self) -> Result<(), GraphError> {
-        let wrong = |reason: String| GraphError::Compiler { stage: "fuse", reason };
+        let wrong = |reason: String| GraphError::Compiler {
+            stage: "fuse",
+            reason,
+        };
         let mut seen = BTreeSet::new();
         for (id, cluster) in self.clusters.iter().enumerate() {
             for (member, _) in &cluster.members {
@@ -942,10 +1124,15 @@ impl Fused {
                 }
             }
         }
-        let placed = (0..self.place.len()).filter(|&n| matches!(self.place[n], Place::In(_))).count();
+        let placed = (0..self.place.len())
+            .filter(|&n| matches!(self.place[n], Place::In(_)))
+            .count();
         match placed == seen.len() {
             true => Ok(()),
-            false => Err(wrong(format!("{placed} values are placed, {} are computed", seen.len()))),
+            false => Err(wrong(format!(
+                "{placed} values are placed, {} are computed",
+                seen.len()
+            ))),
         }
     }
 }

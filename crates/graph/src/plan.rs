@@ -44,17 +44,28 @@ pub(crate) struct Plan {
 
 /// Finds the lifetimes and packs the slots, largest first, each at the lowest place that is free
 /// during its life. `guard` bytes are left free after each.
-pub(crate) fn plan(schedule: &Schedule, kernels: &[Lowered], limits: &Limits, guard: usize) -> Plan {
+pub(crate) fn plan(
+    schedule: &Schedule,
+    kernels: &[Lowered],
+    limits: &Limits,
+    guard: usize,
+) -> Plan {
     let mut lives = lifetimes(schedule, kernels);
     let end = kernels.len().saturating_sub(1);
     let nodes = &schedule.fused.nodes;
     for output in &nodes.outputs {
-        lives.entry(Memory::Value(*output)).and_modify(|life| life.2 = end);
+        lives
+            .entry(Memory::Value(*output))
+            .and_modify(|life| life.2 = end);
     }
     let lower_bound = (0..kernels.len())
-        .map(|at| lives.iter().filter(|(memory, life)| {
-            !is_pack(schedule, memory) && life.1 <= at && at <= life.2
-        }).map(|(_, life)| life.0).sum())
+        .map(|at| {
+            lives
+                .iter()
+                .filter(|(memory, life)| !is_pack(schedule, memory) && life.1 <= at && at <= life.2)
+                .map(|(_, life)| life.0)
+                .sum()
+        })
         .max()
         .unwrap_or(0);
     let mut slots = Vec::new();
@@ -67,7 +78,12 @@ pub(crate) fn plan(schedule: &Schedule, kernels: &[Lowered], limits: &Limits, gu
         }
         let parts: Vec<Memory> = node.inputs.iter().map(|&v| Memory::Value(v)).collect();
         let first = parts.iter().filter_map(|p| lives.get(p)).map(|l| l.1).min();
-        let last = parts.iter().chain([&pack]).filter_map(|p| lives.get(p)).map(|l| l.2).max();
+        let last = parts
+            .iter()
+            .chain([&pack])
+            .filter_map(|p| lives.get(p))
+            .map(|l| l.2)
+            .max();
         let mut offset = 0;
         for (part, &input) in parts.iter().zip(&node.inputs) {
             at.insert(*part, (slots.len(), offset));
@@ -76,7 +92,14 @@ pub(crate) fn plan(schedule: &Schedule, kernels: &[Lowered], limits: &Limits, gu
         }
         at.insert(pack, (slots.len(), 0));
         lives.remove(&pack);
-        slots.push(Slot { name: format!("pack {number}"), bytes: offset, first: first.unwrap_or(0), last: last.unwrap_or(end), buffer: 0, offset: 0 });
+        slots.push(Slot {
+            name: format!("pack {number}"),
+            bytes: offset,
+            first: first.unwrap_or(0),
+            last: last.unwrap_or(end),
+            buffer: 0,
+            offset: 0,
+        });
     }
     for (memory, (bytes, first, last)) in lives {
         at.insert(memory, (slots.len(), 0));
@@ -85,10 +108,26 @@ pub(crate) fn plan(schedule: &Schedule, kernels: &[Lowered], limits: &Limits, gu
             Memory::Partial(number) => format!("partial sums {number}"),
             Memory::Variable(..) => continue,
         };
-        slots.push(Slot { name, bytes, first, last, buffer: 0, offset: 0 });
+        slots.push(Slot {
+            name,
+            bytes,
+            first,
+            last,
+            buffer: 0,
+            offset: 0,
+        });
     }
-    let buffers = assign(&mut slots, limits.binding_bytes.min(limits.buffer_bytes), guard);
-    Plan { slots, at, buffers, lower_bound }
+    let buffers = assign(
+        &mut slots,
+        limits.binding_bytes.min(limits.buffer_bytes),
+        guard,
+    );
+    Plan {
+        slots,
+        at,
+        buffers,
+        lower_bound,
+    }
 }
 
 fn is_pack(schedule: &Schedule, memory: &Memory) -> bool {
@@ -116,7 +155,11 @@ fn lifetimes(schedule: &Schedule, kernels: &[Lowered]) -> BTreeMap<Memory, (usiz
             {
                 // Reading the pack reads its parts.
                 for &input in &schedule.fused.node(*pack).inputs {
-                    touch(Memory::Value(input), schedule.fused.node(input).ty.bytes(), at);
+                    touch(
+                        Memory::Value(input),
+                        schedule.fused.node(input).ty.bytes(),
+                        at,
+                    );
                 }
             }
         }
@@ -136,7 +179,11 @@ fn assign(slots: &mut [Slot], limit: usize, guard: usize) -> Vec<usize> {
             let mut taken: Vec<(usize, usize)> = placed
                 .iter()
                 .map(|&i| &slots[i])
-                .filter(|s| s.buffer == buffer && s.first <= slots[number].last && slots[number].first <= s.last)
+                .filter(|s| {
+                    s.buffer == buffer
+                        && s.first <= slots[number].last
+                        && slots[number].first <= s.last
+                })
                 .map(|s| (s.offset, s.offset + s.bytes + guard))
                 .collect();
             taken.sort_unstable();
@@ -166,7 +213,10 @@ impl Plan {
     /// # Errors
     /// [`GraphError::Compiler`].
     pub(crate) fn verify(&self) -> Result<(), GraphError> {
-        let wrong = |reason| GraphError::Compiler { stage: "plan", reason };
+        let wrong = |reason| GraphError::Compiler {
+            stage: "plan",
+            reason,
+        };
         for (number, a) in self.slots.iter().enumerate() {
             if a.offset + a.bytes > self.buffers[a.buffer] {
                 return Err(wrong(format!("{} leaves its buffer", a.name)));

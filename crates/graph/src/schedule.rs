@@ -24,7 +24,13 @@ pub(crate) struct Schedule {
 /// Orders the clusters.
 pub(crate) fn schedule(mut fused: Fused) -> Result<Schedule, GraphError> {
     let mut after: Vec<BTreeSet<ClusterId>> = (0..fused.clusters.len())
-        .map(|c| fused.reads(c).iter().flat_map(|&v| fused.makers(v)).collect())
+        .map(|c| {
+            fused
+                .reads(c)
+                .iter()
+                .flat_map(|&v| fused.makers(v))
+                .collect()
+        })
         .collect();
     let mut home = BTreeMap::new();
     for (variable, value) in fused.nodes.assigns.clone() {
@@ -32,7 +38,8 @@ pub(crate) fn schedule(mut fused: Fused) -> Result<Schedule, GraphError> {
         let Place::In(cluster) = fused.place(value) else {
             return Err(wrong(format!("assigned value {} is not computed", value.0)));
         };
-        let others: BTreeSet<ClusterId> = readers.iter().copied().filter(|&c| c != cluster).collect();
+        let others: BTreeSet<ClusterId> =
+            readers.iter().copied().filter(|&c| c != cluster).collect();
         let ordered = others.iter().all(|&c| !depends(&after, c, cluster));
         if ordered && (!readers.contains(&cluster) || in_place(&fused, cluster, value, variable)) {
             after[cluster].extend(others);
@@ -45,17 +52,28 @@ pub(crate) fn schedule(mut fused: Fused) -> Result<Schedule, GraphError> {
     }
     let order = topological(&fused, &after)?;
     let stored = stored(&fused, &home);
-    Ok(Schedule { fused, order, stored, home })
+    Ok(Schedule {
+        fused,
+        order,
+        stored,
+        home,
+    })
 }
 
 fn wrong(reason: String) -> GraphError {
-    GraphError::Compiler { stage: "schedule", reason }
+    GraphError::Compiler {
+        stage: "schedule",
+        reason,
+    }
 }
 
 /// The clusters that read a variable.
 fn readers(fused: &Fused, variable: u64) -> BTreeSet<ClusterId> {
-    let is_it = |v: &Value| matches!(&fused.node(*v).op, Op::Leaf(leaf) if leaf.variable == variable);
-    (0..fused.clusters.len()).filter(|&c| fused.reads(c).iter().any(is_it)).collect()
+    let is_it =
+        |v: &Value| matches!(&fused.node(*v).op, Op::Leaf(leaf) if leaf.variable == variable);
+    (0..fused.clusters.len())
+        .filter(|&c| fused.reads(c).iter().any(is_it))
+        .collect()
 }
 
 fn depends(after: &[BTreeSet<ClusterId>], from: ClusterId, on: ClusterId) -> bool {
@@ -77,17 +95,15 @@ fn in_place(fused: &Fused, cluster: ClusterId, value: Value, variable: u64) -> b
         && fused.node(value).ty.numel() == points
         && target.members.iter().all(|&(member, by_row)| {
             let chain = fused.operand_chain(member, target, by_row);
-            fused.node(member).inputs.iter().all(|&v| reads_own(fused, v, &chain, cluster, variable))
+            fused
+                .node(member)
+                .inputs
+                .iter()
+                .all(|&v| reads_own(fused, v, &chain, variable))
         })
 }
 
-fn reads_own(
-    fused: &Fused,
-    operand: Value,
-    chain: &[crate::ops::Movement],
-    cluster: ClusterId,
-    variable: u64,
-) -> bool {
+fn reads_own(fused: &Fused, operand: Value, chain: &[crate::ops::Movement], variable: u64) -> bool {
     let node = fused.node(operand);
     if fused.place(operand) != Place::Virtual {
         return true;
@@ -108,7 +124,9 @@ fn reads_own(
         _ => {
             let movement: Vec<_> = fused.movement(operand).into_iter().collect();
             let chain = [movement.as_slice(), chain].concat();
-            node.inputs.iter().all(|&v| reads_own(fused, v, &chain, cluster, variable))
+            node.inputs
+                .iter()
+                .all(|&v| reads_own(fused, v, &chain, variable))
         }
     }
 }
@@ -119,23 +137,45 @@ fn add_copy(fused: &mut Fused, value: Value) -> Value {
     let copy = Value(fused.nodes.nodes.len() as u32);
     let shape = node.ty.shape.clone();
     let op = Reshape(shape.clone()).into();
-    fused.nodes.nodes.push(Node { op, inputs: vec![value], ..node });
+    fused.nodes.nodes.push(Node {
+        op,
+        inputs: vec![value],
+        ..node
+    });
     fused.place.push(Place::In(fused.clusters.len()));
     fused.copied.insert(copy);
-    fused.clusters.push(Cluster { core: Core::Map, domain: shape, members: vec![(copy, false)] });
+    fused.clusters.push(Cluster {
+        core: Core::Map,
+        domain: shape,
+        members: vec![(copy, false)],
+    });
     copy
 }
 
 /// The clusters with members, each after those it depends on; else in the order of recording.
 fn topological(fused: &Fused, after: &[BTreeSet<ClusterId>]) -> Result<Vec<ClusterId>, GraphError> {
-    let used: Vec<bool> = fused.clusters.iter().map(|c| !c.members.is_empty()).collect();
-    let mut left: Vec<usize> = after.iter().map(|a| a.iter().filter(|&&c| used[c]).count()).collect();
+    let used: Vec<bool> = fused
+        .clusters
+        .iter()
+        .map(|c| !c.members.is_empty())
+        .collect();
+    let mut left: Vec<usize> = after
+        .iter()
+        .map(|a| a.iter().filter(|&&c| used[c]).count())
+        .collect();
     let key = |c: ClusterId| {
-        let last = fused.clusters[c].members.iter().map(|(m, _)| m.0).max().unwrap_or(0);
+        let last = fused.clusters[c]
+            .members
+            .iter()
+            .map(|(m, _)| m.0)
+            .max()
+            .unwrap_or(0);
         std::cmp::Reverse((last, c))
     };
-    let mut ready: BinaryHeap<_> =
-        (0..after.len()).filter(|&c| used[c] && left[c] == 0).map(key).collect();
+    let mut ready: BinaryHeap<_> = (0..after.len())
+        .filter(|&c| used[c] && left[c] == 0)
+        .map(key)
+        .collect();
     let mut order = Vec::new();
     while let Some(std::cmp::Reverse((_, cluster))) = ready.pop() {
         order.push(cluster);
@@ -155,7 +195,10 @@ fn topological(fused: &Fused, after: &[BTreeSet<ClusterId>]) -> Result<Vec<Clust
                 .filter(|c| used[*c] && !order.contains(c))
                 .map(|c| format!("{c} {:?} after {:?}", fused.clusters[c].members, after[c]))
                 .collect();
-            Err(wrong(format!("clusters wait for each other: {}", stuck.join("; "))))
+            Err(wrong(format!(
+                "clusters wait for each other: {}",
+                stuck.join("; ")
+            )))
         }
     }
 }
@@ -172,7 +215,12 @@ fn stored(fused: &Fused, home: &BTreeMap<Value, u64>) -> BTreeSet<Value> {
         fused.reads(cluster).into_iter().for_each(&mut keep);
     }
     fused.nodes.outputs.iter().copied().for_each(&mut keep);
-    for node in fused.nodes.nodes.iter().filter(|node| matches!(node.op, Op::Pack(_))) {
+    for node in fused
+        .nodes
+        .nodes
+        .iter()
+        .filter(|node| matches!(node.op, Op::Pack(_)))
+    {
         node.inputs.iter().copied().for_each(&mut keep);
     }
     stored

@@ -4,8 +4,8 @@
 //! PyTorch's. A mistake is kept by the graph with the caller's line (see [`crate::GraphError`]).
 
 use crate::ops::{
-    AvgPool2d, Conv2d, Detach, Expand, Gather, Iota, MatMul, MaxPool2d, Op, Pack, Pad, Permute, Pointwise, Pool,
-    Reduce, Reshape, Scalar, ScatterAdd, Slice, conv_extent,
+    AvgPool2d, Conv2d, Detach, Expand, Gather, Iota, MatMul, MaxPool2d, Op, Pack, Pad, Permute,
+    Pointwise, Pool, Reduce, Reshape, Scalar, ScatterAdd, Slice, conv_extent,
 };
 use crate::types::broadcast;
 use crate::{Graph, Type, Value};
@@ -27,7 +27,10 @@ impl std::fmt::Debug for Tensor {
 
 impl Tensor {
     pub(crate) fn new(graph: &Graph, value: Value) -> Tensor {
-        Tensor { graph: graph.clone(), value }
+        Tensor {
+            graph: graph.clone(),
+            value,
+        }
     }
 
     /// The recording it belongs to.
@@ -59,7 +62,10 @@ impl Tensor {
     #[track_caller]
     pub(crate) fn record(&self, op: impl Into<Op>, inputs: &[&Tensor]) -> Tensor {
         let values: Vec<Value> = inputs.iter().map(|t| t.value).collect();
-        if inputs.iter().any(|t| !std::rc::Rc::ptr_eq(&t.graph.inner, &self.graph.inner)) {
+        if inputs
+            .iter()
+            .any(|t| !std::rc::Rc::ptr_eq(&t.graph.inner, &self.graph.inner))
+        {
             let reason = "the tensors belong to different graphs".to_string();
             self.graph.fail("operation", &[], reason);
             return self.clone();
@@ -76,7 +82,9 @@ impl Tensor {
                 Ok(joint) => shape = joint,
                 Err(reason) => {
                     let types: Vec<Type> = inputs.iter().map(|t| t.ty()).collect();
-                    inputs[0].graph.fail(&format!("{op:?}").to_lowercase(), &types, reason);
+                    inputs[0]
+                        .graph
+                        .fail(&format!("{op:?}").to_lowercase(), &types, reason);
                     return inputs[0].clone();
                 }
             }
@@ -104,7 +112,8 @@ impl Tensor {
         let rank = self.shape().len() as isize;
         let at = if axis < 0 { axis + rank } else { axis };
         if at < 0 || at >= rank.max(1) {
-            self.graph.fail("axis", &[self.ty()], format!("there is no axis {axis}"));
+            self.graph
+                .fail("axis", &[self.ty()], format!("there is no axis {axis}"));
             return 0;
         }
         at as usize
@@ -168,7 +177,8 @@ impl Tensor {
     pub fn broadcast_to(&self, shape: &[usize]) -> Tensor {
         let own = self.shape();
         let missing = shape.len().saturating_sub(own.len());
-        self.reshape(&[vec![1; missing], own].concat()).expand(shape)
+        self.reshape(&[vec![1; missing], own].concat())
+            .expand(shape)
     }
 
     /// `len` coordinates of an axis from `start`.
@@ -180,7 +190,15 @@ impl Tensor {
     /// `len` coordinates of an axis from `start`, `step` apart; a negative step walks back.
     #[track_caller]
     pub fn slice(&self, axis: usize, start: usize, step: isize, len: usize) -> Tensor {
-        self.record(Slice { axis, start, step, len }, &[self])
+        self.record(
+            Slice {
+                axis,
+                start,
+                step,
+                len,
+            },
+            &[self],
+        )
     }
 
     /// An axis backwards.
@@ -198,7 +216,14 @@ impl Tensor {
         if before == 0 && after == 0 {
             return self.clone();
         }
-        self.record(Pad { axis, before, after }, &[self])
+        self.record(
+            Pad {
+                axis,
+                before,
+                after,
+            },
+            &[self],
+        )
     }
 
     /// The same value, through which no gradient flows.
@@ -304,7 +329,10 @@ impl Tensor {
     /// The mean over axes, which disappear.
     #[track_caller]
     pub fn mean(&self, axes: &[usize]) -> Tensor {
-        let count: usize = axes.iter().map(|&axis| self.shape().get(axis).copied().unwrap_or(1)).product();
+        let count: usize = axes
+            .iter()
+            .map(|&axis| self.shape().get(axis).copied().unwrap_or(1))
+            .product();
         self.sum(axes) * (1.0 / count as f64)
     }
 
@@ -332,7 +360,9 @@ impl Tensor {
         let axis = self.axis(axis);
         let best = self.max(&[axis]).unsqueeze(axis).expand(&self.shape());
         let place = self.along(axis);
-        best.equal(self).select(&place, &place.like(f64::from(u32::MAX))).min(&[axis])
+        best.equal(self)
+            .select(&place, &place.like(f64::from(u32::MAX)))
+            .min(&[axis])
     }
 
     /// The coordinate along an axis of every element; `U32`.
@@ -351,11 +381,23 @@ impl Tensor {
     pub fn matmul(&self, other: &Tensor) -> Tensor {
         let (a, b) = (self.shape(), other.shape());
         if a.is_empty() || b.is_empty() {
-            self.graph.fail("matmul", &[self.ty(), other.ty()], "takes no scalars".to_string());
+            self.graph.fail(
+                "matmul",
+                &[self.ty(), other.ty()],
+                "takes no scalars".to_string(),
+            );
             return self.clone();
         }
-        let left = if a.len() == 1 { self.unsqueeze(0) } else { self.clone() };
-        let right = if b.len() == 1 { other.unsqueeze(1) } else { other.clone() };
+        let left = if a.len() == 1 {
+            self.unsqueeze(0)
+        } else {
+            self.clone()
+        };
+        let right = if b.len() == 1 {
+            other.unsqueeze(1)
+        } else {
+            other.clone()
+        };
         let (ls, rs) = (left.shape(), right.shape());
         let (l, r) = (ls.len() - 2, rs.len() - 2);
         if l > 0 && r == 0 {
@@ -405,11 +447,19 @@ impl Tensor {
         }
         let (input, kernel) = ([h, width], [kh, kw]);
         let extent = |axis: usize| {
-            conv_extent([input[axis], kernel[axis], stride[axis], padding[axis], dilation[axis]])
+            conv_extent([
+                input[axis],
+                kernel[axis],
+                stride[axis],
+                padding[axis],
+                dilation[axis],
+            ])
         };
         let output = [extent(0), extent(1)];
         if output.contains(&0) || dilation.contains(&0) {
-            return fail(format!("stride {stride:?}, padding {padding:?}, dilation {dilation:?} leave no output"));
+            return fail(format!(
+                "stride {stride:?}, padding {padding:?}, dilation {dilation:?} leave no output"
+            ));
         }
         let conv = Conv {
             batch,
@@ -429,9 +479,15 @@ impl Tensor {
     #[track_caller]
     fn pool(&self, kernel: [usize; 2], stride: [usize; 2], padding: [usize; 2]) -> Option<Pool> {
         match self.shape().try_into() {
-            Ok(input) => Some(Pool { input, kernel, stride, padding }),
+            Ok(input) => Some(Pool {
+                input,
+                kernel,
+                stride,
+                padding,
+            }),
             Err(_) => {
-                self.graph.fail("pool", &[self.ty()], "takes images of rank 4".to_string());
+                self.graph
+                    .fail("pool", &[self.ty()], "takes images of rank 4".to_string());
                 None
             }
         }
@@ -439,7 +495,12 @@ impl Tensor {
 
     /// The largest element of each window of images `[batch, channels, h, w]`.
     #[track_caller]
-    pub fn max_pool2d(&self, kernel: [usize; 2], stride: [usize; 2], padding: [usize; 2]) -> Tensor {
+    pub fn max_pool2d(
+        &self,
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        padding: [usize; 2],
+    ) -> Tensor {
         match self.pool(kernel, stride, padding) {
             Some(pool) => self.record(MaxPool2d(pool), &[self]),
             None => self.clone(),
@@ -448,7 +509,12 @@ impl Tensor {
 
     /// The mean of each window of images `[batch, channels, h, w]`; padding counts as zeros.
     #[track_caller]
-    pub fn avg_pool2d(&self, kernel: [usize; 2], stride: [usize; 2], padding: [usize; 2]) -> Tensor {
+    pub fn avg_pool2d(
+        &self,
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        padding: [usize; 2],
+    ) -> Tensor {
         match self.pool(kernel, stride, padding) {
             Some(pool) => self.record(AvgPool2d(pool), &[self]),
             None => self.clone(),
@@ -493,7 +559,9 @@ impl Tensor {
                 Some(before) => {
                     // A choice and not a sum, so that NaN and infinity stay where they are.
                     let place = padded.along(axis);
-                    place.less(&place.like((start - own) as f64)).select(&before, &padded)
+                    place
+                        .less(&place.like((start - own) as f64))
+                        .select(&before, &padded)
                 }
             });
         }

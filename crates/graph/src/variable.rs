@@ -38,7 +38,11 @@ pub enum Init {
 impl Init {
     /// The bytes of `count` elements.
     pub fn bytes(&self, dtype: DType, count: usize) -> Vec<u8> {
-        let element = |value: f64| shadegrad_device::Literal::of(dtype, value).bits.to_le_bytes();
+        let element = |value: f64| {
+            shadegrad_device::Literal::of(dtype, value)
+                .bits
+                .to_le_bytes()
+        };
         let uniform = |seed: u64, i: usize, lane: u32| {
             let key = random(seed as u32, (seed >> 32) as u32 ^ lane);
             (f64::from(random(key, i as u32)) + 0.5) / 4_294_967_296.0
@@ -46,9 +50,9 @@ impl Init {
         match self {
             Init::Full(value) if dtype == DType::U8 => vec![*value as u8; count],
             Init::Full(value) => element(*value).repeat(count),
-            Init::Uniform { low, high, seed } => {
-                (0..count).flat_map(|i| element(low + (high - low) * uniform(*seed, i, 0))).collect()
-            }
+            Init::Uniform { low, high, seed } => (0..count)
+                .flat_map(|i| element(low + (high - low) * uniform(*seed, i, 0)))
+                .collect(),
             Init::Normal { mean, std, seed } => (0..count)
                 .flat_map(|i| {
                     let radius = (-2.0 * uniform(*seed, i, 1).ln()).sqrt();
@@ -57,9 +61,10 @@ impl Init {
                 })
                 .collect(),
             Init::Bytes(bytes) => bytes.to_vec(),
-            Init::Concat(parts) => {
-                parts.iter().flat_map(|(count, init)| init.bytes(dtype, *count)).collect()
-            }
+            Init::Concat(parts) => parts
+                .iter()
+                .flat_map(|(count, init)| init.bytes(dtype, *count))
+                .collect(),
         }
     }
 }
@@ -80,7 +85,12 @@ impl Variable {
     pub fn new(name: &str, shape: &[usize], dtype: DType, init: Init) -> Variable {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Variable(Arc::new(Inner { id, name: name.to_string(), ty: Type::new(shape, dtype), init }))
+        Variable(Arc::new(Inner {
+            id,
+            name: name.to_string(),
+            ty: Type::new(shape, dtype),
+            init,
+        }))
     }
 
     /// A single `U32` word: counters and seeds.
@@ -89,7 +99,12 @@ impl Variable {
     }
 
     /// A variable that holds bytes in memory layout.
-    pub fn from_bytes(name: &str, shape: &[usize], dtype: DType, bytes: impl Into<Arc<[u8]>>) -> Variable {
+    pub fn from_bytes(
+        name: &str,
+        shape: &[usize],
+        dtype: DType,
+        bytes: impl Into<Arc<[u8]>>,
+    ) -> Variable {
         Variable::new(name, shape, dtype, Init::Bytes(bytes.into()))
     }
 

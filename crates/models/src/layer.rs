@@ -29,7 +29,9 @@ impl Linear {
     pub fn initializer(self, initializer: Initializer) -> Linear {
         Linear {
             weight: Parameter::new(self.weight.shape(), initializer),
-            bias: self.bias.map(|bias| Parameter::new(bias.shape(), Initializer::Zeros)),
+            bias: self
+                .bias
+                .map(|bias| Parameter::new(bias.shape(), Initializer::Zeros)),
         }
     }
 }
@@ -112,7 +114,12 @@ impl Conv2d {
         if !bias {
             layer.bias = None;
         }
-        Conv2d { stride: self.stride, padding: self.padding, dilation: self.dilation, ..layer }
+        Conv2d {
+            stride: self.stride,
+            padding: self.padding,
+            dilation: self.dilation,
+            ..layer
+        }
     }
 
     /// Without a bias.
@@ -125,7 +132,10 @@ impl Conv2d {
     pub fn initializer(self, initializer: Initializer) -> Conv2d {
         Conv2d {
             weight: Parameter::new(self.weight.shape(), initializer),
-            bias: self.bias.as_ref().map(|b| Parameter::new(b.shape(), Initializer::Zeros)),
+            bias: self
+                .bias
+                .as_ref()
+                .map(|b| Parameter::new(b.shape(), Initializer::Zeros)),
             ..self
         }
     }
@@ -144,7 +154,13 @@ impl Module for Conv2d {
     #[track_caller]
     fn forward(&self, x: &Tensor) -> Tensor {
         let weight = self.weight.tensor(x.graph());
-        let y = x.conv2d(&weight, self.stride, self.padding, self.dilation, self.groups);
+        let y = x.conv2d(
+            &weight,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+        );
         match &self.bias {
             Some(bias) => y + bias.tensor(x.graph()).reshape(&[1, bias.shape()[0], 1, 1]),
             None => y,

@@ -30,7 +30,11 @@ impl Loss for Mse {
         let error = output - target;
         let axes: Vec<usize> = (1..error.shape().len()).collect();
         let squared = &error * &error;
-        if axes.is_empty() { squared } else { squared.mean(&axes) }
+        if axes.is_empty() {
+            squared
+        } else {
+            squared.mean(&axes)
+        }
     }
 }
 

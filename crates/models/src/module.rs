@@ -99,7 +99,10 @@ impl Sequential {
     }
 
     /// Adds a layer, named by its number.
-    #[expect(clippy::should_implement_trait, reason = "the word for building a model layer by layer")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "the word for building a model layer by layer"
+    )]
     pub fn add(self, layer: impl Module + 'static) -> Sequential {
         let name = self.layers.len().to_string();
         self.add_named(&name, layer)
@@ -122,6 +125,8 @@ impl Named for Sequential {
 
 impl Module for Sequential {
     fn forward(&self, x: &Tensor) -> Tensor {
-        self.layers.iter().fold(x.clone(), |x, (_, layer)| layer.forward(&x))
+        self.layers
+            .iter()
+            .fold(x.clone(), |x, (_, layer)| layer.forward(&x))
     }
 }

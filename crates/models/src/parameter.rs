@@ -23,7 +23,11 @@ pub struct Parameter(Rc<Inner>);
 impl Parameter {
     /// A parameter of a shape.
     pub fn new(shape: &[usize], initializer: Initializer) -> Parameter {
-        Parameter(Rc::new(Inner { shape: shape.to_vec(), initializer, place: OnceCell::new() }))
+        Parameter(Rc::new(Inner {
+            shape: shape.to_vec(),
+            initializer,
+            place: OnceCell::new(),
+        }))
     }
 
     /// Its shape.
@@ -37,7 +41,10 @@ impl Parameter {
     pub fn tensor(&self, graph: &Graph) -> Tensor {
         let (variable, offset) = self.0.place.get_or_init(|| {
             let init = self.0.initializer.init(0);
-            (Variable::new("parameter", &self.0.shape, DType::F32, init), 0)
+            (
+                Variable::new("parameter", &self.0.shape, DType::F32, init),
+                0,
+            )
         });
         graph.variable_part(variable, *offset, &self.0.shape)
     }
@@ -119,13 +126,18 @@ impl Parameters {
 
     /// Each parameter's name and shape, in memory order.
     pub fn names(&self) -> impl Iterator<Item = (&str, &[usize])> {
-        self.entries.iter().map(|(name, parameter)| (name.as_str(), parameter.shape()))
+        self.entries
+            .iter()
+            .map(|(name, parameter)| (name.as_str(), parameter.shape()))
     }
 
     /// Each parameter's value in a recording, in memory order.
     #[track_caller]
     pub fn tensors(&self, graph: &Graph) -> Vec<Tensor> {
-        self.entries.iter().map(|(_, parameter)| parameter.tensor(graph)).collect()
+        self.entries
+            .iter()
+            .map(|(_, parameter)| parameter.tensor(graph))
+            .collect()
     }
 }
 
@@ -133,7 +145,10 @@ impl Parameters {
 fn seed_of(seed: u64, name: &str) -> u64 {
     let mut words = [seed as u32, (seed >> 32) as u32];
     for byte in name.bytes() {
-        words = [random(words[0], u32::from(byte)), random(words[1], words[0])];
+        words = [
+            random(words[0], u32::from(byte)),
+            random(words[1], words[0]),
+        ];
     }
     u64::from(words[0]) | u64::from(words[1]) << 32
 }

@@ -33,7 +33,11 @@ impl Resident {
     pub fn new(data: &Images) -> Resident {
         let count = data.pixels.len().max(1) as f64;
         let sum: f64 = data.pixels.iter().map(|&p| f64::from(p)).sum();
-        let squares: f64 = data.pixels.iter().map(|&p| f64::from(p) * f64::from(p)).sum();
+        let squares: f64 = data
+            .pixels
+            .iter()
+            .map(|&p| f64::from(p) * f64::from(p))
+            .sum();
         let mean = sum / count;
         let deviation = (squares / count - mean * mean).max(0.0).sqrt();
         Resident::build(data, (mean, if deviation > 0.0 { deviation } else { 1.0 }))
@@ -47,7 +51,8 @@ impl Resident {
     /// A data set with pixels normalised by this mean and deviation, in units of a byte.
     pub fn build(data: &Images, normalise: (f64, f64)) -> Resident {
         let features = data.image_len();
-        let bytes = |name, shape: &[usize], data: &[u8]| Variable::from_bytes(name, shape, DType::U8, data);
+        let bytes =
+            |name, shape: &[usize], data: &[u8]| Variable::from_bytes(name, shape, DType::U8, data);
         Resident {
             images: bytes("images", &[data.len(), features], &data.pixels),
             labels: bytes("labels", &[data.len()], &data.labels),
@@ -80,7 +85,13 @@ impl Resident {
     /// A batch: images `[batch, channels, h, w]` and labels `[batch]`, `U32`. `position` is the
     /// number of samples visited before, a `U32` scalar.
     #[track_caller]
-    pub fn batch(&self, graph: &Graph, position: &Tensor, order: &Order<'_>, batch: usize) -> (Tensor, Tensor) {
+    pub fn batch(
+        &self,
+        graph: &Graph,
+        position: &Tensor,
+        order: &Order<'_>,
+        batch: usize,
+    ) -> (Tensor, Tensor) {
         let places = position + position.iota(batch);
         let count = places.like(self.count as f64);
         let index = match order {
@@ -92,7 +103,10 @@ impl Resident {
             Order::Sequential => places.minimum(&places.like(self.count.saturating_sub(1) as f64)),
         };
         let (mean, deviation) = self.normalise;
-        let pixels = graph.variable(&self.images).index_select(&index).to(DType::F32);
+        let pixels = graph
+            .variable(&self.images)
+            .index_select(&index)
+            .to(DType::F32);
         let [channels, h, w] = self.shape;
         let x = (pixels * (1.0 / deviation) - mean / deviation).reshape(&[batch, channels, h, w]);
         (x, graph.variable(&self.labels).index_select(&index))

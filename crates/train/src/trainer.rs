@@ -114,7 +114,11 @@ impl<M: Module> Trainer<M> {
             return Err(setting("the number of samples", 0, "at least 1"));
         }
         if batch == 0 || batch > data.len() {
-            return Err(setting("the batch size", batch, &format!("1 to {} samples", data.len())));
+            return Err(setting(
+                "the batch size",
+                batch,
+                &format!("1 to {} samples", data.len()),
+            ));
         }
         Ok(())
     }
@@ -125,7 +129,9 @@ impl<M: Module> Trainer<M> {
         let graph = Graph::training(&self.seed, &self.step);
         let step = graph.step();
         let position = &step * batch as f64;
-        let order = Order::Shuffled { seed: &graph.variable(&self.seed) };
+        let order = Order::Shuffled {
+            seed: &graph.variable(&self.seed),
+        };
         let (x, y) = data.batch(&graph, &position, &order, batch);
         let output = self.model.forward(&x);
         let loss = self.loss.each(&output, &y).mean_all();
@@ -133,9 +139,14 @@ impl<M: Module> Trainer<M> {
         self.updater.record(&graph, &self.parameters, &loss);
 
         let ring = graph.variable(&self.ring);
-        let here = ring.along(1).equal(&step.remainder(&step.like(RING as f64)));
+        let here = ring
+            .along(1)
+            .equal(&step.remainder(&step.like(RING as f64)));
         let first = ring.along(0).equal(&step.like(0.0));
-        graph.assign(&self.ring, &here.select(&first.select(&loss, &accuracy), &ring));
+        graph.assign(
+            &self.ring,
+            &here.select(&first.select(&loss, &accuracy), &ring),
+        );
         graph.assign(&self.step, &(&step + 1.0));
         graph
     }
@@ -174,7 +185,14 @@ impl<M: Module> Trainer<M> {
             }
             let bar = progress(fit.progress, end - start, epoch, fit.epochs);
             let clock = Instant::now();
-            self.run(&mut step, end - start, &mut pace, &mut history, &bar, fit.batch)?;
+            self.run(
+                &mut step,
+                end - start,
+                &mut pace,
+                &mut history,
+                &bar,
+                fit.batch,
+            )?;
             let seconds = clock.elapsed().as_secs_f64();
             bar.finish_and_clear();
             let validation = match &mut validation {
@@ -224,9 +242,14 @@ impl<M: Module> Trainer<M> {
             if let Some((pending, count)) = late.take() {
                 self.look(pending, count, history)?;
                 bar.inc(count as u64);
-                if let (Some(loss), Some(accuracy)) = (history.losses.last(), history.accuracies.last()) {
+                if let (Some(loss), Some(accuracy)) =
+                    (history.losses.last(), history.accuracies.last())
+                {
                     let rate = bar.per_sec() * batch as f64;
-                    bar.set_message(format!("loss {loss:.4}, accuracy {:5.1} %, {rate:.0} samples/s", accuracy * 100.0));
+                    bar.set_message(format!(
+                        "loss {loss:.4}, accuracy {:5.1} %, {rate:.0} samples/s",
+                        accuracy * 100.0
+                    ));
                 }
             }
             late = next;
@@ -242,7 +265,12 @@ impl<M: Module> Trainer<M> {
     }
 
     /// Takes the last `count` steps out of the ring.
-    fn look(&mut self, pending: Pending, count: usize, history: &mut History) -> Result<(), TrainError> {
+    fn look(
+        &mut self,
+        pending: Pending,
+        count: usize,
+        history: &mut History,
+    ) -> Result<(), TrainError> {
         let bytes = pending.wait().map_err(shadegrad_graph::GraphError::from)?;
         let ring: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
         for step in self.steps_done..self.steps_done + count {
@@ -288,10 +316,16 @@ impl<M: Module> Trainer<M> {
         let output = self.model.forward(&x);
         let losses = self.loss.each(&output, &y);
         graph.assign(&self.cursor, &(&cursor + batch as f64));
-        Ok(self.session.compile(&graph, &[&output.argmax(1), &losses])?)
+        Ok(self
+            .session
+            .compile(&graph, &[&output.argmax(1), &losses])?)
     }
 
-    fn evaluate_with(&mut self, program: &mut Loaded, data: &Images) -> Result<Evaluation, TrainError> {
+    fn evaluate_with(
+        &mut self,
+        program: &mut Loaded,
+        data: &Images,
+    ) -> Result<Evaluation, TrainError> {
         self.session.write(&self.cursor, &0u32.to_le_bytes())?;
         let mut predictions: Vec<u32> = Vec::with_capacity(data.len());
         let mut sum = 0.0;
@@ -304,9 +338,17 @@ impl<M: Module> Trainer<M> {
             predictions.extend(&classes[..count]);
             sum += losses[..count].iter().map(|&l| f64::from(l)).sum::<f64>();
         }
-        let right = predictions.iter().zip(&data.labels).filter(|(p, l)| **p == u32::from(**l)).count();
+        let right = predictions
+            .iter()
+            .zip(&data.labels)
+            .filter(|(p, l)| **p == u32::from(**l))
+            .count();
         let count = data.len() as f64;
-        Ok(Evaluation { loss: sum / count, accuracy: right as f64 / count, predictions })
+        Ok(Evaluation {
+            loss: sum / count,
+            accuracy: right as f64 / count,
+            predictions,
+        })
     }
 
     /// The weights as they are, with the normalisation they were trained with.
@@ -314,18 +356,23 @@ impl<M: Module> Trainer<M> {
     /// # Errors
     /// [`TrainError::Graph`] if the device can't be read.
     pub fn weights(&mut self) -> Result<Weights, TrainError> {
-        let flat: Vec<f32> = bytemuck::pod_collect_to_vec(&self.session.read(self.parameters.flat())?);
+        let flat: Vec<f32> =
+            bytemuck::pod_collect_to_vec(&self.session.read(self.parameters.flat())?);
         let mut weights = Weights::default();
         let mut start = 0;
         for (name, shape) in self.parameters.names() {
             let count: usize = shape.iter().product();
             let data = flat[start..start + count].to_vec();
-            weights.tensors.insert(name.to_string(), (shape.to_vec(), data));
+            weights
+                .tensors
+                .insert(name.to_string(), (shape.to_vec(), data));
             start += count;
         }
         if let Some((mean, deviation)) = self.normalise {
             weights.notes.insert("pixel_mean".into(), mean.to_string());
-            weights.notes.insert("pixel_deviation".into(), deviation.to_string());
+            weights
+                .notes
+                .insert("pixel_deviation".into(), deviation.to_string());
         }
         Ok(weights)
     }
@@ -345,7 +392,8 @@ impl<M: Module> Trainer<M> {
     pub fn load(&mut self, path: impl AsRef<Path>) -> Result<(), TrainError> {
         let weights = Weights::load(path.as_ref())?;
         let flat = weights.flat(self.parameters.names(), path.as_ref())?;
-        self.session.write(self.parameters.flat(), bytemuck::cast_slice(&flat))?;
+        self.session
+            .write(self.parameters.flat(), bytemuck::cast_slice(&flat))?;
         let note = |name: &str| weights.notes.get(name)?.parse().ok();
         if let (Some(mean), Some(deviation)) = (note("pixel_mean"), note("pixel_deviation")) {
             self.normalise = Some((mean, deviation));

@@ -17,8 +17,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-const BACKENDS: wgpu::Backends =
-    wgpu::Backends::VULKAN.union(wgpu::Backends::METAL).union(wgpu::Backends::DX12);
+const BACKENDS: wgpu::Backends = wgpu::Backends::VULKAN
+    .union(wgpu::Backends::METAL)
+    .union(wgpu::Backends::DX12);
 
 fn adapters() -> Vec<(DeviceInfo, wgpu::Adapter)> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
@@ -47,7 +48,14 @@ fn adapters() -> Vec<(DeviceInfo, wgpu::Adapter)> {
                 _ => "",
             };
             let description = format!("{} ({}{kind})", info.name, driver.trim());
-            (DeviceInfo { name, description, class }, adapter)
+            (
+                DeviceInfo {
+                    name,
+                    description,
+                    class,
+                },
+                adapter,
+            )
         })
         .collect()
 }
@@ -61,12 +69,16 @@ pub(crate) fn open(name: &str, variant: Option<Variant>) -> Result<Option<Gpu>, 
     let mut adapters = adapters();
     adapters.sort_by_key(|(info, _)| info.class);
     let wanted = name.to_lowercase();
-    let found = adapters.into_iter().find(|(info, _)| match wanted.as_str() {
-        "gpu" => info.class != DeviceClass::Software,
-        "software" => info.class == DeviceClass::Software,
-        _ => info.name == wanted || info.description.to_lowercase().contains(&wanted),
-    });
-    found.map(|(info, adapter)| Gpu::new(info, &adapter, variant.unwrap_or_default())).transpose()
+    let found = adapters
+        .into_iter()
+        .find(|(info, _)| match wanted.as_str() {
+            "gpu" => info.class != DeviceClass::Software,
+            "software" => info.class == DeviceClass::Software,
+            _ => info.name == wanted || info.description.to_lowercase().contains(&wanted),
+        });
+    found
+        .map(|(info, adapter)| Gpu::new(info, &adapter, variant.unwrap_or_default()))
+        .transpose()
 }
 
 /// An open adapter.
@@ -99,7 +111,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Gpu {
-    fn new(info: DeviceInfo, adapter: &wgpu::Adapter, variant: Variant) -> Result<Gpu, DeviceError> {
+    fn new(
+        info: DeviceInfo,
+        adapter: &wgpu::Adapter,
+        variant: Variant,
+    ) -> Result<Gpu, DeviceError> {
         let (has, allowed) = (adapter.features(), adapter.limits());
         let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
         let descriptor = wgpu::DeviceDescriptor {
@@ -109,8 +125,13 @@ impl Gpu {
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..wgpu::DeviceDescriptor::default()
         };
-        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
-            .map_err(|error| DeviceError::Open { device: info.to_string(), reason: error.to_string() })?;
+        let (device, queue) =
+            pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| {
+                DeviceError::Open {
+                    device: info.to_string(),
+                    reason: error.to_string(),
+                }
+            })?;
         let failure: Arc<Mutex<Option<String>>> = Arc::default();
         let report = {
             let failure = failure.clone();
@@ -132,7 +153,10 @@ impl Gpu {
             invocations: allowed.max_compute_invocations_per_workgroup as usize,
             groups: allowed.max_compute_workgroups_per_dimension as usize,
         };
-        let limits = variant.limits.as_ref().map_or(real.clone(), |forced| real.at_most(forced));
+        let limits = variant
+            .limits
+            .as_ref()
+            .map_or(real.clone(), |forced| real.at_most(forced));
         let cache = (has.contains(wgpu::Features::PIPELINE_CACHE))
             .then(|| load::open_cache(&device, &adapter.get_info()))
             .flatten();
@@ -149,7 +173,11 @@ impl Gpu {
             failure,
             timestamps: has.contains(wgpu::Features::TIMESTAMP_QUERY),
         };
-        Ok(Gpu { info, limits, shared: Arc::new(shared) })
+        Ok(Gpu {
+            info,
+            limits,
+            shared: Arc::new(shared),
+        })
     }
 }
 
@@ -159,7 +187,10 @@ impl Shared {
     }
 
     fn lost(&self, reason: impl ToString) -> DeviceError {
-        DeviceError::Lost { device: self.name.clone(), reason: reason.to_string() }
+        DeviceError::Lost {
+            device: self.name.clone(),
+            reason: reason.to_string(),
+        }
     }
 
     /// The first failure that was reported since the last call.
@@ -173,7 +204,10 @@ impl Shared {
     /// Waits for a submission, or for all.
     fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<(), DeviceError> {
         self.device
-            .poll(wgpu::PollType::Wait { submission_index: submission, timeout: None })
+            .poll(wgpu::PollType::Wait {
+                submission_index: submission,
+                timeout: None,
+            })
             .map_err(|error| self.lost(error))?;
         self.check()
     }
@@ -184,10 +218,16 @@ impl Shared {
     }
 
     fn encoder(&self) -> wgpu::CommandEncoder {
-        self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+        self.device
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
     }
 
-    fn create(&self, name: &str, bytes: usize, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer, DeviceError> {
+    fn create(
+        &self,
+        name: &str,
+        bytes: usize,
+        usage: wgpu::BufferUsages,
+    ) -> Result<wgpu::Buffer, DeviceError> {
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let inner = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
@@ -198,17 +238,28 @@ impl Shared {
         });
         let refused = pollster::block_on(inner.pop()).or(pollster::block_on(scope.pop()));
         if refused.is_some() {
-            return Err(DeviceError::OutOfMemory { device: self.name.clone(), name: name.into(), bytes });
+            return Err(DeviceError::OutOfMemory {
+                device: self.name.clone(),
+                name: name.into(),
+                bytes,
+            });
         }
         self.count(|c| c.buffers += 1);
         Ok(buffer)
     }
 
     /// Queues a copy of `bytes` from `offset` to the host. Staging buffers are used again.
-    fn read(self: &Arc<Self>, buffer: &wgpu::Buffer, offset: usize, bytes: usize) -> Result<Later, DeviceError> {
+    fn read(
+        self: &Arc<Self>,
+        buffer: &wgpu::Buffer,
+        offset: usize,
+        bytes: usize,
+    ) -> Result<Later, DeviceError> {
         let free = {
             let mut staging = lock(&self.staging);
-            let fits = staging.iter().position(|b: &wgpu::Buffer| b.size() == bytes as u64);
+            let fits = staging
+                .iter()
+                .position(|b: &wgpu::Buffer| b.size() == bytes as u64);
             fits.map(|at| staging.swap_remove(at))
         };
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
@@ -221,8 +272,15 @@ impl Shared {
         let submission = self.submit(encoder);
         self.count(|c| c.reads += 1);
         let (sender, receiver) = std::sync::mpsc::channel();
-        staging.map_async(wgpu::MapMode::Read, .., move |result| _ = sender.send(result));
-        Ok(Later { shared: self.clone(), staging, submission, receiver })
+        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            _ = sender.send(result)
+        });
+        Ok(Later {
+            shared: self.clone(),
+            staging,
+            submission,
+            receiver,
+        })
     }
 }
 
@@ -237,9 +295,15 @@ pub(crate) struct Later {
 impl Later {
     pub(crate) fn wait(self) -> Result<Vec<u8>, DeviceError> {
         self.shared.wait(Some(self.submission))?;
-        let mapped = self.receiver.recv().map_err(|error| self.shared.lost(error))?;
+        let mapped = self
+            .receiver
+            .recv()
+            .map_err(|error| self.shared.lost(error))?;
         mapped.map_err(|error| self.shared.lost(error))?;
-        let view = self.staging.get_mapped_range(..).map_err(|error| self.shared.lost(error))?;
+        let view = self
+            .staging
+            .get_mapped_range(..)
+            .map_err(|error| self.shared.lost(error))?;
         let data = view.to_vec();
         drop(view);
         self.staging.unmap();
@@ -258,21 +322,30 @@ impl Backend for Gpu {
     }
 
     fn create(&self, name: &str, bytes: usize) -> Result<Memory, DeviceError> {
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let usage = wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::COPY_SRC
+            | wgpu::BufferUsages::COPY_DST;
         Ok(Memory::Gpu(self.shared.create(name, bytes, usage)?))
     }
 
     fn write(&self, memory: &Memory, offset: usize, data: &[u8]) -> Result<(), DeviceError> {
         let Memory::Gpu(buffer) = memory else {
-            return Err(DeviceError::Foreign { name: "written".into(), device: self.info.to_string() });
+            return Err(DeviceError::Foreign {
+                name: "written".into(),
+                device: self.info.to_string(),
+            });
         };
         self.shared.count(|c| c.writes += 1);
         let whole = data.len() / 4 * 4;
-        self.shared.queue.write_buffer(buffer, offset as u64, &data[..whole]);
+        self.shared
+            .queue
+            .write_buffer(buffer, offset as u64, &data[..whole]);
         if whole < data.len() {
             let mut word = [0; 4];
             word[..data.len() - whole].copy_from_slice(&data[whole..]);
-            self.shared.queue.write_buffer(buffer, (offset + whole) as u64, &word);
+            self.shared
+                .queue
+                .write_buffer(buffer, (offset + whole) as u64, &word);
         }
         self.shared.check()
     }
@@ -280,12 +353,20 @@ impl Backend for Gpu {
     fn read(&self, memory: &Memory, offset: usize, bytes: usize) -> Result<Arriving, DeviceError> {
         match memory {
             Memory::Gpu(buffer) => Ok(Arriving::Later(self.shared.read(buffer, offset, bytes)?)),
-            _ => Err(DeviceError::Foreign { name: "read".into(), device: self.info.to_string() }),
+            _ => Err(DeviceError::Foreign {
+                name: "read".into(),
+                device: self.info.to_string(),
+            }),
         }
     }
 
     fn load(&self, program: &Program, buffers: &[Buffer]) -> Result<Box<dyn Run>, DeviceError> {
-        Ok(Box::new(load::load(&self.shared, &self.info, program, buffers)?))
+        Ok(Box::new(load::load(
+            &self.shared,
+            &self.info,
+            program,
+            buffers,
+        )?))
     }
 
     fn synchronize(&self) -> Result<(), DeviceError> {

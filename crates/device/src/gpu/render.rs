@@ -41,22 +41,48 @@ const SIZE: usize = 64;
 /// What doesn't fit, as text: a defect of this crate's shaders.
 pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Rendered, String> {
     let bindings = Bindings::new(kernel);
-    let renderer = Renderer { kernel, limits, variant, bindings: &bindings };
+    let renderer = Renderer {
+        kernel,
+        limits,
+        variant,
+        bindings: &bindings,
+    };
     let (source, groups) = match &kernel.body {
         Body::Map { shape, stores } => renderer.map(shape, stores)?,
         Body::Rows { .. } => renderer.rows()?,
-        Body::Contract { contraction, left, right, splits, stores } => {
-            renderer.contract(contraction, *left, *right, *splits, stores)?
-        }
-        Body::Window { window, role, source, index, stores } => {
-            renderer.window(window, *role, *source, *index, stores)?
-        }
-        Body::Scatter { shape, count, index, source, stores } => {
-            renderer.scatter(*shape, *count, *index, *source, stores)?
-        }
+        Body::Contract {
+            contraction,
+            left,
+            right,
+            splits,
+            stores,
+        } => renderer.contract(contraction, *left, *right, *splits, stores)?,
+        Body::Window {
+            window,
+            role,
+            source,
+            index,
+            stores,
+        } => renderer.window(window, *role, *source, *index, stores)?,
+        Body::Scatter {
+            shape,
+            count,
+            index,
+            source,
+            stores,
+        } => renderer.scatter(*shape, *count, *index, *source, stores)?,
     };
-    let bindings = bindings.buffers.iter().copied().zip(bindings.written.iter().copied()).collect();
-    Ok(Rendered { source, bindings, groups })
+    let bindings = bindings
+        .buffers
+        .iter()
+        .copied()
+        .zip(bindings.written.iter().copied())
+        .collect();
+    Ok(Rendered {
+        source,
+        bindings,
+        groups,
+    })
 }
 
 struct Renderer<'a> {
@@ -90,17 +116,30 @@ impl Renderer<'_> {
         if random {
             functions += shaders::RANDOM;
         }
-        vec![("declarations", self.bindings.declarations()), ("functions", functions)]
+        vec![
+            ("declarations", self.bindings.declarations()),
+            ("functions", functions),
+        ]
     }
 
     /// Statements that compute and store at a point.
-    fn stores(&self, expr: &Expr, stores: &[Store], done: &[bool], point: &Point, at: &str, indent: &str) -> String {
+    fn stores(
+        &self,
+        expr: &Expr,
+        stores: &[Store],
+        done: &[bool],
+        point: &Point,
+        at: &str,
+        indent: &str,
+    ) -> String {
         let roots: Vec<TermId> = stores.iter().map(|s| s.term).collect();
         let wanted = missing(expr, &roots, done);
         let mut text = terms(self.kernel, expr, &wanted, self.bindings, point, indent);
         for store in stores {
             let operand = &self.kernel.operands[store.operand];
-            let line = self.bindings.store(operand, at, &format!("t{}", store.term));
+            let line = self
+                .bindings
+                .store(operand, at, &format!("t{}", store.term));
             let _ = writeln!(text, "{indent}{line}");
         }
         text
@@ -111,7 +150,10 @@ impl Renderer<'_> {
         let (expr, groups) = self.joined(shape, 0);
         let shape: Vec<usize> = groups.iter().map(|g| numel(&shape[g.clone()])).collect();
         let (mut body, names) = coordinates(&shape, "i", "c", "    ");
-        let point = Point { coordinates: names, flat: Some("i".into()) };
+        let point = Point {
+            coordinates: names,
+            flat: Some("i".into()),
+        };
         let none = vec![false; expr.terms.len()];
         body += &self.stores(&expr, stores, &none, &point, "i", "    ");
         let (grid, line) = self.grid(points.div_ceil(self.size()));
@@ -141,18 +183,32 @@ impl Renderer<'_> {
     }
 
     fn rows(&self) -> Source {
-        let Body::Rows { rows, cols, reductions, row_stores, stores } = &self.kernel.body else {
+        let Body::Rows {
+            rows,
+            cols,
+            reductions,
+            row_stores,
+            stores,
+        } = &self.kernel.body
+        else {
             return Err("not a row kernel".into());
         };
         let (row_count, col_count) = (numel(rows), numel(cols));
         let long = col_count >= 128 && self.limits.class != DeviceClass::Software;
         let grouped = self.variant.grouped.unwrap_or(long);
-        let size = if grouped { 256.min(self.limits.invocations) } else { self.size() };
+        let size = if grouped {
+            256.min(self.limits.invocations)
+        } else {
+            self.size()
+        };
 
         // Rows and columns are joined apart, so that the two kinds of coordinates stay apart.
         let shape = self.kernel.body.domain();
         let (expr, groups) = self.joined(&shape, rows.len());
-        let split = groups.iter().take_while(|g| g.end <= rows.len() && g.start < rows.len()).count();
+        let split = groups
+            .iter()
+            .take_while(|g| g.end <= rows.len() && g.start < rows.len())
+            .count();
         let joined: Vec<usize> = groups.iter().map(|g| numel(&shape[g.clone()])).collect();
         let (mut body, mut names) = coordinates(&joined[..split], "r", "r", "    ");
         let (columns, column_names) = coordinates(&joined[split..], "c", "c", "        ");
@@ -161,7 +217,10 @@ impl Renderer<'_> {
             coordinates: names,
             flat: Some(format!("(r * {col_count}u + c)")),
         };
-        let row_point = Point { flat: None, coordinates: point.coordinates.clone() };
+        let row_point = Point {
+            flat: None,
+            coordinates: point.coordinates.clone(),
+        };
         let by_row = row_terms(&expr, &joined, split);
         let mut done = vec![false; expr.terms.len()];
         let header = if grouped {
@@ -178,21 +237,49 @@ impl Renderer<'_> {
             let inner: Vec<bool> = wanted.iter().zip(&by_row).map(|(&w, &r)| w && !r).collect();
             let _ = writeln!(body, "    var a{number}: {} = {identity};", dtype.wgsl());
             // Partial sums of 256 keep the rounding error of long rows small.
-            let nested = reduction.combine == Combine::Sum && dtype == DType::F32 && col_count > 256 && !grouped;
-            let target = if nested { "part" } else { &format!("a{number}") };
+            let nested = reduction.combine == Combine::Sum
+                && dtype == DType::F32
+                && col_count > 256
+                && !grouped;
+            let target = if nested {
+                "part"
+            } else {
+                &format!("a{number}")
+            };
             if nested {
-                let _ = writeln!(body, "    for (var base = 0u; base < {col_count}u; base += 256u) {{\n    var part = 0.0;");
-                let _ = writeln!(body, "    for (var c = base; c < min(base + 256u, {col_count}u); c += 1u) {{\n{columns}");
+                let _ = writeln!(
+                    body,
+                    "    for (var base = 0u; base < {col_count}u; base += 256u) {{\n    var part = 0.0;"
+                );
+                let _ = writeln!(
+                    body,
+                    "    for (var c = base; c < min(base + 256u, {col_count}u); c += 1u) {{\n{columns}"
+                );
             } else {
                 let _ = writeln!(body, "    {header}");
             }
-            body += &terms(self.kernel, &expr, &inner, self.bindings, &point, "        ");
-            let _ = writeln!(body, "        {target} = {};\n    }}", combine(reduction, target, &format!("t{}", reduction.term)));
+            body += &terms(
+                self.kernel,
+                &expr,
+                &inner,
+                self.bindings,
+                &point,
+                "        ",
+            );
+            let _ = writeln!(
+                body,
+                "        {target} = {};\n    }}",
+                combine(reduction, target, &format!("t{}", reduction.term))
+            );
             if nested {
                 let _ = writeln!(body, "    a{number} += part;\n    }}");
             }
             if grouped {
-                let _ = writeln!(shared, "var<workgroup> w{number}: array<{}, {size}>;", dtype.wgsl());
+                let _ = writeln!(
+                    shared,
+                    "var<workgroup> w{number}: array<{}, {size}>;",
+                    dtype.wgsl()
+                );
                 body += &tree(number, reduction, size);
             }
             for (id, term) in expr.terms.iter().enumerate() {
@@ -218,7 +305,11 @@ impl Renderer<'_> {
             let text = self.stores(&expr, stores, &done, &point, &at, "        ");
             let _ = writeln!(body, "    {header}{text}    }}");
         }
-        let groups = if grouped { row_count } else { row_count.div_ceil(size) };
+        let groups = if grouped {
+            row_count
+        } else {
+            row_count.div_ceil(size)
+        };
         let (grid, line) = self.grid(groups);
         let mut holes = self.frame();
         holes.extend([
@@ -243,7 +334,12 @@ impl Renderer<'_> {
         let mut expr = self.kernel.expr.clone();
         let part = |range: std::ops::Range<usize>| {
             let order: Vec<usize> = range.collect();
-            let views: Vec<View> = self.kernel.expr.terms.iter().zip(&needed)
+            let views: Vec<View> = self
+                .kernel
+                .expr
+                .terms
+                .iter()
+                .zip(&needed)
                 .filter(|(_, n)| **n)
                 .filter_map(|(t, _)| t.view().map(|v| v.permute(&order)))
                 .collect();
@@ -251,8 +347,17 @@ impl Renderer<'_> {
             collapse(&shape, &views.iter().collect::<Vec<_>>())
         };
         let mut groups = part(0..at);
-        groups.extend(part(at..shape.len()).into_iter().map(|g| g.start + at..g.end + at));
-        for (term, _) in expr.terms.iter_mut().zip(&needed).filter(|(_, needed)| **needed) {
+        groups.extend(
+            part(at..shape.len())
+                .into_iter()
+                .map(|g| g.start + at..g.end + at),
+        );
+        for (term, _) in expr
+            .terms
+            .iter_mut()
+            .zip(&needed)
+            .filter(|(_, needed)| **needed)
+        {
             if let Some(view) = term.view_mut() {
                 *view = view.join(&groups);
             }
@@ -261,7 +366,14 @@ impl Renderer<'_> {
     }
 
     /// Prints the wanted terms that don't depend on the column and marks them done.
-    fn row_level(&self, expr: &Expr, wanted: &[bool], by_row: &[bool], done: &mut [bool], point: &Point) -> String {
+    fn row_level(
+        &self,
+        expr: &Expr,
+        wanted: &[bool],
+        by_row: &[bool],
+        done: &mut [bool],
+        point: &Point,
+    ) -> String {
         let level: Vec<bool> = wanted.iter().zip(by_row).map(|(&w, &r)| w && r).collect();
         let text = terms(self.kernel, expr, &level, self.bindings, point, "    ");
         for (done, level) in done.iter_mut().zip(level) {
@@ -273,15 +385,35 @@ impl Renderer<'_> {
     /// A WGSL function of coordinates that returns a term.
     fn function(&self, head: &str, before: &str, point: &Point, term: TermId) -> String {
         let expr = &self.kernel.expr;
-        let text = terms(self.kernel, expr, &expr.needed(&[term]), self.bindings, point, "    ");
-        format!("fn {head} -> {} {{\n{before}{text}    return t{term};\n}}\n", expr.types[term].wgsl())
+        let text = terms(
+            self.kernel,
+            expr,
+            &expr.needed(&[term]),
+            self.bindings,
+            point,
+            "    ",
+        );
+        format!(
+            "fn {head} -> {} {{\n{before}{text}    return t{term};\n}}\n",
+            expr.types[term].wgsl()
+        )
     }
 
-    fn contract(&self, contraction: &Contraction, left: TermId, right: TermId, splits: usize, stores: &[Store]) -> Source {
+    fn contract(
+        &self,
+        contraction: &Contraction,
+        left: TermId,
+        right: TermId,
+        splits: usize,
+        stores: &[Store],
+    ) -> Source {
         let [g, m, n, k] = contraction.matrix();
-        let tiled = self.variant.tiled.unwrap_or(
-            self.limits.class != DeviceClass::Software && m.min(n) > 16 && k >= 16,
-        ) && self.limits.invocations >= 256 && self.limits.workgroup_bytes >= 16 * 65 * 8;
+        let tiled = self
+            .variant
+            .tiled
+            .unwrap_or(self.limits.class != DeviceClass::Software && m.min(n) > 16 && k >= 16)
+            && self.limits.invocations >= 256
+            && self.limits.workgroup_bytes >= 16 * 65 * 8;
         let tile = if tiled { 64 } else { 32 };
         let (tiles_m, tiles_n) = (m.div_ceil(tile), n.div_ceil(tile));
         let tiles = tiles_m * tiles_n * splits * g;
@@ -311,10 +443,15 @@ impl Renderer<'_> {
         let (left_by_k, right_by_k) = match contraction {
             Contraction::MatMul { batch, .. } => {
                 let along = |term: TermId, axis: usize| {
-                    self.kernel.expr.terms[term].view().map_or(1, |view| view.strides[axis])
+                    self.kernel.expr.terms[term]
+                        .view()
+                        .map_or(1, |view| view.strides[axis])
                 };
                 let rank = batch.len();
-                (along(left, rank + 1) == 1, along(right, rank) == 1 && along(right, rank + 1) != 1)
+                (
+                    along(left, rank + 1) == 1,
+                    along(right, rank) == 1 && along(right, rank + 1) != 1,
+                )
             }
             Contraction::Conv(_, role) => (true, *role == ConvRole::WeightGradient),
         };
@@ -324,18 +461,38 @@ impl Renderer<'_> {
         };
         let (left_m, left_k) = split(left_by_k);
         let (right_n, right_k) = split(right_by_k);
-        holes.extend([("left_m", left_m), ("left_k", left_k), ("right_n", right_n), ("right_k", right_k)]);
+        holes.extend([
+            ("left_m", left_m),
+            ("left_k", left_k),
+            ("right_n", right_n),
+            ("right_k", right_k),
+        ]);
         Ok((shaders::fill(shaders::CONTRACT_TILED, &holes)?, grid))
     }
 
-    fn matmul_sources(&self, batch: &[usize], [m, n, k]: [usize; 3], left: TermId, right: TermId) -> String {
+    fn matmul_sources(
+        &self,
+        batch: &[usize],
+        [m, n, k]: [usize; 3],
+        left: TermId,
+        right: TermId,
+    ) -> String {
         let (text, names) = coordinates(batch, "g", "g", "    ");
         let point = |rows: usize, cols: usize, row: &str, col: &str| Point {
             coordinates: [names.as_slice(), &[row.to_string(), col.to_string()]].concat(),
             flat: Some(format!("((g * {rows}u + {row}) * {cols}u + {col})")),
         };
-        self.function("left(g: u32, m: u32, k: u32)", &text, &point(m, k, "m", "k"), left)
-            + &self.function("right(g: u32, k: u32, n: u32)", &text, &point(k, n, "k", "n"), right)
+        self.function(
+            "left(g: u32, m: u32, k: u32)",
+            &text,
+            &point(m, k, "m", "k"),
+            left,
+        ) + &self.function(
+            "right(g: u32, k: u32, n: u32)",
+            &text,
+            &point(k, n, "k", "n"),
+            right,
+        )
     }
 
     fn conv_sources(&self, c: &Conv, role: ConvRole, left: TermId, right: TermId) -> String {
@@ -350,11 +507,17 @@ impl Renderer<'_> {
         };
         let input = Point {
             coordinates: names(["image", "channel", "y", "x"]),
-            flat: Some(format!("(((image * {}u + channel) * {h}u + y) * {w}u + x)", c.in_channels)),
+            flat: Some(format!(
+                "(((image * {}u + channel) * {h}u + y) * {w}u + x)",
+                c.in_channels
+            )),
         };
         let output = Point {
             coordinates: names(["image", "channel", "y", "x"]),
-            flat: Some(format!("(((image * {}u + channel) * {oh}u + y) * {ow}u + x)", c.out_channels)),
+            flat: Some(format!(
+                "(((image * {}u + channel) * {oh}u + y) * {ow}u + x)",
+                c.out_channels
+            )),
         };
         let taps = |index: &str| {
             format!("    let ky = {index} % {window}u / {kw}u;\n    let kx = {index} % {kw}u;\n")
@@ -362,7 +525,8 @@ impl Renderer<'_> {
         let pixel = |index: &str, height: usize, width: usize, y: &str, x: &str| {
             format!(
                 "    let image = {index} / {}u;\n    let {y} = {index} % {}u / {width}u;\n    let {x} = {index} % {width}u;\n",
-                height * width, height * width
+                height * width,
+                height * width
             )
         };
         // Coordinates left of the input wrap around to huge numbers, which the comparison refuses.
@@ -371,31 +535,46 @@ impl Renderer<'_> {
         );
         match role {
             ConvRole::Forward => {
-                let before = format!("    let o = g * {co}u + m;\n    let i = k / {window}u;\n{}", taps("k"));
-                let mut text = self.function("left(g: u32, m: u32, k: u32)", &before, &weight, right);
+                let before = format!(
+                    "    let o = g * {co}u + m;\n    let i = k / {window}u;\n{}",
+                    taps("k")
+                );
+                let mut text =
+                    self.function("left(g: u32, m: u32, k: u32)", &before, &weight, right);
                 let before = format!(
                     "    let channel = g * {ci}u + k / {window}u;\n{}{}{input_at}",
-                    taps("k"), pixel("n", oh, ow, "oy", "ox")
+                    taps("k"),
+                    pixel("n", oh, ow, "oy", "ox")
                 );
                 text += &self.function("right(g: u32, k: u32, n: u32)", &before, &input, left);
                 text
             }
             ConvRole::InputGradient => {
-                let before = format!("    let o = g * {co}u + k / {window}u;\n    let i = m;\n{}", taps("k"));
-                let mut text = self.function("left(g: u32, m: u32, k: u32)", &before, &weight, right);
+                let before = format!(
+                    "    let o = g * {co}u + k / {window}u;\n    let i = m;\n{}",
+                    taps("k")
+                );
+                let mut text =
+                    self.function("left(g: u32, m: u32, k: u32)", &before, &weight, right);
                 let before = format!(
                     "    let channel = g * {co}u + k / {window}u;\n{}{}    let ty = iy + {py}u - ky * {dy}u;\n    let tx = ix + {px}u - kx * {dx}u;\n    let y = ty / {sy}u;\n    let x = tx / {sx}u;\n    if (ty % {sy}u != 0u || tx % {sx}u != 0u || y >= {oh}u || x >= {ow}u) {{ return 0.0; }}\n",
-                    taps("k"), pixel("n", h, w, "iy", "ix")
+                    taps("k"),
+                    pixel("n", h, w, "iy", "ix")
                 );
                 text += &self.function("right(g: u32, k: u32, n: u32)", &before, &output, left);
                 text
             }
             ConvRole::WeightGradient => {
-                let before = format!("    let channel = g * {co}u + m;\n{}", pixel("k", oh, ow, "y", "x"));
-                let mut text = self.function("left(g: u32, m: u32, k: u32)", &before, &output, right);
+                let before = format!(
+                    "    let channel = g * {co}u + m;\n{}",
+                    pixel("k", oh, ow, "y", "x")
+                );
+                let mut text =
+                    self.function("left(g: u32, m: u32, k: u32)", &before, &output, right);
                 let before = format!(
                     "    let channel = g * {ci}u + n / {window}u;\n{}{}{input_at}",
-                    taps("n"), pixel("k", oh, ow, "oy", "ox")
+                    taps("n"),
+                    pixel("k", oh, ow, "oy", "ox")
                 );
                 text += &self.function("right(g: u32, k: u32, n: u32)", &before, &input, left);
                 text
@@ -430,7 +609,10 @@ impl Renderer<'_> {
                     "    let image = n / {plane}u;\n    let channel = g * {m}u + m;\n    let y = n % {plane}u / {width}u;\n    let x = n % {width}u;\n"
                 );
                 names = ["image", "channel", "y", "x"].map(str::to_string).to_vec();
-                flat = format!("((image * {}u + channel) * {plane}u + n % {plane}u)", shape[1]);
+                flat = format!(
+                    "((image * {}u + channel) * {plane}u + n % {plane}u)",
+                    shape[1]
+                );
             }
         }
         let _ = writeln!(text, "    let at = split * {total}u + {flat};");
@@ -439,22 +621,37 @@ impl Renderer<'_> {
             domain.insert(0, splits);
             names.insert(0, "split".to_string());
         }
-        let point = Point { coordinates: names, flat: Some("at".into()) };
+        let point = Point {
+            coordinates: names,
+            flat: Some("at".into()),
+        };
         text += &self.accumulators(&self.kernel.expr, &["sum"]);
         let done = accumulated(&self.kernel.expr);
         text += &self.stores(&self.kernel.expr, stores, &done, &point, "at", "    ");
         format!("fn keep(split: u32, g: u32, m: u32, n: u32, sum: f32) {{\n{text}}}\n")
     }
 
-    fn window(&self, window: &Window, role: WindowRole, source: TermId, index: Option<TermId>, stores: &[Store]) -> Source {
+    fn window(
+        &self,
+        window: &Window,
+        role: WindowRole,
+        source: TermId,
+        index: Option<TermId>,
+        stores: &[Store],
+    ) -> Source {
         let (input, output) = (window.input, window.output);
         let gradient = role.is_gradient();
-        let [from, to] = if gradient { [output, input] } else { [input, output] };
+        let [from, to] = if gradient {
+            [output, input]
+        } else {
+            [input, output]
+        };
         let at = |[h, w]: [usize; 2]| Point {
             coordinates: ["plane", "y", "x"].map(str::to_string).to_vec(),
             flat: Some(format!("((plane * {h}u + y) * {w}u + x)")),
         };
-        let mut sources = self.function("source(plane: u32, y: u32, x: u32)", "", &at(from), source);
+        let mut sources =
+            self.function("source(plane: u32, y: u32, x: u32)", "", &at(from), source);
         if let Some(index) = index {
             sources += &self.function("index(plane: u32, y: u32, x: u32)", "", &at(from), index);
         }
@@ -464,18 +661,25 @@ impl Renderer<'_> {
                 "if (place == 0xffffffffu || v > value) { value = v; place = at; }".to_string(),
                 String::new(),
             ),
-            WindowRole::Average => ("value += v;".to_string(), format!("value /= {area}.0; place = 0u;")),
+            WindowRole::Average => (
+                "value += v;".to_string(),
+                format!("value /= {area}.0; place = 0u;"),
+            ),
             WindowRole::MaxGradient => (
                 "if (index(plane, oy, ox) == at) { value += source(plane, oy, ox); }".to_string(),
                 String::new(),
             ),
-            WindowRole::AverageGradient => {
-                ("value += source(plane, oy, ox);".to_string(), format!("value /= {area}.0;"))
-            }
+            WindowRole::AverageGradient => (
+                "value += source(plane, oy, ox);".to_string(),
+                format!("value /= {area}.0;"),
+            ),
         };
         let shape = self.kernel.body.domain();
         let (mut body, names) = coordinates(&shape, "i", "p", "    ");
-        let point = Point { coordinates: names, flat: Some("i".into()) };
+        let point = Point {
+            coordinates: names,
+            flat: Some("i".into()),
+        };
         body += &self.accumulators(&self.kernel.expr, &["value", "place"]);
         let done = accumulated(&self.kernel.expr);
         body += &self.stores(&self.kernel.expr, stores, &done, &point, "i", "    ");
@@ -504,15 +708,35 @@ impl Renderer<'_> {
             hole("out_width", output[1]);
             hole("in_height", input[0]);
             hole("in_width", input[1]);
-            let identity = if role == WindowRole::Max { f32::MIN } else { 0.0 };
+            let identity = if role == WindowRole::Max {
+                f32::MIN
+            } else {
+                0.0
+            };
             holes.push(("identity", literal(Literal::f32(identity))));
         }
-        holes.extend([("sources", sources), ("visit", visit), ("finish", finish), ("body", body)]);
-        let template = if gradient { shaders::WINDOW_GRADIENT } else { shaders::WINDOW };
+        holes.extend([
+            ("sources", sources),
+            ("visit", visit),
+            ("finish", finish),
+            ("body", body),
+        ]);
+        let template = if gradient {
+            shaders::WINDOW_GRADIENT
+        } else {
+            shaders::WINDOW
+        };
         Ok((shaders::fill(template, &holes)?, grid))
     }
 
-    fn scatter(&self, shape: [usize; 3], count: usize, index: TermId, source: TermId, stores: &[Store]) -> Source {
+    fn scatter(
+        &self,
+        shape: [usize; 3],
+        count: usize,
+        index: TermId,
+        source: TermId,
+        stores: &[Store],
+    ) -> Source {
         let [_, len, inner] = shape;
         let at = Point {
             coordinates: ["o", "j", "e"].map(str::to_string).to_vec(),
@@ -546,7 +770,10 @@ impl Renderer<'_> {
 
 /// The accumulators of an expression: printed apart, so already done.
 fn accumulated(expr: &Expr) -> Vec<bool> {
-    expr.terms.iter().map(|term| matches!(term, Term::Accumulator(_))).collect()
+    expr.terms
+        .iter()
+        .map(|term| matches!(term, Term::Accumulator(_)))
+        .collect()
 }
 
 /// Which terms are the same for all columns of a row. Axes from `split` on are columns.
@@ -555,7 +782,8 @@ fn row_terms(expr: &Expr, shape: &[usize], split: usize) -> Vec<bool> {
     for term in &expr.terms {
         let view = term.view().is_none_or(|view| {
             (split..view.shape.len()).all(|axis| {
-                shape.get(axis) == Some(&1) || view.strides[axis] == 0 && view.valid[axis] == (0, view.shape[axis])
+                shape.get(axis) == Some(&1)
+                    || view.strides[axis] == 0 && view.valid[axis] == (0, view.shape[axis])
             })
         });
         let args = term.arguments().iter().all(|&arg| by_row[arg]);
@@ -577,9 +805,16 @@ fn tree(number: usize, reduction: &Reduction, size: usize) -> String {
     let mut text = format!("    w{number}[lane] = a{number};\n    workgroupBarrier();\n");
     let mut half = size.next_power_of_two() / 2;
     while half > 0 {
-        let step = combine(reduction, &format!("w{number}[lane]"), &format!("w{number}[lane + {half}u]"));
+        let step = combine(
+            reduction,
+            &format!("w{number}[lane]"),
+            &format!("w{number}[lane + {half}u]"),
+        );
         let bound = half.min(size - half);
-        let _ = writeln!(text, "    if (lane < {bound}u) {{ w{number}[lane] = {step}; }}\n    workgroupBarrier();");
+        let _ = writeln!(
+            text,
+            "    if (lane < {bound}u) {{ w{number}[lane] = {step}; }}\n    workgroupBarrier();"
+        );
         half /= 2;
     }
     let _ = writeln!(text, "    a{number} = w{number}[0];");

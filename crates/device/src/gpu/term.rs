@@ -23,7 +23,11 @@ pub(super) struct Bindings {
 
 impl Bindings {
     pub(super) fn new(kernel: &Kernel) -> Bindings {
-        let mut bindings = Bindings { buffers: vec![], written: vec![], floats: vec![] };
+        let mut bindings = Bindings {
+            buffers: vec![],
+            written: vec![],
+            floats: vec![],
+        };
         for (number, operand) in kernel.operands.iter().enumerate() {
             let (read, written) = kernel.access(number);
             if !read && !written {
@@ -56,7 +60,10 @@ impl Bindings {
     }
 
     fn slot(&self, operand: &Operand) -> usize {
-        self.buffers.iter().position(|&b| b == operand.buffer).unwrap_or(0)
+        self.buffers
+            .iter()
+            .position(|&b| b == operand.buffer)
+            .unwrap_or(0)
     }
 
     /// The element of an operand at an index, as its loaded type.
@@ -85,7 +92,10 @@ impl Bindings {
             DType::Bool => format!("u32({value})"),
             DType::U32 | DType::U8 => value.to_string(),
         };
-        format!("b{slot}[{}] = {value};", sum(operand.offset as isize / 4, index))
+        format!(
+            "b{slot}[{}] = {value};",
+            sum(operand.offset as isize / 4, index)
+        )
     }
 }
 
@@ -117,7 +127,8 @@ pub(super) fn literal(literal: Literal) -> String {
 
 /// Whether [`literal`] or a gather of floats needs the function `zero`, which compilers can't see
 /// through.
-pub(super) const ZERO: &str = "var<private> opaque_zero: u32 = 0u;\nfn zero() -> u32 { return opaque_zero; }\n";
+pub(super) const ZERO: &str =
+    "var<private> opaque_zero: u32 = 0u;\nfn zero() -> u32 { return opaque_zero; }\n";
 
 /// Prints the terms marked in `wanted`, in order, as `let` statements at a point.
 pub(super) fn terms(
@@ -139,7 +150,13 @@ pub(super) fn terms(
                 let operand = &kernel.operands[*operand];
                 masked(view, point, &zero, |at| bindings.load(operand, at))
             }
-            Term::Gather { operand, view, index, stride, len } => {
+            Term::Gather {
+                operand,
+                view,
+                index,
+                stride,
+                len,
+            } => {
                 let operand = &kernel.operands[*operand];
                 let missing = match dtype {
                     DType::F32 => "bitcast<f32>(0x7fc00000u + zero())".to_string(),
@@ -213,7 +230,12 @@ fn address(view: &View, point: &Point) -> String {
 }
 
 /// `let` statements that take a point's number apart into coordinates `{name}0`, `{name}1`, ...
-pub(super) fn coordinates(shape: &[usize], flat: &str, name: &str, indent: &str) -> (String, Vec<String>) {
+pub(super) fn coordinates(
+    shape: &[usize],
+    flat: &str,
+    name: &str,
+    indent: &str,
+) -> (String, Vec<String>) {
     let (mut text, mut names) = (String::new(), Vec::new());
     let strides = crate::contiguous_strides(shape);
     for (axis, (&n, &stride)) in shape.iter().zip(&strides).enumerate() {
@@ -232,5 +254,9 @@ pub(super) fn coordinates(shape: &[usize], flat: &str, name: &str, indent: &str)
 
 /// The terms that `roots` need and `done` doesn't have yet.
 pub(super) fn missing(expr: &Expr, roots: &[TermId], done: &[bool]) -> Vec<bool> {
-    expr.needed(roots).iter().zip(done).map(|(&needed, &done)| needed && !done).collect()
+    expr.needed(roots)
+        .iter()
+        .zip(done)
+        .map(|(&needed, &done)| needed && !done)
+        .collect()
 }

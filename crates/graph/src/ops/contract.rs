@@ -22,7 +22,11 @@ impl Operation for MatMul {
         }
         let rank = a.len();
         if a[rank - 1] != b[rank - 2] {
-            return Err(format!("{} columns don't meet {} rows", a[rank - 1], b[rank - 2]));
+            return Err(format!(
+                "{} columns don't meet {} rows",
+                a[rank - 1],
+                b[rank - 2]
+            ));
         }
         let mut shape = a.clone();
         shape[rank - 1] = b[rank - 1];
@@ -62,7 +66,10 @@ impl Operation for MatMul {
                 }
             }
         }
-        Array { ty: ty.clone(), data }
+        Array {
+            ty: ty.clone(),
+            data,
+        }
     }
 
     fn samples() -> Vec<Sample> {
@@ -78,7 +85,10 @@ impl Operation for MatMul {
         ];
         let input = |shape: &[usize]| SampleInput::float(shape, -1.0, 1.0);
         cases
-            .map(|(a, b)| Sample { op: MatMul.into(), inputs: vec![input(a), input(b)] })
+            .map(|(a, b)| Sample {
+                op: MatMul.into(),
+                inputs: vec![input(a), input(b)],
+            })
             .to_vec()
     }
 }
@@ -120,15 +130,22 @@ fn products(c: &Conv, mut f: impl FnMut(usize, usize, usize)) {
                     for kx in 0..c.kernel[1] {
                         let weight = ((o * ci + i) * c.kernel[0] + ky) * c.kernel[1] + kx;
                         for oy in 0..c.output[0] {
-                            let y = (oy * c.stride[0] + ky * c.dilation[0]).wrapping_sub(c.padding[0]);
+                            let y =
+                                (oy * c.stride[0] + ky * c.dilation[0]).wrapping_sub(c.padding[0]);
                             if y >= c.input[0] {
                                 continue;
                             }
                             for ox in 0..c.output[1] {
-                                let x = (ox * c.stride[1] + kx * c.dilation[1]).wrapping_sub(c.padding[1]);
+                                let x = (ox * c.stride[1] + kx * c.dilation[1])
+                                    .wrapping_sub(c.padding[1]);
                                 if x < c.input[1] {
-                                    let input = ((image * c.in_channels + channel) * c.input[0] + y) * c.input[1] + x;
-                                    let output = ((image * c.out_channels + o) * c.output[0] + oy) * c.output[1] + ox;
+                                    let input = ((image * c.in_channels + channel) * c.input[0]
+                                        + y)
+                                        * c.input[1]
+                                        + x;
+                                    let output = ((image * c.out_channels + o) * c.output[0] + oy)
+                                        * c.output[1]
+                                        + ox;
                                     f(input, weight, output);
                                 }
                             }
@@ -142,7 +159,9 @@ fn products(c: &Conv, mut f: impl FnMut(usize, usize, usize)) {
 
 fn geometries() -> Vec<Conv> {
     let conv = |batch, channels: [usize; 2], groups, input, kernel, stride, padding, dilation| {
-        let extent = |axis: usize| conv_extent([input, kernel, stride, padding, dilation].map(|v: [usize; 2]| v[axis]));
+        let extent = |axis: usize| {
+            conv_extent([input, kernel, stride, padding, dilation].map(|v: [usize; 2]| v[axis]))
+        };
         Conv {
             batch,
             in_channels: channels[0],
@@ -180,8 +199,13 @@ pub(crate) fn conv_extent([input, kernel, stride, padding, dilation]: [usize; 5]
 fn samples(op: impl Fn(Conv) -> super::Op, role: ConvRole) -> Vec<Sample> {
     let sample = |conv: Conv| {
         let [left, right, _] = conv.shapes(role);
-        let inputs = [left, right].map(|shape| SampleInput::float(&shape, -1.0, 1.0)).to_vec();
-        Sample { op: op(conv), inputs }
+        let inputs = [left, right]
+            .map(|shape| SampleInput::float(&shape, -1.0, 1.0))
+            .to_vec();
+        Sample {
+            op: op(conv),
+            inputs,
+        }
     };
     geometries().into_iter().map(sample).collect()
 }
@@ -206,7 +230,10 @@ impl Operation for Conv2d {
         let (x, w) = (inputs[0], inputs[1]);
         let mut y = vec![0.0; ty.numel()];
         products(&self.0, |i, j, o| y[o] += x.data[i] * w.data[j]);
-        Array { ty: ty.clone(), data: y }
+        Array {
+            ty: ty.clone(),
+            data: y,
+        }
     }
     fn samples() -> Vec<Sample> {
         samples(|conv| Conv2d(conv).into(), ConvRole::Forward)
@@ -233,10 +260,16 @@ impl Operation for Conv2dInputGradient {
         let (dy, w) = (inputs[0], inputs[1]);
         let mut dx = vec![0.0; ty.numel()];
         products(&self.0, |i, j, o| dx[i] += dy.data[o] * w.data[j]);
-        Array { ty: ty.clone(), data: dx }
+        Array {
+            ty: ty.clone(),
+            data: dx,
+        }
     }
     fn samples() -> Vec<Sample> {
-        samples(|conv| Conv2dInputGradient(conv).into(), ConvRole::InputGradient)
+        samples(
+            |conv| Conv2dInputGradient(conv).into(),
+            ConvRole::InputGradient,
+        )
     }
 }
 
@@ -260,9 +293,15 @@ impl Operation for Conv2dWeightGradient {
         let (x, dy) = (inputs[0], inputs[1]);
         let mut dw = vec![0.0; ty.numel()];
         products(&self.0, |i, j, o| dw[j] += x.data[i] * dy.data[o]);
-        Array { ty: ty.clone(), data: dw }
+        Array {
+            ty: ty.clone(),
+            data: dw,
+        }
     }
     fn samples() -> Vec<Sample> {
-        samples(|conv| Conv2dWeightGradient(conv).into(), ConvRole::WeightGradient)
+        samples(
+            |conv| Conv2dWeightGradient(conv).into(),
+            ConvRole::WeightGradient,
+        )
     }
 }

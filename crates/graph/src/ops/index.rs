@@ -23,9 +23,13 @@ impl Operation for Gather {
         let (x, index) = (inputs[0], inputs[1]);
         let fits = x.shape.len() == index.shape.len()
             && self.axis < x.shape.len()
-            && (0..x.shape.len()).all(|axis| axis == self.axis || index.shape[axis] <= x.shape[axis]);
+            && (0..x.shape.len())
+                .all(|axis| axis == self.axis || index.shape[axis] <= x.shape[axis]);
         if !fits || index.dtype != DType::U32 {
-            return Err(format!("takes u32 indices no larger than the input but on axis {}", self.axis));
+            return Err(format!(
+                "takes u32 indices no larger than the input but on axis {}",
+                self.axis
+            ));
         }
         Ok(Type::new(&index.shape, x.dtype.loaded()))
     }
@@ -33,7 +37,10 @@ impl Operation for Gather {
     fn gradient(&self, b: &Backward<'_>) -> Gradient {
         let (x, index) = (&b.inputs[0], &b.inputs[1]);
         let (shape, taken) = (x.shape(), index.shape());
-        let op = ScatterAdd { axis: self.axis, len: shape[self.axis] };
+        let op = ScatterAdd {
+            axis: self.axis,
+            len: shape[self.axis],
+        };
         let mut dx = b.upstream.record(op, &[b.upstream, index]);
         for axis in 0..shape.len() {
             if axis != self.axis {
@@ -71,7 +78,10 @@ impl Operation for Gather {
         cases
             .map(|(x, index, axis)| Sample {
                 op: Gather { axis }.into(),
-                inputs: vec![SampleInput::float(x, -2.0, 2.0), SampleInput::index(index, x[axis])],
+                inputs: vec![
+                    SampleInput::float(x, -2.0, 2.0),
+                    SampleInput::index(index, x[axis]),
+                ],
             })
             .to_vec()
     }
@@ -97,8 +107,14 @@ impl Operation for ScatterAdd {
         arity(inputs, 2)?;
         floats(&inputs[..1])?;
         let (source, index) = (inputs[0], inputs[1]);
-        if source.shape != index.shape || index.dtype != DType::U32 || self.axis >= source.shape.len() {
-            return Err(format!("takes a source and u32 indices of one shape with an axis {}", self.axis));
+        if source.shape != index.shape
+            || index.dtype != DType::U32
+            || self.axis >= source.shape.len()
+        {
+            return Err(format!(
+                "takes a source and u32 indices of one shape with an axis {}",
+                self.axis
+            ));
         }
         let mut shape = source.shape.clone();
         shape[self.axis] = self.len;
@@ -133,12 +149,19 @@ impl Operation for ScatterAdd {
     }
 
     fn samples() -> Vec<Sample> {
-        let cases: [(&[usize], usize, usize); 4] =
-            [(&[9], 0, 5), (&[4, 3], 0, 7), (&[2, 65, 3], 1, 4), (&[3, 2], 1, 257)];
+        let cases: [(&[usize], usize, usize); 4] = [
+            (&[9], 0, 5),
+            (&[4, 3], 0, 7),
+            (&[2, 65, 3], 1, 4),
+            (&[3, 2], 1, 257),
+        ];
         cases
             .map(|(source, axis, len)| Sample {
                 op: ScatterAdd { axis, len }.into(),
-                inputs: vec![SampleInput::float(source, -2.0, 2.0), SampleInput::index(source, len)],
+                inputs: vec![
+                    SampleInput::float(source, -2.0, 2.0),
+                    SampleInput::index(source, len),
+                ],
             })
             .to_vec()
     }

@@ -17,7 +17,9 @@ pub use movement::{Detach, Expand, Movement, Pad, Permute, Reshape, Slice};
 pub use pack::Pack;
 pub use pointwise::{Pointwise, Scalar};
 pub use reduce::Reduce;
-pub use window::{AvgPool2d, AvgPool2dGradient, MaxPool2d, MaxPool2dGradient, MaxPool2dIndex, Pool};
+pub use window::{
+    AvgPool2d, AvgPool2dGradient, MaxPool2d, MaxPool2dGradient, MaxPool2dIndex, Pool,
+};
 
 use crate::{Array, Tensor, Type};
 use shadegrad_device::{Combine, Contraction, Window, WindowRole};
@@ -121,18 +123,33 @@ impl SampleInput {
     /// Floats between `low` and `high`.
     pub fn float(shape: &[usize], low: f64, high: f64) -> SampleInput {
         let ty = Type::new(shape, shadegrad_device::DType::F32);
-        SampleInput { ty, low, high, distinct: false, kinks: &[] }
+        SampleInput {
+            ty,
+            low,
+            high,
+            distinct: false,
+            kinks: &[],
+        }
     }
 
     /// Unsigned integers below `high`.
     pub fn index(shape: &[usize], high: usize) -> SampleInput {
         let ty = Type::new(shape, shadegrad_device::DType::U32);
-        SampleInput { ty, low: 0.0, high: high as f64, distinct: false, kinks: &[] }
+        SampleInput {
+            ty,
+            low: 0.0,
+            high: high as f64,
+            distinct: false,
+            kinks: &[],
+        }
     }
 
     /// The same, with all elements different.
     pub fn distinct(self) -> SampleInput {
-        SampleInput { distinct: true, ..self }
+        SampleInput {
+            distinct: true,
+            ..self
+        }
     }
 }
 
@@ -208,7 +225,10 @@ fn arity(inputs: &[&Type], count: usize) -> Result<(), String> {
 
 /// An error unless all inputs are floats.
 fn floats(inputs: &[&Type]) -> Result<(), String> {
-    match inputs.iter().find(|ty| ty.dtype != shadegrad_device::DType::F32) {
+    match inputs
+        .iter()
+        .find(|ty| ty.dtype != shadegrad_device::DType::F32)
+    {
         Some(ty) => Err(format!("works on f32, not {}", ty.dtype)),
         None => Ok(()),
     }

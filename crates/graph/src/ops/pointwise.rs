@@ -46,15 +46,30 @@ struct Domain {
 }
 
 const fn floats(low: f64, high: f64) -> Domain {
-    Domain { dtype: DType::F32, low, high, kinks: &[] }
+    Domain {
+        dtype: DType::F32,
+        low,
+        high,
+        kinks: &[],
+    }
 }
 
 const fn kinked(low: f64, high: f64) -> Domain {
-    Domain { dtype: DType::F32, low, high, kinks: &[0.0] }
+    Domain {
+        dtype: DType::F32,
+        low,
+        high,
+        kinks: &[0.0],
+    }
 }
 
 const fn of(dtype: DType, high: f64) -> Domain {
-    Domain { dtype, low: 0.0, high, kinks: &[] }
+    Domain {
+        dtype,
+        low: 0.0,
+        high,
+        kinks: &[],
+    }
 }
 
 type GradientRule = fn(&Backward<'_>) -> Gradient;
@@ -78,11 +93,26 @@ impl Scalar {
     fn row(self) -> Row {
         use Forward::{One, Tree};
         use Intrinsic as I;
-        let row = |forward, weight, gradient: GradientRule, domains| Row { forward, gradient, domains, weight };
+        let row = |forward, weight, gradient: GradientRule, domains| Row {
+            forward,
+            gradient,
+            domains,
+            weight,
+        };
         let wide = || floats(-3.0, 3.0);
         match self {
-            Scalar::Add => row(One(I::Add), 1, |b| flows([b.upstream.clone(), b.upstream.clone()]), vec![wide(), wide()]),
-            Scalar::Sub => row(One(I::Sub), 1, |b| flows([b.upstream.clone(), -b.upstream]), vec![wide(), wide()]),
+            Scalar::Add => row(
+                One(I::Add),
+                1,
+                |b| flows([b.upstream.clone(), b.upstream.clone()]),
+                vec![wide(), wide()],
+            ),
+            Scalar::Sub => row(
+                One(I::Sub),
+                1,
+                |b| flows([b.upstream.clone(), -b.upstream]),
+                vec![wide(), wide()],
+            ),
             Scalar::Mul => row(
                 One(I::Mul),
                 1,
@@ -109,20 +139,59 @@ impl Scalar {
                 vec![floats(0.1, 0.9), floats(1.0, 2.0)],
             ),
             // At a tie the whole gradient goes to the first input.
-            Scalar::Maximum => row(One(I::Max), 1, |b| choose(b, &b.inputs[1].less_equal(&b.inputs[0])), vec![floats(-3.0, 0.0), floats(0.1, 3.0)]),
-            Scalar::Minimum => row(One(I::Min), 1, |b| choose(b, &b.inputs[0].less_equal(&b.inputs[1])), vec![floats(-3.0, 0.0), floats(0.1, 3.0)]),
+            Scalar::Maximum => row(
+                One(I::Max),
+                1,
+                |b| choose(b, &b.inputs[1].less_equal(&b.inputs[0])),
+                vec![floats(-3.0, 0.0), floats(0.1, 3.0)],
+            ),
+            Scalar::Minimum => row(
+                One(I::Min),
+                1,
+                |b| choose(b, &b.inputs[0].less_equal(&b.inputs[1])),
+                vec![floats(-3.0, 0.0), floats(0.1, 3.0)],
+            ),
             Scalar::Neg => row(One(I::Neg), 1, |b| flows([-b.upstream]), vec![wide()]),
             Scalar::Abs => row(
                 One(I::Abs),
                 1,
-                |b| flows([b.inputs[0].less(&b.inputs[0].like(0.0)).select(&-b.upstream, b.upstream)]),
+                |b| {
+                    flows([b.inputs[0]
+                        .less(&b.inputs[0].like(0.0))
+                        .select(&-b.upstream, b.upstream)])
+                },
                 vec![kinked(-3.0, 3.0)],
             ),
-            Scalar::Exp => row(One(I::Exp), 8, |b| flows([b.upstream * b.output]), vec![wide()]),
-            Scalar::Log => row(One(I::Log), 8, |b| flows([b.upstream / &b.inputs[0]]), vec![floats(0.3, 4.0)]),
-            Scalar::Sqrt => row(One(I::Sqrt), 4, |b| flows([b.upstream * 0.5 / b.output]), vec![floats(0.3, 4.0)]),
-            Scalar::Sin => row(One(I::Sin), 8, |b| flows([b.upstream * b.inputs[0].cos()]), vec![wide()]),
-            Scalar::Cos => row(One(I::Cos), 8, |b| flows([-(b.upstream * b.inputs[0].sin())]), vec![wide()]),
+            Scalar::Exp => row(
+                One(I::Exp),
+                8,
+                |b| flows([b.upstream * b.output]),
+                vec![wide()],
+            ),
+            Scalar::Log => row(
+                One(I::Log),
+                8,
+                |b| flows([b.upstream / &b.inputs[0]]),
+                vec![floats(0.3, 4.0)],
+            ),
+            Scalar::Sqrt => row(
+                One(I::Sqrt),
+                4,
+                |b| flows([b.upstream * 0.5 / b.output]),
+                vec![floats(0.3, 4.0)],
+            ),
+            Scalar::Sin => row(
+                One(I::Sin),
+                8,
+                |b| flows([b.upstream * b.inputs[0].cos()]),
+                vec![wide()],
+            ),
+            Scalar::Cos => row(
+                One(I::Cos),
+                8,
+                |b| flows([-(b.upstream * b.inputs[0].sin())]),
+                vec![wide()],
+            ),
             Scalar::Tanh => row(
                 One(I::Tanh),
                 8,
@@ -168,15 +237,28 @@ impl Scalar {
             Scalar::Less => row(One(I::Less), 1, STEP, vec![wide(), wide()]),
             Scalar::LessEqual => row(One(I::LessEqual), 1, STEP, vec![wide(), wide()]),
             Scalar::Equal => row(One(I::Equal), 1, STEP, vec![wide(), wide()]),
-            Scalar::And => row(One(I::And), 1, INTEGER, vec![of(DType::Bool, 2.0), of(DType::Bool, 2.0)]),
-            Scalar::Or => row(One(I::Or), 1, INTEGER, vec![of(DType::Bool, 2.0), of(DType::Bool, 2.0)]),
+            Scalar::And => row(
+                One(I::And),
+                1,
+                INTEGER,
+                vec![of(DType::Bool, 2.0), of(DType::Bool, 2.0)],
+            ),
+            Scalar::Or => row(
+                One(I::Or),
+                1,
+                INTEGER,
+                vec![of(DType::Bool, 2.0), of(DType::Bool, 2.0)],
+            ),
             Scalar::Not => row(One(I::Not), 1, INTEGER, vec![of(DType::Bool, 2.0)]),
             Scalar::Select => row(
                 One(I::Select),
                 1,
                 |b| {
                     let (condition, zero) = (&b.inputs[0], b.upstream.like(0.0));
-                    let (yes, no) = (condition.select(b.upstream, &zero), condition.select(&zero, b.upstream));
+                    let (yes, no) = (
+                        condition.select(b.upstream, &zero),
+                        condition.select(&zero, b.upstream),
+                    );
                     Gradient::Of(vec![None, Some(yes), Some(no)])
                 },
                 vec![of(DType::Bool, 2.0), wide(), wide()],
@@ -185,12 +267,24 @@ impl Scalar {
             Scalar::ToI32 => row(One(I::ToI32), 1, STEP, vec![floats(-9.0, 9.0)]),
             Scalar::ToU32 => row(One(I::ToU32), 1, STEP, vec![floats(0.0, 9.0)]),
             Scalar::ToBool => row(One(I::ToBool), 1, STEP, vec![of(DType::U32, 2.0)]),
-            Scalar::Random => row(One(I::Random), 4, INTEGER, vec![of(DType::U32, 4e9), of(DType::U32, 4e9)]),
+            Scalar::Random => row(
+                One(I::Random),
+                4,
+                INTEGER,
+                vec![of(DType::U32, 4e9), of(DType::U32, 4e9)],
+            ),
             Scalar::Shuffle => row(
                 One(I::Shuffle),
                 24,
                 INTEGER,
-                vec![of(DType::U32, 90.0), Domain { low: 100.0, ..of(DType::U32, 101.0) }, of(DType::U32, 4e9)],
+                vec![
+                    of(DType::U32, 90.0),
+                    Domain {
+                        low: 100.0,
+                        ..of(DType::U32, 101.0)
+                    },
+                    of(DType::U32, 4e9),
+                ],
             ),
         }
     }
@@ -217,7 +311,10 @@ impl Scalar {
 /// The gradient of a choice between two inputs.
 fn choose(b: &Backward<'_>, first: &Tensor) -> Gradient {
     let zero = b.upstream.like(0.0);
-    flows([first.select(b.upstream, &zero), first.select(&zero, b.upstream)])
+    flows([
+        first.select(b.upstream, &zero),
+        first.select(&zero, b.upstream),
+    ])
 }
 
 impl Operation for Pointwise {
@@ -230,7 +327,9 @@ impl Operation for Pointwise {
         let dtype = match self.0.forward() {
             Forward::One(intrinsic) => {
                 arity(inputs, intrinsic.arity())?;
-                intrinsic.result(&dtypes).ok_or("is not defined for these element types")?
+                intrinsic
+                    .result(&dtypes)
+                    .ok_or("is not defined for these element types")?
             }
             Forward::Tree(count, ..) => {
                 arity(inputs, count)?;
@@ -261,7 +360,10 @@ impl Operation for Pointwise {
                 Forward::Tree(.., formula) => formula(&args),
             }
         };
-        Array { ty: ty.clone(), data: (0..ty.numel()).map(value).collect() }
+        Array {
+            ty: ty.clone(),
+            data: (0..ty.numel()).map(value).collect(),
+        }
     }
 
     fn samples() -> Vec<Sample> {

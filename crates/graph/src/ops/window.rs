@@ -25,7 +25,13 @@ impl Pool {
     /// Shape of the output.
     pub fn output(&self) -> [usize; 4] {
         let extent = |axis: usize| {
-            conv_extent([self.input[axis + 2], self.kernel[axis], self.stride[axis], self.padding[axis], 1])
+            conv_extent([
+                self.input[axis + 2],
+                self.kernel[axis],
+                self.stride[axis],
+                self.padding[axis],
+                1,
+            ])
         };
         [self.input[0], self.input[1], extent(0), extent(1)]
     }
@@ -79,7 +85,12 @@ impl Pool {
 }
 
 fn pools() -> Vec<Pool> {
-    let pool = |input, kernel, stride, padding| Pool { input, kernel, stride, padding };
+    let pool = |input, kernel, stride, padding| Pool {
+        input,
+        kernel,
+        stride,
+        padding,
+    };
     vec![
         pool([2, 3, 6, 4], [2, 2], [2, 2], [0, 0]),
         pool([1, 2, 7, 5], [3, 2], [2, 1], [1, 0]),
@@ -89,8 +100,17 @@ fn pools() -> Vec<Pool> {
     ]
 }
 
-fn samples(op: impl Fn(Pool) -> super::Op, inputs: impl Fn(&Pool) -> Vec<SampleInput>) -> Vec<Sample> {
-    pools().into_iter().map(|pool| Sample { inputs: inputs(&pool), op: op(pool) }).collect()
+fn samples(
+    op: impl Fn(Pool) -> super::Op,
+    inputs: impl Fn(&Pool) -> Vec<SampleInput>,
+) -> Vec<Sample> {
+    pools()
+        .into_iter()
+        .map(|pool| Sample {
+            inputs: inputs(&pool),
+            op: op(pool),
+        })
+        .collect()
 }
 
 /// The largest element of each window.
@@ -134,8 +154,12 @@ impl Operation for MaxPool2d {
     }
     fn reference(&self, inputs: &[&Array], ty: &Type) -> Array {
         let mut data = vec![f64::NEG_INFINITY; ty.numel()];
-        self.0.covered(|o, i| data[o] = data[o].max(inputs[0].data[i]));
-        Array { ty: ty.clone(), data }
+        self.0
+            .covered(|o, i| data[o] = data[o].max(inputs[0].data[i]));
+        Array {
+            ty: ty.clone(),
+            data,
+        }
     }
     fn samples() -> Vec<Sample> {
         let x = |pool: &Pool| vec![SampleInput::float(&pool.input, -2.0, 2.0).distinct()];
@@ -166,7 +190,10 @@ impl Operation for MaxPool2dIndex {
                 (best[o], data[o]) = (inputs[0].data[i], (i % plane) as f64);
             }
         });
-        Array { ty: ty.clone(), data }
+        Array {
+            ty: ty.clone(),
+            data,
+        }
     }
     fn samples() -> Vec<Sample> {
         let x = |pool: &Pool| vec![SampleInput::float(&pool.input, -2.0, 2.0).distinct()];
@@ -204,14 +231,24 @@ impl Operation for MaxPool2dGradient {
         for (o, (&g, &at)) in inputs[0].data.iter().zip(&inputs[1].data).enumerate() {
             data[o / (oh * ow) * h * w + at as usize] += g;
         }
-        Array { ty: ty.clone(), data }
+        Array {
+            ty: ty.clone(),
+            data,
+        }
     }
     fn samples() -> Vec<Sample> {
         // The place of a maximum lies in its window: one plane of ones picks the top left corner.
         pools()
             .into_iter()
-            .filter(|pool| pool.padding == [0, 0] && pool.output()[2..] == [1, 1] || pool.kernel == [1, 1])
-            .chain([Pool { input: [2, 3, 4, 4], kernel: [4, 4], stride: [4, 4], padding: [0, 0] }])
+            .filter(|pool| {
+                pool.padding == [0, 0] && pool.output()[2..] == [1, 1] || pool.kernel == [1, 1]
+            })
+            .chain([Pool {
+                input: [2, 3, 4, 4],
+                kernel: [4, 4],
+                stride: [4, 4],
+                padding: [0, 0],
+            }])
             .map(|pool| Sample {
                 inputs: vec![
                     SampleInput::float(&pool.output(), -2.0, 2.0),
@@ -231,7 +268,10 @@ impl Operation for AvgPool2d {
         MaxPool2d(self.0.clone()).infer(inputs)
     }
     fn gradient(&self, b: &Backward<'_>) -> Gradient {
-        Gradient::Of(vec![Some(b.upstream.record(AvgPool2dGradient(self.0.clone()), &[b.upstream]))])
+        Gradient::Of(vec![Some(
+            b.upstream
+                .record(AvgPool2dGradient(self.0.clone()), &[b.upstream]),
+        )])
     }
     fn lower(&self, _: &[&Type]) -> Lowering {
         Lowering::Window(self.0.window(), WindowRole::Average, false)
@@ -240,7 +280,10 @@ impl Operation for AvgPool2d {
         let size = (self.0.kernel[0] * self.0.kernel[1]) as f64;
         let mut data = vec![0.0; ty.numel()];
         self.0.covered(|o, i| data[o] += inputs[0].data[i] / size);
-        Array { ty: ty.clone(), data }
+        Array {
+            ty: ty.clone(),
+            data,
+        }
     }
     fn samples() -> Vec<Sample> {
         let x = |pool: &Pool| vec![SampleInput::float(&pool.input, -2.0, 2.0)];
@@ -259,7 +302,9 @@ impl Operation for AvgPool2dGradient {
         Ok(Type::new(&self.0.input, DType::F32))
     }
     fn gradient(&self, b: &Backward<'_>) -> Gradient {
-        Gradient::Of(vec![Some(b.upstream.record(AvgPool2d(self.0.clone()), &[b.upstream]))])
+        Gradient::Of(vec![Some(
+            b.upstream.record(AvgPool2d(self.0.clone()), &[b.upstream]),
+        )])
     }
     fn lower(&self, _: &[&Type]) -> Lowering {
         Lowering::Window(self.0.window(), WindowRole::AverageGradient, false)
@@ -268,7 +313,10 @@ impl Operation for AvgPool2dGradient {
         let size = (self.0.kernel[0] * self.0.kernel[1]) as f64;
         let mut data = vec![0.0; ty.numel()];
         self.0.covered(|o, i| data[i] += inputs[0].data[o] / size);
-        Array { ty: ty.clone(), data }
+        Array {
+            ty: ty.clone(),
+            data,
+        }
     }
     fn samples() -> Vec<Sample> {
         let y = |pool: &Pool| vec![SampleInput::float(&pool.output(), -2.0, 2.0)];

@@ -1,0 +1,75 @@
+// Contractions as a matrix product, straight from memory: each invocation holds a 4x4 tile of the
+// result in registers. No workgroup memory and no barrier, which suits software adapters and
+// small products; the tiled kernel is compared with it.
+// The sums run over k in order, from the split's first to its last.
+@group(0) @binding(0) var<storage, read> b0: array<f32>;
+@group(0) @binding(1) var<storage, read> b1: array<f32>;
+@group(0) @binding(2) var<storage, read_write> b2: array<f32>;
+
+var<private> opaque_zero: u32 = 0u;
+fn zero() -> u32 { return opaque_zero; }
+
+fn left(g: u32, m: u32, k: u32) -> f32 {
+    let t0: f32 = b0[((g * 4u + m) * 3u + k)];
+    return t0;
+}
+fn right(g: u32, k: u32, n: u32) -> f32 {
+    let t1: f32 = b1[(k + n * 3u)];
+    return t1;
+}
+fn keep(split: u32, g: u32, m: u32, n: u32, sum: f32) {
+    let at = split * 8u + ((g * 4u + m) * 2u + n);
+    let t2 = sum;
+    let t3: f32 = b1[6u + (n)];
+    let t4: f32 = (t2 + t3);
+    let t5: f32 = 0.0f;
+    let t6: f32 = max(t4, t5);
+    let t7: f32 = 0.5f;
+    let t8: f32 = (t6 - t7);
+    let t9: f32 = (t8 * t8);
+    let t10: f32 = 0.125f;
+    let t11: f32 = (t8 * t10);
+    let t12: f32 = (t11 + t11);
+    let t13: bool = (t5 < t6);
+    let t14: f32 = select(t5, t12, t13);
+    b2[at] = t9;
+    b2[8u + at] = t14;
+}
+
+@compute @workgroup_size(8, 8)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) id: vec3<u32>) {
+    // Tiles in a line: columns, then rows, then splits, then groups.
+    let t = group.y * 1u + group.x;
+    if (t >= 1u) { return; }
+    let tile_col = t % 1u;
+    let tile_row = t / 1u % 1u;
+    let part = t / 1u;
+    let g = part / 1u;
+    let split = part % 1u;
+    let first = split * 3u;
+    let end = min(first + 3u, 3u);
+    let row = (tile_row * 8u + id.y) * 4u;
+    let col = (tile_col * 8u + id.x) * 4u;
+    if (row >= 4u || col >= 2u) { return; }
+    // Rows and columns past the edge are computed from the last one and not stored.
+    let r0 = row; let r1 = min(row + 1u, 4u - 1u);
+    let r2 = min(row + 2u, 4u - 1u); let r3 = min(row + 3u, 4u - 1u);
+    let c0 = col; let c1 = min(col + 1u, 2u - 1u);
+    let c2 = min(col + 2u, 2u - 1u); let c3 = min(col + 3u, 2u - 1u);
+    var s0 = vec4<f32>(); var s1 = vec4<f32>(); var s2 = vec4<f32>(); var s3 = vec4<f32>();
+    for (var k = first; k < end; k += 1u) {
+        let b = vec4<f32>(right(g, k, c0), right(g, k, c1), right(g, k, c2), right(g, k, c3));
+        s0 += left(g, r0, k) * b;
+        s1 += left(g, r1, k) * b;
+        s2 += left(g, r2, k) * b;
+        s3 += left(g, r3, k) * b;
+    }
+    for (var j = 0u; j < 4u; j += 1u) {
+        let n = col + j;
+        if (n >= 2u) { break; }
+        keep(split, g, row, n, s0[j]);
+        if (row + 1u < 4u) { keep(split, g, row + 1u, n, s1[j]); }
+        if (row + 2u < 4u) { keep(split, g, row + 2u, n, s2[j]); }
+        if (row + 3u < 4u) { keep(split, g, row + 3u, n, s3[j]); }
+    }
+}
