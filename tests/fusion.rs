@@ -148,8 +148,8 @@ const CASES: &[Case] = &[
     ("concatenation", |g| {
         let (a, b) = (x(g, &[3, 4], 1), x(g, &[3, 2], 2));
         vec![
-            Tensor::concat(&[&a, &b.exp(), &a], 1),
-            Tensor::concat(&[&a.sum(&[0]), &b.sum(&[0])], 0),
+            g.concat(&[&a, &b.exp(), &a], 1),
+            g.concat(&[&a.sum(&[0]), &b.sum(&[0])], 0),
         ]
     }),
     ("slices, steps and flips", |g| {
@@ -243,7 +243,7 @@ const CASES: &[Case] = &[
     }),
     ("packed tensors", |g| {
         let (a, b) = (x(g, &[3, 4], 1), x(g, &[5], 2));
-        let packed = Tensor::pack(&[&a.exp(), &b, &a.sum(&[0]), &a.exp()]);
+        let packed = g.pack(&[&a.exp(), &b, &a.sum(&[0]), &a.exp()]);
         vec![&packed * 2.0, packed.sum_all()]
     }),
     ("nothing at all", |g| {

@@ -2,6 +2,8 @@
 //!
 //! The contract of holes and bindings is in `shaders/README.md`.
 
+/// NaN, infinity and constants made of bits: part of every kernel.
+pub const BITS: &str = include_str!("../bits.wgsl");
 /// Pointwise kernels.
 pub const MAP: &str = include_str!("../map.wgsl");
 /// Row kernels, one invocation for each row.

@@ -3,6 +3,7 @@
 use crate::{DeviceClass, DeviceError, Limits, Program, cpu, null};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A device that exists on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +114,8 @@ pub struct Timing {
 #[derive(Clone)]
 pub struct Device {
     backend: Arc<dyn Backend>,
+    /// Distinguishes it from every other device that was opened.
+    id: u64,
 }
 
 impl fmt::Debug for Device {
@@ -122,6 +125,14 @@ impl fmt::Debug for Device {
 }
 
 impl Device {
+    fn of(backend: impl Backend + 'static) -> Device {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Device {
+            backend: Arc::new(backend),
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
     /// The devices of this machine, best first: discrete GPUs, integrated GPUs, the CPU, software
     /// adapters.
     pub fn list() -> Vec<DeviceInfo> {
@@ -142,7 +153,7 @@ impl Device {
     /// If `SHADEGRAD_DEVICE` names a device that isn't there or doesn't open.
     pub fn best() -> Result<Device, DeviceError> {
         if let Ok(name) = std::env::var("SHADEGRAD_DEVICE")
-            && !name.is_empty()
+            && !matches!(name.as_str(), "" | "best")
         {
             return Device::open(&name);
         }
@@ -170,9 +181,7 @@ impl Device {
         }
         #[cfg(feature = "wgpu")]
         if let Some(device) = crate::gpu::open(name, None)? {
-            return Ok(Device {
-                backend: Arc::new(device),
-            });
+            return Ok(Device::of(device));
         }
         let available: Vec<String> = Device::list().iter().map(DeviceInfo::to_string).collect();
         Err(DeviceError::Unknown {
@@ -183,16 +192,12 @@ impl Device {
 
     /// The host's cores: as many threads as given, else as many as there are.
     pub fn cpu(threads: Option<usize>) -> Device {
-        Device {
-            backend: Arc::new(cpu::Cpu::new(threads)),
-        }
+        Device::of(cpu::Cpu::new(threads))
     }
 
     /// A device without hardware that checks and counts, with the limits of another.
     pub fn null(limits: Limits) -> Device {
-        Device {
-            backend: Arc::new(null::Null::new(limits)),
-        }
+        Device::of(null::Null::new(limits))
     }
 
     /// Opens a wgpu adapter with settings for tests: limits forced down, shader checks, variants.
@@ -202,9 +207,7 @@ impl Device {
     #[cfg(feature = "wgpu")]
     pub fn open_with(name: &str, variant: crate::Variant) -> Result<Device, DeviceError> {
         match crate::gpu::open(name, Some(variant))? {
-            Some(device) => Ok(Device {
-                backend: Arc::new(device),
-            }),
+            Some(device) => Ok(Device::of(device)),
             None => Err(DeviceError::Unknown {
                 name: name.to_string(),
                 available: Device::list()
@@ -252,6 +255,7 @@ impl Device {
             name: name.into(),
             bytes,
             memory,
+            device: self.id,
         })
     }
 
@@ -260,7 +264,7 @@ impl Device {
     /// # Errors
     /// [`DeviceError::Range`] outside the buffer, [`DeviceError::Lost`].
     pub fn write(&self, buffer: &Buffer, offset: usize, data: &[u8]) -> Result<(), DeviceError> {
-        buffer.check(offset, data.len())?;
+        self.check(buffer, offset, data.len())?;
         self.backend.write(&buffer.memory, offset, data)
     }
 
@@ -283,7 +287,7 @@ impl Device {
         offset: usize,
         len: usize,
     ) -> Result<Pending, DeviceError> {
-        buffer.check(offset, len)?;
+        self.check(buffer, offset, len)?;
         let arriving = match len {
             0 => Arriving::Here(vec![]),
             _ => self
@@ -293,6 +297,22 @@ impl Device {
         Ok(Pending {
             arriving,
             bytes: len,
+        })
+    }
+
+    /// Checks that a range lies in a buffer of this device, on whole words.
+    fn check(&self, buffer: &Buffer, offset: usize, len: usize) -> Result<(), DeviceError> {
+        if buffer.device != self.id {
+            return Err(buffer.foreign(self.info()));
+        }
+        buffer.check(offset, len)?;
+        if offset % 4 == 0 && (len % 4 == 0 || offset + len + 3 >= buffer.bytes) {
+            return Ok(());
+        }
+        Err(DeviceError::Alignment {
+            name: buffer.name.to_string(),
+            offset,
+            len,
         })
     }
 
@@ -312,15 +332,31 @@ impl Device {
     /// [`DeviceError::Shader`] from the shader compiler, or no memory.
     pub fn load(&self, program: &Program, external: &[Buffer]) -> Result<Executable, DeviceError> {
         program.verify(self.limits(), &self.info().to_string())?;
+        let expected = program.buffers.iter().filter(|spec| spec.external).count();
+        let externals = |found: String| DeviceError::Externals { expected, found };
+        if external.len() != expected {
+            return Err(externals(external.len().to_string()));
+        }
+        for (number, buffer) in external.iter().enumerate() {
+            if buffer.device != self.id {
+                return Err(buffer.foreign(self.info()));
+            }
+            if external[..number]
+                .iter()
+                .any(|other| Arc::ptr_eq(&other.name, &buffer.name))
+            {
+                return Err(externals(format!("buffer `{}` twice", buffer.name)));
+            }
+        }
         let mut given = external.iter();
         let mut buffers = Vec::with_capacity(program.buffers.len());
         for spec in &program.buffers {
-            let buffer = if spec.external {
+            let shared = if spec.external {
                 given.next().cloned()
             } else {
                 None
             };
-            let buffer = match buffer {
+            let buffer = match shared {
                 Some(buffer) => buffer,
                 None => self.create(&spec.name, spec.bytes)?,
             };
@@ -343,6 +379,8 @@ pub struct Buffer {
     name: Arc<str>,
     bytes: usize,
     pub(crate) memory: Memory,
+    /// The device that made it.
+    device: u64,
 }
 
 impl Buffer {

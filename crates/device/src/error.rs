@@ -52,7 +52,7 @@ pub enum DeviceError {
         reason: String,
     },
     /// No memory for a buffer.
-    #[error("{device} has no memory for the {bytes} bytes of `{name}`")]
+    #[error("{device} has no memory for the {bytes} bytes of `{name}`: {reason}")]
     OutOfMemory {
         /// The device.
         device: String,
@@ -60,6 +60,8 @@ pub enum DeviceError {
         name: String,
         /// How many bytes.
         bytes: usize,
+        /// What the driver or the system says.
+        reason: String,
     },
     /// A read or write outside a buffer.
     #[error("buffer `{name}` has {size} bytes; {len} from {offset} were asked for")]
@@ -72,6 +74,34 @@ pub enum DeviceError {
         offset: usize,
         /// Bytes asked for.
         len: usize,
+    },
+    /// A read or write that doesn't lie on whole words.
+    #[error(
+        "{len} bytes from {offset} of buffer `{name}`: offsets are multiples of 4, and so are lengths but at the buffer's end"
+    )]
+    Alignment {
+        /// The buffer.
+        name: String,
+        /// First byte asked for.
+        offset: usize,
+        /// Bytes asked for.
+        len: usize,
+    },
+    /// A program that was given other buffers than it names.
+    #[error("a program with {expected} external buffers was given {found}")]
+    Externals {
+        /// How many it names.
+        expected: usize,
+        /// What it was given.
+        found: String,
+    },
+    /// Something that this device can't do.
+    #[error("{device} can't {what}")]
+    Unsupported {
+        /// The device.
+        device: String,
+        /// What was asked for.
+        what: String,
     },
     /// A buffer of another device.
     #[error("buffer `{name}` was not made by {device}")]

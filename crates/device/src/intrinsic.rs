@@ -1,6 +1,5 @@
 //! The few dozen scalar functions that expressions are made of: for each its types, its WGSL
-//! spelling and its Rust loop. A new intrinsic is one row in [`Intrinsic::wgsl`], one in
-//! [`Intrinsic::evaluate`] and nothing anywhere else.
+//! spelling, its Rust loop and its f64 reference. This file is all that a new intrinsic touches.
 
 use crate::DType;
 
@@ -15,7 +14,7 @@ pub enum Intrinsic {
     Sub,
     Mul,
     Div,
-    /// Remainder with the sign of the divisor for floats (floor), of integers as unsigned.
+    /// What floored division leaves: it has the sign of the divisor.
     Rem,
     Max,
     Min,
@@ -100,19 +99,15 @@ impl Intrinsic {
             Mul => infix("*"),
             Div if t == DType::F32 => infix("/"),
             // Integer division by zero is zero here, on every backend.
-            Div => format!(
-                "select({0} / max({1}, {2}), {2} - {2}, {1} == {2} - {2})",
-                a[0],
-                a[1],
-                one(t)
-            ),
+            Div => guarded(t, &a[1], &format!("{} / {}", a[0], divisor(t, &a[1]))),
             Rem if t == DType::F32 => format!("({0} - floor({0} / {1}) * {1})", a[0], a[1]),
-            Rem => format!(
-                "select({0} % max({1}, {2}), {2} - {2}, {1} == {2} - {2})",
-                a[0],
-                a[1],
-                one(t)
-            ),
+            Rem if t == DType::I32 => {
+                let by = divisor(t, &a[1]);
+                guarded(t, &a[1], &format!("({} % {by} + {by}) % {by}", a[0]))
+            }
+            Rem => guarded(t, &a[1], &format!("{} % {}", a[0], divisor(t, &a[1]))),
+            Max if t == DType::F32 => call("max_nan"),
+            Min if t == DType::F32 => call("min_nan"),
             Max => call("max"),
             Min => call("min"),
             Neg => format!("(-{})", a[0]),
@@ -122,8 +117,7 @@ impl Intrinsic {
             Sqrt => call("sqrt"),
             Sin => call("sin"),
             Cos => call("cos"),
-            // Some drivers build tanh from exp, which overflows; past 10 it is 1 in f32 anyway.
-            Tanh => format!("tanh(clamp({}, -10.0, 10.0))", a[0]),
+            Tanh => call("tanh_nan"),
             Floor => call("floor"),
             Less => infix("<"),
             LessEqual => infix("<="),
@@ -144,7 +138,7 @@ impl Intrinsic {
         }
     }
 
-    /// The WGSL file in `shaders/` whose functions [`Intrinsic::wgsl`] calls, if any.
+    /// Whether [`Intrinsic::wgsl`] calls functions of `shaders/random.wgsl`.
     pub fn needs_random(self) -> bool {
         matches!(self, Random | Shuffle)
     }
@@ -180,7 +174,10 @@ impl Intrinsic {
             (Mul, _) => bits2(a, b, out, u32::wrapping_mul),
             (Div, I32) => signed2(a, b, out, |x, y| if y == 0 { 0 } else { x.wrapping_div(y) }),
             (Div, _) => bits2(a, b, out, |x, y| x.checked_div(y).unwrap_or(0)),
-            (Rem, I32) => signed2(a, b, out, |x, y| if y == 0 { 0 } else { x.wrapping_rem(y) }),
+            (Rem, I32) => signed2(a, b, out, |x, y| match y {
+                0 => 0,
+                _ => x.wrapping_rem(y).wrapping_add(y).wrapping_rem(y),
+            }),
             (Rem, _) => bits2(a, b, out, |x, y| x.checked_rem(y).unwrap_or(0)),
             (Max, I32) => signed2(a, b, out, i32::max),
             (Max, _) => bits2(a, b, out, u32::max),
@@ -231,8 +228,8 @@ impl Intrinsic {
                 Mul => return x * y,
                 Div => return x / y,
                 Rem => return x - (x / y).floor() * y,
-                Max => return x.max(y),
-                Min => return x.min(y),
+                Max => return if x > y || x.is_nan() { x } else { y },
+                Min => return if x < y || x.is_nan() { x } else { y },
                 Neg => return -x,
                 Abs => return x.abs(),
                 Exp => return x.exp(),
@@ -268,8 +265,16 @@ impl Intrinsic {
     }
 }
 
-fn one(t: DType) -> &'static str {
-    if t == DType::I32 { "1i" } else { "1u" }
+/// The divisor, or one where it is zero.
+fn divisor(t: DType, by: &str) -> String {
+    let suffix = if t == DType::I32 { "i" } else { "u" };
+    format!("select({by}, 1{suffix}, {by} == 0{suffix})")
+}
+
+/// The result, or zero where the divisor is zero.
+fn guarded(t: DType, by: &str, result: &str) -> String {
+    let suffix = if t == DType::I32 { "i" } else { "u" };
+    format!("select({result}, 0{suffix}, {by} == 0{suffix})")
 }
 
 #[inline(always)]

@@ -57,8 +57,7 @@ impl Combine {
     /// The value that changes nothing when combined.
     pub fn identity(self, dtype: DType) -> Literal {
         let (low, high) = match dtype {
-            // Finite stand-ins: WGSL lets compilers assume that infinities don't occur.
-            DType::F32 => (f64::from(f32::MIN), f64::from(f32::MAX)),
+            DType::F32 => (f64::NEG_INFINITY, f64::INFINITY),
             DType::I32 => (f64::from(i32::MIN), f64::from(i32::MAX)),
             _ => (0.0, f64::from(u32::MAX)),
         };

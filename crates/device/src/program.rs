@@ -1,7 +1,7 @@
 //! Programs: buffers and kernels in order, as plain data that can be printed, compared, counted,
 //! checked and replayed.
 
-use crate::{Body, DeviceError, Kernel, Limits, Term, numel};
+use crate::{Body, DType, DeviceError, Kernel, Limits, Term, TermId, numel};
 use std::fmt::Write;
 
 /// A buffer that a program uses.
@@ -30,7 +30,8 @@ pub struct Program {
 pub struct Counts {
     /// Kernels dispatched.
     pub dispatches: usize,
-    /// Bytes that kernels load, each operand counted once per kernel.
+    /// Bytes that kernels load, each operand counted once per kernel, and what is gathered once
+    /// per point.
     pub bytes_read: u64,
     /// Bytes that kernels store.
     pub bytes_written: u64,
@@ -50,7 +51,17 @@ impl Program {
         for kernel in &self.kernels {
             for (number, operand) in kernel.operands.iter().enumerate() {
                 if kernel.access(number).0 {
-                    counts.bytes_read += (operand.len * operand.dtype.bytes()) as u64;
+                    // A gather reads no more elements than it has points.
+                    let gathers =
+                        |t: &Term| matches!(t, Term::Gather { operand, .. } if *operand == number);
+                    let points = numel(&kernel.body.domain());
+                    let indexed = kernel.expr.terms.iter().any(gathers);
+                    let len = if indexed {
+                        operand.len.min(points)
+                    } else {
+                        operand.len
+                    };
+                    counts.bytes_read += (len * operand.dtype.bytes()) as u64;
                 }
             }
             for (store, len) in kernel.body.stores() {
@@ -125,13 +136,17 @@ impl Program {
         kernel: &Kernel,
         written: &[Vec<(usize, usize)>],
     ) -> Result<(), String> {
+        verify_domains(kernel)?;
         let needed = kernel.expr.needed(&kernel.roots());
         for (number, operand) in kernel.operands.iter().enumerate() {
             let buffer = self
                 .buffers
                 .get(operand.buffer)
                 .ok_or_else(|| format!("operand {number} names no buffer"))?;
-            let end = operand.offset + operand.len * operand.dtype.bytes();
+            let bytes = operand.len.checked_mul(operand.dtype.bytes());
+            let end = bytes
+                .and_then(|bytes| bytes.checked_add(operand.offset))
+                .unwrap_or(usize::MAX);
             if end > buffer.bytes || operand.offset % 4 != 0 {
                 return Err(format!(
                     "operand {number} ends at byte {end} of the {} of `{}`",
@@ -184,6 +199,16 @@ impl Program {
                 ));
             }
             let range = target.offset..target.offset + len * 4;
+            let twice = kernel.body.stores().iter().any(|(other, count)| {
+                let other_target = &kernel.operands[other.operand];
+                *other != store
+                    && other_target.buffer == target.buffer
+                    && other_target.offset < range.end
+                    && range.start < other_target.offset + count * 4
+            });
+            if twice {
+                return Err(format!("two stores into operand {}", store.operand));
+            }
             for (number, other) in kernel.operands.iter().enumerate() {
                 let end = other.offset + other.len * other.dtype.bytes();
                 let overlaps =
@@ -255,4 +280,80 @@ fn covers(ranges: &[(usize, usize)], start: usize, end: usize) -> bool {
         reached = reached.max(high);
     }
     reached >= end
+}
+
+/// Checks that every term is evaluated over the domain that its view is of: shaders compute
+/// addresses from coordinates without a check.
+fn verify_domains(kernel: &Kernel) -> Result<(), String> {
+    let domain = kernel.body.domain();
+    let stores: Vec<TermId> = kernel
+        .body
+        .stores()
+        .iter()
+        .map(|(store, _)| store.term)
+        .collect();
+    let sources = kernel.body.sources();
+    let mut places: Vec<(Vec<TermId>, Vec<usize>)> = vec![(stores, domain.clone())];
+    match &kernel.body {
+        Body::Map { .. } => {}
+        Body::Rows { .. } => places.push((sources, domain)),
+        Body::Contract { contraction, .. } => {
+            let shapes = contraction.sources();
+            places.extend(
+                sources
+                    .iter()
+                    .zip(shapes)
+                    .map(|(&term, shape)| (vec![term], shape)),
+            );
+        }
+        Body::Window { window, role, .. } => {
+            let [h, w] = if role.is_gradient() {
+                window.output
+            } else {
+                window.input
+            };
+            if window.stride.contains(&0) {
+                return Err("a window that doesn't step".into());
+            }
+            places.push((sources, vec![window.planes, h, w]));
+        }
+        Body::Scatter { shape, count, .. } => {
+            places.push((sources, vec![shape[0], *count, shape[2]]));
+        }
+    }
+    for (roots, shape) in places {
+        let needed = kernel.expr.needed(&roots);
+        for (id, term) in kernel
+            .expr
+            .terms
+            .iter()
+            .enumerate()
+            .filter(|(id, _)| needed[*id])
+        {
+            if let Some(view) = term.view() {
+                let whole = view.valid.len() == shape.len()
+                    && view.strides.len() == shape.len()
+                    && view
+                        .valid
+                        .iter()
+                        .zip(&shape)
+                        .all(|(&(_, end), &n)| end <= n);
+                if view.shape != shape || !whole {
+                    return Err(format!(
+                        "term {id} is a view of {:?} used over {shape:?}",
+                        view.shape
+                    ));
+                }
+            }
+            if let Term::Gather { index, .. } = term
+                && kernel.expr.types[*index] != DType::U32
+            {
+                return Err(format!(
+                    "term {id} gathers by {}",
+                    kernel.expr.types[*index]
+                ));
+            }
+        }
+    }
+    Ok(())
 }

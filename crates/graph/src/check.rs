@@ -110,7 +110,9 @@ pub fn tolerance(op: &Op, inputs: &[&Array], expected: &Array, exact: bool) -> V
                     (Scalar::Log, _) if (0.5..=2.0).contains(&x) => 2f64.powi(-21),
                     (Scalar::Log, _) => 3.0 * EPS * y,
                     (Scalar::Sin | Scalar::Cos, _) => 2f64.powi(-11),
-                    (Scalar::Tanh | Scalar::Sigmoid, _) => 1e-5,
+                    (Scalar::Tanh, _) => 1e-5,
+                    // An exponential, a sum and a quotient.
+                    (Scalar::Sigmoid, _) => (8.0 + 2.0 * x) * EPS * y,
                     // x - floor(x / y) y: two roundings of what is subtracted.
                     (Scalar::Remainder, _) => 4.0 * EPS * x.max(y),
                     _ => 4.0 * EPS * y,

@@ -5,6 +5,7 @@ use crate::ops::{Backward, Gradient, Op};
 use crate::{Graph, GraphError, Tensor, Value};
 use shadegrad_device::DType;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 impl Graph {
     /// The gradient of a scalar loss with respect to each of `parameters`, each in the
@@ -14,6 +15,23 @@ impl Graph {
     /// gradient on the way, a parameter that the loss doesn't depend on (its gradient is zero).
     #[track_caller]
     pub fn gradients(&self, loss: &Tensor, parameters: &[&Tensor]) -> Vec<Tensor> {
+        let zeros = || parameters.iter().map(|p| p.like(0.0)).collect();
+        // After a mistake, types mean nothing; the mistake is what the user has to see.
+        if self.error().is_some() {
+            return zeros();
+        }
+        if parameters
+            .iter()
+            .chain([&loss])
+            .any(|t| !Rc::ptr_eq(&t.graph().inner, &self.inner))
+        {
+            self.fail(
+                "gradients",
+                &[],
+                "a tensor belongs to another graph".to_string(),
+            );
+            return vec![];
+        }
         let ty = loss.ty();
         if !ty.shape.is_empty() || ty.dtype != DType::F32 {
             self.fail(
@@ -21,7 +39,7 @@ impl Graph {
                 &[ty],
                 "the loss must be a float scalar".to_string(),
             );
-            return parameters.iter().map(|p| p.like(0.0)).collect();
+            return zeros();
         }
         let wanted: Vec<Value> = parameters.iter().map(|p| p.value()).collect();
         let depends = self.depends_on(loss.value(), &wanted);
@@ -32,9 +50,6 @@ impl Graph {
             let Some(upstream) = gradients.get(&value).cloned() else {
                 continue;
             };
-            if wanted.contains(&value) {
-                continue;
-            }
             self.backward(value, &upstream, &depends, &mut gradients);
         }
         let mut unused = Vec::new();

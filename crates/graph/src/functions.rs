@@ -23,10 +23,12 @@ impl Tensor {
         self * self.sigmoid()
     }
 
-    /// `log(1 + exp(x))`, computed as `max(x, 0) + log(1 + exp(-|x|))`.
+    /// `log(1 + exp(x))`, computed as `m + log(exp(x - m) + exp(-m))` with `m = max(x, 0)`, which
+    /// cancels in value and slope.
     #[track_caller]
     pub fn softplus(&self) -> Tensor {
-        self.relu() + ((-self.abs()).exp() + 1.0).log()
+        let m = self.relu().detach();
+        &m + ((self - &m).exp() + (-&m).exp()).log()
     }
 
     /// Gaussian error linear unit in its tanh form (Hendrycks and Gimpel, arXiv 1606.08415).

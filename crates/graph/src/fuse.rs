@@ -192,7 +192,7 @@ fn push(out: &mut Nodes, node: Node) -> Value {
 fn copy(out: &mut Nodes, copied: &mut BTreeSet<Value>, value: Value) -> Value {
     let node = &out.nodes[value.index()];
     let shape = node.ty.shape.clone();
-    let ty = Type::new(&shape, node.ty.dtype);
+    let ty = Type::new(&shape, node.ty.dtype.loaded());
     let value = push(
         out,
         Node {

@@ -129,6 +129,10 @@ impl Graph {
             .insert(variable.id(), variable.clone());
         let ty = Type::new(shape, variable.ty().dtype);
         let whole = variable.ty().numel();
+        if !(offset * ty.dtype.bytes()).is_multiple_of(4) {
+            let reason = format!("{} elements from {offset} don't begin at a word", ty.dtype);
+            self.fail("variable part", &[], reason);
+        }
         if offset + ty.numel() > whole {
             self.fail(
                 "variable part",
@@ -191,6 +195,22 @@ impl Graph {
     /// At the end of the step the variable takes this value.
     #[track_caller]
     pub fn assign(&self, variable: &Variable, value: &Tensor) {
+        if !Rc::ptr_eq(&value.graph().inner, &self.inner) {
+            self.fail(
+                "assign",
+                &[value.ty()],
+                "the value belongs to another graph".to_string(),
+            );
+            return;
+        }
+        if variable.ty().dtype == DType::U8 {
+            let reason = format!(
+                "variable `{}` holds bytes, which are read-only",
+                variable.name()
+            );
+            self.fail("assign", &[value.ty()], reason);
+            return;
+        }
         if value.ty() != *variable.ty() {
             let reason = format!("variable `{}` has type {}", variable.name(), variable.ty());
             self.fail("assign", &[value.ty()], reason);
@@ -205,6 +225,7 @@ impl Graph {
         inner.record.assigns.push((variable.id(), value.value()));
     }
 
+    #[doc(hidden)]
     /// Multiplies the gradients of every operation of that name: a wrong rule on purpose, by which
     /// tests show that the gradient check notices.
     pub fn scale_gradients(&self, operation: &str, factor: f64) {
@@ -221,6 +242,15 @@ impl Graph {
             at: Location::caller(),
         };
         self.inner.borrow_mut().error.get_or_insert(error);
+    }
+
+    /// Records that an operation can't be applied to these tensors, for functions that check
+    /// their arguments themselves. Returns a value to go on with; compiling returns the mistake.
+    #[track_caller]
+    pub fn refuse(&self, operation: &str, inputs: &[&Tensor], reason: &str) -> Tensor {
+        let types: Vec<Type> = inputs.iter().map(|t| t.ty()).collect();
+        self.fail(operation, &types, reason.to_string());
+        self.full(&[], DType::F32, 0.0)
     }
 
     /// Keeps a mistake of another kind if it is the first.

@@ -139,7 +139,7 @@ impl Builder {
         &self.out.nodes[value.index()]
     }
 
-    /// The constant that a value is everywhere, seen through movement.
+    /// The constant that a value is everywhere.
     fn constant(&self, value: Value) -> Option<Literal> {
         match &self.node(value).op {
             Op::Full(full) => Some(full.literal),
@@ -230,7 +230,6 @@ impl Builder {
         };
         let first = inputs.first().map(|&v| self.node(v));
         match op {
-            // A variable's part of no elements, and such, need no kernel.
             Op::Detach(_) => Some(("detach has done its work", Value(inputs[0]))),
             Op::Reshape(_) | Op::Permute(_) | Op::Expand(_) | Op::Slice(_)
                 if self.constant(inputs[0]).is_some() =>
@@ -298,7 +297,10 @@ impl Builder {
                 Becomes::Node(Reshape(shape).into(), vec![input]),
             ));
         }
-        let literal = self.constant(input)?;
+        // Sums of integers wrap on devices; only floats fold.
+        let literal = self
+            .constant(input)
+            .filter(|l| l.dtype == DType::F32 || reduce.combine != Combine::Sum)?;
         let factor = if reduce.combine == Combine::Sum {
             count as f64
         } else {

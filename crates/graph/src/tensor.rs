@@ -1,7 +1,7 @@
 //! The API: tensors are handles to recorded values. Methods record; nothing runs.
 //!
-//! Shapes broadcast as in NumPy, negative axes count from the end, and names and defaults are
-//! PyTorch's. A mistake is kept by the graph with the caller's line (see [`crate::GraphError`]).
+//! Shapes broadcast as in NumPy, and names and defaults are PyTorch's; axes that are `isize` count
+//! from the end if negative. A mistake is kept by the graph with the caller's line (see [`crate::GraphError`]).
 
 use crate::ops::{
     AvgPool2d, Conv2d, Detach, Expand, Gather, Iota, MatMul, MaxPool2d, Op, Pack, Pad, Permute,
@@ -142,7 +142,15 @@ impl Tensor {
     #[track_caller]
     pub fn unsqueeze(&self, axis: usize) -> Tensor {
         let mut shape = self.shape();
-        shape.insert(axis.min(shape.len()), 1);
+        if axis > shape.len() {
+            self.graph.fail(
+                "unsqueeze",
+                &[self.ty()],
+                format!("no place for an axis {axis}"),
+            );
+            return self.clone();
+        }
+        shape.insert(axis, 1);
         self.reshape(&shape)
     }
 
@@ -232,12 +240,6 @@ impl Tensor {
         self.record(Detach, &[self])
     }
 
-    /// Tensors laid one after the other in memory, as one axis.
-    #[track_caller]
-    pub fn pack(tensors: &[&Tensor]) -> Tensor {
-        tensors[0].record(Pack, tensors)
-    }
-
     // Scalar operations.
 
     /// Another element type. Floats become integers towards zero; truth is "not zero".
@@ -261,24 +263,28 @@ impl Tensor {
         Tensor::scalar(Scalar::Select, &[self, yes, no])
     }
 
-    /// `self` to a constant power, by squaring for whole numbers, else `exp(p log(self))`.
+    /// `self` to a constant power: by squaring for whole numbers, else `exp(p log(self))`, which is
+    /// NaN for negative elements.
     #[track_caller]
     pub fn powf(&self, power: f64) -> Tensor {
-        if power.fract() == 0.0 && (1.0..=16.0).contains(&power) {
-            let mut result: Option<Tensor> = None;
-            let (mut square, mut rest) = (self.clone(), power as u32);
-            while rest > 0 {
-                if rest & 1 == 1 {
-                    result = Some(result.map_or_else(|| square.clone(), |r| &r * &square));
-                }
-                rest >>= 1;
-                if rest > 0 {
-                    square = &square * &square;
-                }
-            }
-            return result.unwrap_or_else(|| self.like(1.0));
+        if power.fract() != 0.0 || power.abs() > f64::from(u32::MAX) {
+            return (self.log() * power).exp();
         }
-        (self.log() * power).exp()
+        if power < 0.0 {
+            return self.like(1.0) / self.powf(-power);
+        }
+        let mut result: Option<Tensor> = None;
+        let (mut square, mut rest) = (self.clone(), power as u32);
+        while rest > 0 {
+            if rest & 1 == 1 {
+                result = Some(result.map_or_else(|| square.clone(), |r| &r * &square));
+            }
+            rest >>= 1;
+            if rest > 0 {
+                square = &square * &square;
+            }
+        }
+        result.unwrap_or_else(|| self.like(1.0))
     }
 
     /// 32 random bits for the counter of each element, under a key; both `U32`.
@@ -308,6 +314,13 @@ impl Tensor {
     fn reduce(&self, combine: Combine, axes: &[usize]) -> Tensor {
         let mut axes = axes.to_vec();
         axes.sort_unstable();
+        let shape = self.shape();
+        let empty = axes.iter().any(|&axis| shape.get(axis) == Some(&0));
+        if empty && combine == Combine::Sum {
+            let kept = (0..shape.len()).filter(|axis| !axes.contains(axis));
+            let kept: Vec<usize> = kept.map(|axis| shape[axis]).collect();
+            return self.graph.full(&kept, self.dtype().loaded(), 0.0);
+        }
         self.record(Reduce { combine, axes }, &[self])
     }
 
@@ -369,6 +382,11 @@ impl Tensor {
     #[track_caller]
     pub fn along(&self, axis: usize) -> Tensor {
         let shape = self.shape();
+        if axis >= shape.len() {
+            self.graph
+                .fail("along", &[self.ty()], format!("there is no axis {axis}"));
+            return self.to(DType::U32);
+        }
         let mut line = vec![1; shape.len()];
         line[axis] = shape[axis];
         self.iota(shape[axis]).reshape(&line).expand(&shape)
@@ -417,7 +435,7 @@ impl Tensor {
         let left = left.broadcast_to(&[batch.as_slice(), &ls[l..]].concat());
         let right = right.broadcast_to(&[batch.as_slice(), &rs[r..]].concat());
         let product = left.record(MatMul, &[&left, &right]);
-        let shape = product.shape();
+        let shape = [batch.as_slice(), &[ls[l], rs[r + 1]]].concat();
         product.reshape(&without_vectors(shape, a.len() == 1, b.len() == 1))
     }
 
@@ -542,30 +560,53 @@ impl Tensor {
     pub fn scatter_add(&self, axis: usize, index: &Tensor, len: usize) -> Tensor {
         self.record(ScatterAdd { axis, len }, &[self, index])
     }
+}
 
-    /// Tensors one after the other along an axis.
+impl Graph {
+    /// Tensors laid one after the other in memory, as one axis.
     #[track_caller]
-    pub fn concat(tensors: &[&Tensor], axis: usize) -> Tensor {
-        let extent = |t: &Tensor| t.shape().get(axis).copied().unwrap_or(0);
-        let total: usize = tensors.iter().map(|t| extent(t)).sum();
+    pub fn pack(&self, tensors: &[&Tensor]) -> Tensor {
+        match tensors {
+            [] => self.full(&[0], DType::F32, 0.0),
+            [first, ..] => first.record(Pack, tensors),
+        }
+    }
+
+    /// Tensors one after the other along an axis; other extents and element types are equal.
+    #[track_caller]
+    pub fn concat(&self, tensors: &[&Tensor], axis: usize) -> Tensor {
+        let types: Vec<Type> = tensors.iter().map(|t| t.ty()).collect();
+        let mut expected = types.first().cloned().unwrap_or(Type::new(&[], DType::F32));
+        let alike = types.iter().all(|ty| {
+            let same = |at: usize| at == axis || ty.shape[at] == expected.shape[at];
+            ty.dtype == expected.dtype
+                && ty.shape.len() == expected.shape.len()
+                && (0..ty.shape.len()).all(same)
+        });
+        if axis >= expected.shape.len() || !alike {
+            let reason = format!("takes tensors that are equal but for axis {axis}");
+            self.fail("concat", &types, reason);
+            return self.full(&[], DType::F32, 0.0);
+        }
+        expected.shape[axis] = types.iter().map(|ty| ty.shape[axis]).sum();
         let mut start = 0;
         let mut result: Option<Tensor> = None;
-        for tensor in tensors {
-            let own = extent(tensor);
-            let padded = tensor.pad(axis, start, total - start - own);
-            start += own;
+        for (tensor, ty) in tensors.iter().zip(&types) {
+            let own = ty.shape[axis];
+            let padded = tensor.pad(axis, start, expected.shape[axis] - start - own);
             result = Some(match result {
                 None => padded,
                 Some(before) => {
                     // A choice and not a sum, so that NaN and infinity stay where they are.
                     let place = padded.along(axis);
                     place
-                        .less(&place.like((start - own) as f64))
+                        .less(&place.like(start as f64))
                         .select(&before, &padded)
                 }
             });
+            start += own;
         }
-        result.unwrap_or_else(|| tensors[0].clone())
+        result.unwrap_or_else(|| self.full(&expected.shape, expected.dtype, 0.0))
     }
 }
 

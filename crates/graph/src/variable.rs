@@ -15,7 +15,7 @@ pub enum Init {
     Uniform {
         /// Smallest value.
         low: f64,
-        /// Bound that isn't reached.
+        /// Bound, reached only by rounding.
         high: f64,
         /// Selects the stream.
         seed: u64,

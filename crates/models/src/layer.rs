@@ -61,6 +61,7 @@ impl Module for Linear {
 pub struct Conv2d {
     weight: Parameter,
     bias: Option<Parameter>,
+    initializer: Option<Initializer>,
     stride: [usize; 2],
     padding: [usize; 2],
     dilation: [usize; 2],
@@ -70,18 +71,31 @@ pub struct Conv2d {
 impl Conv2d {
     /// A layer with a square filter, stride 1, no padding, with bias, initialised as in PyTorch.
     pub fn new(in_channels: usize, out_channels: usize, kernel_size: usize) -> Conv2d {
-        Conv2d::build([out_channels, in_channels, kernel_size, kernel_size], 1)
-    }
-
-    fn build(weight: [usize; 4], groups: usize) -> Conv2d {
+        let weight = [out_channels, in_channels, kernel_size, kernel_size];
         let init = Initializer::default_for(weight[1..].iter().product());
         Conv2d {
             weight: Parameter::new(&weight, init),
             bias: Some(Parameter::new(&weight[..1], init)),
+            initializer: None,
             stride: [1, 1],
             padding: [0, 0],
             dilation: [1, 1],
-            groups,
+            groups: 1,
+        }
+    }
+
+    /// The layer with new parameters for a weight of another shape or initialiser.
+    fn rebuilt(self, weight: &[usize], initializer: Option<Initializer>) -> Conv2d {
+        let default = Initializer::default_for(weight[1..].iter().product());
+        let bias = initializer.map_or(default, |_| Initializer::Zeros);
+        Conv2d {
+            weight: Parameter::new(weight, initializer.unwrap_or(default)),
+            bias: self
+                .bias
+                .as_ref()
+                .map(|_| Parameter::new(&weight[..1], bias)),
+            initializer,
+            ..self
         }
     }
 
@@ -107,18 +121,12 @@ impl Conv2d {
     /// reported when the model is recorded.
     pub fn groups(self, groups: usize) -> Conv2d {
         let shape = self.weight.shape();
-        let per_group = shape[1] * self.groups / groups.max(1);
-        let weight = [shape[0], per_group.max(1), shape[2], shape[3]];
-        let bias = self.bias.is_some();
-        let mut layer = Conv2d::build(weight, groups);
-        if !bias {
-            layer.bias = None;
-        }
+        let per_group = (shape[1] * self.groups / groups.max(1)).max(1);
+        let weight = [shape[0], per_group, shape[2], shape[3]];
+        let initializer = self.initializer;
         Conv2d {
-            stride: self.stride,
-            padding: self.padding,
-            dilation: self.dilation,
-            ..layer
+            groups,
+            ..self.rebuilt(&weight, initializer)
         }
     }
 
@@ -130,14 +138,8 @@ impl Conv2d {
 
     /// With weights initialised another way; the bias begins at zero.
     pub fn initializer(self, initializer: Initializer) -> Conv2d {
-        Conv2d {
-            weight: Parameter::new(self.weight.shape(), initializer),
-            bias: self
-                .bias
-                .as_ref()
-                .map(|b| Parameter::new(b.shape(), Initializer::Zeros)),
-            ..self
-        }
+        let weight = self.weight.shape().to_vec();
+        self.rebuilt(&weight, Some(initializer))
     }
 }
 

@@ -44,9 +44,14 @@ impl Loss for Mse {
 #[track_caller]
 pub fn cross_entropy(logits: &Tensor, target: &Tensor) -> Tensor {
     let shape = logits.shape();
-    let [batch, classes] = shape[..] else {
-        // The graph keeps the mistake; any reduction of two axes will do to make it.
-        return logits.reshape(&[0, 0]);
+    let (&[batch, classes], true) = (
+        shape.as_slice(),
+        target.shape() == shape.get(..1).unwrap_or_default(),
+    ) else {
+        let reason = "takes logits [batch, classes] and class indices [batch]";
+        return logits
+            .graph()
+            .refuse("cross_entropy", &[logits, target], reason);
     };
     let logs = logits.log_softmax(1);
     let hit = logs.along(1).equal(&target.reshape(&[batch, 1]));

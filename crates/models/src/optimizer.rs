@@ -171,7 +171,7 @@ impl Adam {
         let first = &u.state[0] * b1 + gradient * (1.0 - b1);
         let second = &u.state[1] * b2 + gradient * gradient * (1.0 - b2);
         // 1 - beta^t, once for all parameters.
-        let left = |beta: f64| u.step.like(1.0) - (u.step * beta.ln()).exp();
+        let left = |beta: f64| one_minus_exp(&(u.step * beta.ln()));
         let size = u.rate / left(b1);
         let root = second.sqrt() / left(b2).sqrt() + self.eps;
         (&first / root * size, vec![first, second])
@@ -195,6 +195,17 @@ impl Optimizer for Adam {
             state,
         }
     }
+}
+
+/// `1 - exp(z)` for `z <= 0`: near zero by its series, where the difference would cancel.
+fn one_minus_exp(z: &Tensor) -> Tensor {
+    // z + z^2 / 2 + .. + z^8 / 8!, by Horner: at -0.5 the next term is 5e-9 of the sum.
+    let mut series = z.like(1.0);
+    for n in (2..=8).rev() {
+        series = &series * z * (1.0 / f64::from(n)) + 1.0;
+    }
+    let near = -(&series * z);
+    z.like(-0.5).less(z).select(&near, &(z.like(1.0) - z.exp()))
 }
 
 /// Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), as in PyTorch.

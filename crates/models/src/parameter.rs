@@ -8,6 +8,7 @@ use shadegrad_device::{DType, numel, random};
 use shadegrad_graph::{Graph, Init, Tensor, Variable};
 use std::cell::OnceCell;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 struct Inner {
     shape: Vec<usize>,
@@ -40,7 +41,12 @@ impl Parameter {
     #[track_caller]
     pub fn tensor(&self, graph: &Graph) -> Tensor {
         let (variable, offset) = self.0.place.get_or_init(|| {
-            let init = self.0.initializer.init(0);
+            // Each such parameter its own numbers, the same in every run that makes them in order.
+            static NEXT: AtomicU64 = AtomicU64::new(0);
+            let init = self
+                .0
+                .initializer
+                .init(NEXT.fetch_add(1, Ordering::Relaxed));
             (
                 Variable::new("parameter", &self.0.shape, DType::F32, init),
                 0,
@@ -95,6 +101,9 @@ impl Parameters {
             }
             entries.push((name, parameter));
         }
+        if let Some((name, _)) = entries.iter().find(|(_, p)| p.0.place.get().is_some()) {
+            return Err(ParameterError::Taken { name: name.clone() });
+        }
         let total = entries.iter().map(|(_, p)| numel(&p.0.shape)).sum();
         if total == 0 {
             return Err(ParameterError::Empty);
@@ -105,10 +114,9 @@ impl Parameters {
             .collect();
         let flat = Variable::new("parameters", &[total], DType::F32, Init::Concat(parts));
         let mut offset = 0;
-        for (name, parameter) in &entries {
-            if parameter.0.place.set((flat.clone(), offset)).is_err() {
-                return Err(ParameterError::Taken { name: name.clone() });
-            }
+        for (_, parameter) in &entries {
+            // Checked above: nothing has a place yet.
+            let _ = parameter.0.place.set((flat.clone(), offset));
             offset += numel(&parameter.0.shape);
         }
         Ok(Parameters { flat, entries })

@@ -46,7 +46,7 @@ impl Updater {
     pub fn record(&self, graph: &Graph, parameters: &Parameters, loss: &Tensor) {
         let tensors = parameters.tensors(graph);
         let gradients = graph.gradients(loss, &tensors.iter().collect::<Vec<_>>());
-        let mut gradient = Tensor::pack(&gradients.iter().collect::<Vec<_>>());
+        let mut gradient = graph.pack(&gradients.iter().collect::<Vec<_>>());
         if let Some(max_norm) = self.clip {
             gradient = clip_grad_norm(&gradient, max_norm);
         }

@@ -1,7 +1,7 @@
 //! Evaluates expressions block by block: every term of a block is one loop over a small array that
 //! stays in the first-level cache, compiled for the widest vectors that the machine has.
 
-use super::memory::Memory;
+use super::memory::{Memory, Words};
 use crate::{DType, Expr, Intrinsic, Kernel, Term, TermId, View};
 use std::sync::Arc;
 
@@ -20,6 +20,12 @@ pub(super) struct Slice {
 }
 
 impl Slice {
+    /// The operand's words, to read one by one.
+    fn words(&self) -> Words<'_> {
+        let words = (self.len * self.dtype.bytes()).div_ceil(4);
+        self.memory.words(self.start..self.start + words)
+    }
+
     /// # Safety
     /// Nothing writes to the operand while the slice lives.
     pub(super) unsafe fn read(&self) -> &[u32] {
@@ -178,7 +184,7 @@ impl Plan {
 
 impl Step {
     /// # Safety
-    /// Nothing writes to the operand that the step loads while this runs.
+    /// Nothing writes to the words that the step loads while this runs.
     #[inline(always)]
     unsafe fn evaluate(
         &self,
@@ -190,16 +196,8 @@ impl Step {
         let register = |number: usize| &before[number * BLOCK..number * BLOCK + out.len()];
         match self {
             Step::Literal(_) => {}
-            Step::Load { slice, view } => {
-                // SAFETY: passed on to the caller.
-                let words = unsafe { slice.read() };
-                if slice.dtype == DType::U8 {
-                    let bytes: &[u8] = bytemuck::cast_slice(words);
-                    segments(view, start, out, 0, |at| u32::from(bytes[at]));
-                } else {
-                    load(words, view, start, out);
-                }
-            }
+            // SAFETY: passed on to the caller.
+            Step::Load { slice, view } => unsafe { load(slice, view, start, out) },
             Step::Gather {
                 slice,
                 view,
@@ -207,8 +205,6 @@ impl Step {
                 stride,
                 len,
             } => {
-                // SAFETY: passed on to the caller.
-                let words = unsafe { slice.read() };
                 let index = register(*index);
                 let missing = if slice.dtype == DType::F32 {
                     f32::NAN.to_bits()
@@ -218,11 +214,11 @@ impl Step {
                 segments(view, start, out, u32::MAX, |at| at as u32);
                 for (value, &index) in out.iter_mut().zip(index) {
                     let at = *value as usize + index as usize * stride;
-                    *value = match (*value, (index as usize) < *len, slice.dtype) {
-                        (u32::MAX, _, _) => 0,
-                        (_, false, _) => missing,
-                        (_, true, DType::U8) => u32::from(bytemuck::cast_slice::<_, u8>(words)[at]),
-                        (_, true, _) => words[at],
+                    *value = match (*value, (index as usize) < *len) {
+                        (u32::MAX, _) => 0,
+                        (_, false) => missing,
+                        // SAFETY: passed on to the caller.
+                        (_, true) => unsafe { element(slice, at) },
                     };
                 }
             }
@@ -245,25 +241,43 @@ impl Step {
     }
 }
 
+/// One element of an operand, as loaded.
+///
+/// # Safety
+/// Nothing writes to its word meanwhile.
 #[inline(always)]
-fn load(words: &[u32], view: &View, start: usize, out: &mut [u32]) {
-    match (view.shape.as_slice(), view.strides.as_slice()) {
-        ([_], [1]) if !view.is_masked() => {
-            let from = (view.offset + start as isize) as usize;
-            out.copy_from_slice(&words[from..from + out.len()]);
+unsafe fn element(slice: &Slice, at: usize) -> u32 {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        match slice.dtype {
+            DType::U8 => slice.words().at(at / 4) >> (at % 4 * 8) & 0xFF,
+            _ => slice.words().at(at),
         }
-        ([], _) | ([_], [0]) if !view.is_masked() => out.fill(words[view.offset as usize]),
-        _ => lines(view, start, out, |out, at, step| match (at, step) {
+    }
+}
+
+/// # Safety
+/// Nothing writes to the words that the view selects meanwhile.
+#[inline(always)]
+unsafe fn load(slice: &Slice, view: &View, start: usize, out: &mut [u32]) {
+    if slice.dtype == DType::U8 {
+        // SAFETY: passed on to the caller.
+        return segments(view, start, out, 0, |at| unsafe { element(slice, at) });
+    }
+    let words = slice.words();
+    // SAFETY: passed on to the caller.
+    lines(view, start, out, |out, at, step| unsafe {
+        match (at, step) {
             (None, _) => out.fill(0),
-            (Some(at), 1) => out.copy_from_slice(&words[at as usize..at as usize + out.len()]),
-            (Some(at), 0) => out.fill(words[at as usize]),
+            (Some(at), 1) => words.copy(at as usize, out),
+            (Some(at), 0) => out.fill(words.at(at as usize)),
             (Some(at), step) => {
                 for (i, value) in out.iter_mut().enumerate() {
-                    *value = words[(at + i as isize * step) as usize];
+                    *value = words.at((at + i as isize * step) as usize);
                 }
             }
-        }),
-    }
+        }
+    });
 }
 
 /// `out[i] = f(element)` for each point inside the view's data, `missing` outside.
@@ -317,7 +331,10 @@ fn lines(
                 ..end.clamp(first.clamp(column, column + len), column + len) - column;
             line(&mut out[..inside.start], None, 0);
             let from = at + (column + inside.start) as isize * step;
-            line(&mut out[inside.clone()], Some(from), step);
+            // An empty part lies nowhere: its address may be outside of the operand.
+            if !inside.is_empty() {
+                line(&mut out[inside.clone()], Some(from), step);
+            }
             line(&mut out[inside.end..], None, 0);
         }
         done += len;

@@ -267,7 +267,9 @@ fn unfold(c: &Conv, x: &[u32], channels: usize, rows: Range<usize>, out: &mut [u
                     line[columns.end..].fill(0);
                     let target = &mut line[columns.clone()];
                     if c.stride[1] == 1 {
-                        target.copy_from_slice(&source[first..first + columns.len()]);
+                        // With more padding than image, a window column may see none of it.
+                        let source = source.get(first..).unwrap_or_default();
+                        target.copy_from_slice(&source[..columns.len()]);
                     } else {
                         let source = source.get(first..).unwrap_or_default();
                         for (t, s) in target.iter_mut().zip(source.iter().step_by(c.stride[1])) {

@@ -4,12 +4,40 @@
 use std::cell::UnsafeCell;
 use std::ops::Range;
 
+/// Words of an operand, of which some may be written by other threads while others are read.
+#[derive(Clone, Copy)]
+pub(super) struct Words<'a>(&'a [UnsafeCell<u32>]);
+
+impl Words<'_> {
+    /// One word.
+    ///
+    /// # Safety
+    /// Nothing writes to that word meanwhile.
+    #[inline(always)]
+    pub(super) unsafe fn at(self, index: usize) -> u32 {
+        // SAFETY: the index is checked, and the caller excludes writers of this word.
+        unsafe { *self.0[index].get() }
+    }
+
+    /// Words from `index` on, copied.
+    ///
+    /// # Safety
+    /// Nothing writes to those words meanwhile.
+    #[inline(always)]
+    pub(super) unsafe fn copy(self, index: usize, out: &mut [u32]) {
+        let cells = &self.0[index..index + out.len()];
+        // SAFETY: `UnsafeCell<u32>` has the layout of `u32`; the caller excludes writers of these
+        // words, and `out` is borrowed mutably, so it is other memory.
+        unsafe { std::ptr::copy_nonoverlapping(cells.as_ptr().cast(), out.as_mut_ptr(), out.len()) }
+    }
+}
+
 /// Words shared between the threads that run one kernel.
 pub(crate) struct Memory {
     words: Box<[UnsafeCell<u32>]>,
 }
 
-// SAFETY: all access goes through the two unsafe methods below, whose contract forbids races.
+// SAFETY: all access goes through the unsafe methods here, whose contract forbids races.
 unsafe impl Sync for Memory {}
 
 impl Memory {
@@ -20,6 +48,11 @@ impl Memory {
         Some(Memory {
             words: words.into(),
         })
+    }
+
+    /// Words that can be read one by one.
+    pub(super) fn words(&self, range: Range<usize>) -> Words<'_> {
+        Words(&self.words[range])
     }
 
     /// Words to read.

@@ -103,6 +103,7 @@ impl Backend for Cpu {
             device: self.info.to_string(),
             name: name.to_string(),
             bytes,
+            reason: "the system refuses".to_string(),
         })?;
         Ok(device::Memory::Host(Arc::new(memory)))
     }

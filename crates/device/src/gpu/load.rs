@@ -267,7 +267,11 @@ impl Run for GpuRun {
 
     fn profile(&mut self) -> Result<Vec<f64>, DeviceError> {
         if !self.shared.timestamps {
-            return Err(self.shared.lost("it has no timestamps"));
+            let device = self.shared.name.clone();
+            return Err(DeviceError::Unsupported {
+                device,
+                what: "measure kernels".into(),
+            });
         }
         let mut times = Vec::new();
         // A query set holds at most 4096 timestamps.

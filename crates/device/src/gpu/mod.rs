@@ -74,6 +74,7 @@ pub(crate) fn open(name: &str, variant: Option<Variant>) -> Result<Option<Gpu>, 
         .find(|(info, _)| match wanted.as_str() {
             "gpu" => info.class != DeviceClass::Software,
             "software" => info.class == DeviceClass::Software,
+            "" => false,
             _ => info.name == wanted || info.description.to_lowercase().contains(&wanted),
         });
     found
@@ -237,11 +238,12 @@ impl Shared {
             mapped_at_creation: false,
         });
         let refused = pollster::block_on(inner.pop()).or(pollster::block_on(scope.pop()));
-        if refused.is_some() {
+        if let Some(error) = refused {
             return Err(DeviceError::OutOfMemory {
                 device: self.name.clone(),
                 name: name.into(),
                 bytes,
+                reason: error.to_string(),
             });
         }
         self.count(|c| c.buffers += 1);

@@ -1,6 +1,6 @@
 //! Renders kernels to WGSL: fills the holes of the family's shader.
 
-use super::term::{Bindings, Point, ZERO, coordinates, literal, missing, terms};
+use super::term::{Bindings, Point, coordinates, literal, missing, terms};
 use crate::{
     Body, Combine, Contraction, Conv, ConvRole, DType, DeviceClass, Expr, Kernel, Limits, Literal,
     Reduction, Store, Term, TermId, View, Window, WindowRole, collapse, numel,
@@ -112,7 +112,7 @@ impl Renderer<'_> {
         let random = self.kernel.expr.terms.iter().zip(&needed).any(
             |(term, &needed)| matches!(term, Term::Apply { op, .. } if needed && op.needs_random()),
         );
-        let mut functions = ZERO.to_string();
+        let mut functions = shaders::BITS.to_string();
         if random {
             functions += shaders::RANDOM;
         }
@@ -269,18 +269,17 @@ impl Renderer<'_> {
             let _ = writeln!(
                 body,
                 "        {target} = {};\n    }}",
-                combine(reduction, target, &format!("t{}", reduction.term))
+                combine(reduction, dtype, target, &format!("t{}", reduction.term))
             );
             if nested {
                 let _ = writeln!(body, "    a{number} += part;\n    }}");
             }
             if grouped {
-                let _ = writeln!(
-                    shared,
-                    "var<workgroup> w{number}: array<{}, {size}>;",
-                    dtype.wgsl()
-                );
-                body += &tree(number, reduction, size);
+                let name = dtype.wgsl();
+                if !shared.contains(&format!("w_{name}:")) {
+                    let _ = writeln!(shared, "var<workgroup> w_{name}: array<{name}, {size}>;");
+                }
+                body += &tree(number, reduction, dtype, size);
             }
             for (id, term) in expr.terms.iter().enumerate() {
                 if *term == Term::Accumulator(number) {
@@ -658,7 +657,8 @@ impl Renderer<'_> {
         let area = window.kernel[0] * window.kernel[1];
         let (visit, finish) = match role {
             WindowRole::Max => (
-                "if (place == 0xffffffffu || v > value) { value = v; place = at; }".to_string(),
+                "if (place == 0xffffffffu || v > value || is_nan(v)) { value = v; place = at; }"
+                    .to_string(),
                 String::new(),
             ),
             WindowRole::Average => (
@@ -792,31 +792,31 @@ fn row_terms(expr: &Expr, shape: &[usize], split: usize) -> Vec<bool> {
     by_row
 }
 
-fn combine(reduction: &Reduction, a: &str, b: &str) -> String {
+fn combine(reduction: &Reduction, dtype: DType, a: &str, b: &str) -> String {
+    let suffix = if dtype == DType::F32 { "_nan" } else { "" };
     match reduction.combine {
         Combine::Sum => format!("{a} + {b}"),
-        Combine::Max => format!("max({a}, {b})"),
-        Combine::Min => format!("min({a}, {b})"),
+        Combine::Max => format!("max{suffix}({a}, {b})"),
+        Combine::Min => format!("min{suffix}({a}, {b})"),
     }
 }
 
-/// Folds the partial results of a workgroup in `w{number}` and gives all invocations the total.
-fn tree(number: usize, reduction: &Reduction, size: usize) -> String {
-    let mut text = format!("    w{number}[lane] = a{number};\n    workgroupBarrier();\n");
+/// Folds the partial results of a workgroup in the array of their type and gives all invocations
+/// the total. The array is free again afterwards.
+fn tree(number: usize, reduction: &Reduction, dtype: DType, size: usize) -> String {
+    let array = format!("w_{}", dtype.wgsl());
+    let mut text = format!("    {array}[lane] = a{number};\n    workgroupBarrier();\n");
     let mut half = size.next_power_of_two() / 2;
     while half > 0 {
-        let step = combine(
-            reduction,
-            &format!("w{number}[lane]"),
-            &format!("w{number}[lane + {half}u]"),
-        );
+        let (a, b) = (format!("{array}[lane]"), format!("{array}[lane + {half}u]"));
+        let step = combine(reduction, dtype, &a, &b);
         let bound = half.min(size - half);
         let _ = writeln!(
             text,
-            "    if (lane < {bound}u) {{ w{number}[lane] = {step}; }}\n    workgroupBarrier();"
+            "    if (lane < {bound}u) {{ {a} = {step}; }}\n    workgroupBarrier();"
         );
         half /= 2;
     }
-    let _ = writeln!(text, "    a{number} = w{number}[0];");
+    let _ = writeln!(text, "    a{number} = {array}[0];\n    workgroupBarrier();");
     text
 }

@@ -125,11 +125,6 @@ pub(super) fn literal(literal: Literal) -> String {
     }
 }
 
-/// Whether [`literal`] or a gather of floats needs the function `zero`, which compilers can't see
-/// through.
-pub(super) const ZERO: &str =
-    "var<private> opaque_zero: u32 = 0u;\nfn zero() -> u32 { return opaque_zero; }\n";
-
 /// Prints the terms marked in `wanted`, in order, as `let` statements at a point.
 pub(super) fn terms(
     kernel: &Kernel,
@@ -164,10 +159,11 @@ pub(super) fn terms(
                 };
                 // An index outside reads element zero of the line, and the value isn't used.
                 let place = format!("select(0u, t{index}, t{index} < {len}u) * {stride}u");
-                let value = masked(view, point, &zero, |at| {
-                    bindings.load(operand, &format!("({at} + {place})"))
-                });
-                format!("select({missing}, {value}, t{index} < {len}u)")
+                // The mask comes first: outside the data the index means nothing.
+                masked(view, point, &zero, |at| {
+                    let value = bindings.load(operand, &format!("({at} + {place})"));
+                    format!("select({missing}, {value}, t{index} < {len}u)")
+                })
             }
             Term::Index { view } => masked(view, point, "0u", str::to_string),
             Term::Within { view } => masked(view, point, "false", |_| "true".to_string()),

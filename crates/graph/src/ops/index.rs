@@ -25,6 +25,9 @@ impl Operation for Gather {
             && self.axis < x.shape.len()
             && (0..x.shape.len())
                 .all(|axis| axis == self.axis || index.shape[axis] <= x.shape[axis]);
+        if fits && x.shape[self.axis] == 0 && index.numel() > 0 {
+            return Err(format!("axis {} has nothing to gather", self.axis));
+        }
         if !fits || index.dtype != DType::U32 {
             return Err(format!(
                 "takes u32 indices no larger than the input but on axis {}",

@@ -204,6 +204,9 @@ impl Operation for Slice {
     }
     fn gradient(&self, b: &Backward<'_>) -> Gradient {
         let extent = b.inputs[0].shape()[self.axis];
+        if self.len == 0 {
+            return Gradient::Of(vec![Some(b.inputs[0].like(0.0))]);
+        }
         let step = self.step.unsigned_abs();
         // Walk forwards, put step - 1 zeros after each element, then pad to where they came from.
         let mut g = b.upstream.clone();
@@ -309,6 +312,10 @@ impl Operation for Pad {
             sample(pad(0, 2, 1), &[3]),
             sample(pad(1, 0, 4), &[2, 5, 3]),
             sample(pad(0, 63, 0), &[2, 2]),
+            // Longer than a block of the CPU backend, with whole blocks outside of the data.
+            sample(pad(1, 0, 7), &[26, 3]),
+            sample(pad(0, 0, 300), &[20]),
+            sample(pad(0, 280, 0), &[20]),
         ]
     }
 }

@@ -156,9 +156,9 @@ impl Scalar {
                 One(I::Abs),
                 1,
                 |b| {
-                    flows([b.inputs[0]
-                        .less(&b.inputs[0].like(0.0))
-                        .select(&-b.upstream, b.upstream)])
+                    let (x, zero) = (&b.inputs[0], b.upstream.like(0.0));
+                    let right = zero.less(x).select(b.upstream, &zero);
+                    flows([x.less(&zero).select(&-b.upstream, &right)])
                 },
                 vec![kinked(-3.0, 3.0)],
             ),
@@ -198,16 +198,18 @@ impl Scalar {
                 |b| flows([b.upstream * (b.output.like(1.0) - b.output * b.output)]),
                 vec![wide()],
             ),
-            // 0.5 tanh(x / 2) + 0.5 doesn't overflow, unlike 1 / (1 + exp(-x)).
+            // Past -88 the exponential leaves f32, and the result is zero there anyway.
             Scalar::Sigmoid => row(
                 Tree(
                     1,
                     |e, x| {
-                        let half = e.literal(Literal::f32(0.5));
-                        let inner = e.apply(I::Mul, &[half, x[0]]);
-                        let tanh = e.apply(I::Tanh, &[inner]);
-                        let scaled = e.apply(I::Mul, &[half, tanh]);
-                        e.apply(I::Add, &[scaled, half])
+                        let (one, most) =
+                            (e.literal(Literal::f32(1.0)), e.literal(Literal::f32(88.0)));
+                        let negated = e.apply(I::Neg, &[x[0]]);
+                        let bounded = e.apply(I::Min, &[negated, most]);
+                        let exp = e.apply(I::Exp, &[bounded]);
+                        let below = e.apply(I::Add, &[one, exp]);
+                        e.apply(I::Div, &[one, below])
                     },
                     |x| 1.0 / (1.0 + (-x[0]).exp()),
                 ),
@@ -294,6 +296,14 @@ impl Scalar {
         self.row().forward
     }
 
+    /// How many arguments it takes.
+    fn arity(self) -> usize {
+        match self.forward() {
+            Forward::One(intrinsic) => intrinsic.arity(),
+            Forward::Tree(arity, ..) => arity,
+        }
+    }
+
     /// Relative cost of one evaluation: an addition is one.
     pub(crate) fn weight(self) -> u32 {
         self.row().weight
@@ -324,15 +334,12 @@ impl Operation for Pointwise {
 
     fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
         let dtypes: Vec<DType> = inputs.iter().map(|ty| ty.dtype.loaded()).collect();
+        arity(inputs, self.0.arity())?;
         let dtype = match self.0.forward() {
-            Forward::One(intrinsic) => {
-                arity(inputs, intrinsic.arity())?;
-                intrinsic
-                    .result(&dtypes)
-                    .ok_or("is not defined for these element types")?
-            }
-            Forward::Tree(count, ..) => {
-                arity(inputs, count)?;
+            Forward::One(intrinsic) => intrinsic
+                .result(&dtypes)
+                .ok_or("is not defined for these element types")?,
+            Forward::Tree(..) => {
                 super::floats(inputs)?;
                 DType::F32
             }
@@ -367,6 +374,7 @@ impl Operation for Pointwise {
     }
 
     fn samples() -> Vec<Sample> {
+        use Scalar::{Abs, Add, Div, Equal, Less, Maximum, Minimum, Mul, Neg, Remainder, Sub};
         let mut samples = Vec::new();
         for &scalar in ALL {
             let domains = scalar.row().domains;
@@ -383,6 +391,23 @@ impl Operation for Pointwise {
                     inputs: domains.iter().map(input).collect(),
                 });
             }
+        }
+        for scalar in [
+            Add, Sub, Mul, Div, Remainder, Maximum, Minimum, Neg, Abs, Less, Equal,
+        ] {
+            let arity = scalar.arity();
+            let ty = Type::new(&[67], DType::I32);
+            let input = SampleInput {
+                ty,
+                low: -9.0,
+                high: 9.0,
+                distinct: false,
+                kinks: &[],
+            };
+            samples.push(Sample {
+                op: Pointwise(scalar).into(),
+                inputs: vec![input; arity],
+            });
         }
         samples
     }

@@ -88,11 +88,19 @@ impl Operation for Reduce {
             let total = &mut result.data[to];
             *total = match self.combine {
                 Combine::Sum => *total + value,
-                Combine::Max => total.max(value),
-                Combine::Min => total.min(value),
+                Combine::Max if value > *total || value.is_nan() => value,
+                Combine::Min if value < *total || value.is_nan() => value,
+                _ => *total,
             };
             0.0
         });
+        if self.combine == Combine::Sum && ty.dtype == DType::U32 {
+            // Sums of words wrap.
+            result
+                .data
+                .iter_mut()
+                .for_each(|v| *v = v.rem_euclid(4_294_967_296.0));
+        }
         result
     }
 
