@@ -4,10 +4,7 @@ use shadegrad::{bench, prelude::*};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Device::best()?;
-    let settings = bench::Settings {
-        seconds: 2.0,
-        kernels: false,
-    };
+    let settings = bench::Settings { seconds: 2.0, kernels: false };
     let mut measured = Vec::new();
     for (workload, _) in bench::WORKLOADS {
         measured.extend(bench::measure(workload, &device, settings)?);

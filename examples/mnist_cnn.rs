@@ -18,7 +18,5 @@ struct Arguments {
 
 fn main() -> std::process::ExitCode {
     let options = Arguments::parse().options;
-    mnist::finish(mnist::run("mnist_cnn", &options, |shape| {
-        Cnn::new(shape, 10)
-    }))
+    mnist::finish(mnist::run("mnist_cnn", &options, |shape| Cnn::new(shape, 10)))
 }

@@ -7,10 +7,7 @@ use shadegrad::prelude::*;
 
 /// Train a multi-layer perceptron on handwritten digits, on the best device there is
 #[derive(Parser)]
-#[command(
-    name = "mnist_mlp",
-    after_help = "Example: mnist_mlp --hidden 128 --batch 32 --epochs 5"
-)]
+#[command(name = "mnist_mlp", after_help = "Example: mnist_mlp --hidden 128 --batch 32 --epochs 5")]
 struct Arguments {
     #[command(flatten)]
     options: mnist::Options,
@@ -23,7 +20,5 @@ fn main() -> std::process::ExitCode {
     let arguments = Arguments::parse();
     let widths =
         |[c, h, w]: [usize; 3]| [&[c * h * w], arguments.hidden.as_slice(), &[10]].concat();
-    mnist::finish(mnist::run("mnist_mlp", &arguments.options, |shape| {
-        Mlp::new(&widths(shape))
-    }))
+    mnist::finish(mnist::run("mnist_mlp", &arguments.options, |shape| Mlp::new(&widths(shape))))
 }

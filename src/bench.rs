@@ -12,14 +12,8 @@ use std::time::Instant;
 
 /// What can be measured.
 pub const WORKLOADS: &[(&str, &str)] = &[
-    (
-        "lenet",
-        "training step: conv 1-32, conv 32-64, linear 3136-128-10, batch 64, Adam",
-    ),
-    (
-        "mlp",
-        "training step: linear 784-512-256-10, batch 128, Adam",
-    ),
+    ("lenet", "training step: conv 1-32, conv 32-64, linear 3136-128-10, batch 64, Adam"),
+    ("mlp", "training step: linear 784-512-256-10, batch 128, Adam"),
     ("matmul", "matrix product, 1024 cubed"),
 ];
 
@@ -123,11 +117,7 @@ pub fn measure(
         median: times[times.len() / 2],
         min: times[0],
         counts: program.report().counts,
-        kernels: if settings.kernels {
-            program.profile()?
-        } else {
-            vec![]
-        },
+        kernels: if settings.kernels { program.profile()? } else { vec![] },
     }))
 }
 
@@ -140,11 +130,7 @@ fn step(device: &Device, model: impl Module, batch: usize) -> Result<Loaded, Tra
 fn matmul(device: &Device, n: usize) -> Result<Loaded, TrainError> {
     let graph = Graph::new();
     let side = |name: &str, seed| {
-        let init = Init::Uniform {
-            low: -1.0,
-            high: 1.0,
-            seed,
-        };
+        let init = Init::Uniform { low: -1.0, high: 1.0, seed };
         graph.variable(&Variable::new(name, &[n, n], DType::F32, init))
     };
     let product = side("a", 1).matmul(&side("b", 2));

@@ -26,12 +26,7 @@ enum Command {
     /// Measure training steps and kernels
     Bench {
         /// Devices: best, cpu, gpu, software, or names from `shadegrad devices`
-        #[arg(
-            long,
-            value_name = "NAME",
-            value_delimiter = ',',
-            default_value = "best"
-        )]
+        #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "best")]
         device: Vec<String>,
         /// Workloads; all if none is given
         #[arg(value_name = "WORKLOAD")]
@@ -79,13 +74,7 @@ fn run(command: Command) -> Result<()> {
             println!("chosen by default: {}", Device::best()?.info());
             Ok(())
         }
-        Command::Bench {
-            device,
-            workloads,
-            seconds,
-            kernels,
-            json,
-        } => {
+        Command::Bench { device, workloads, seconds, kernels, json } => {
             let names: Vec<&str> = match workloads.is_empty() {
                 true => bench::WORKLOADS.iter().map(|(name, _)| *name).collect(),
                 false => workloads.iter().map(String::as_str).collect(),

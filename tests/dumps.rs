@@ -19,12 +19,8 @@ fn the_stages_of_a_small_step_are_as_kept() {
     let loss = mse(&y, &y.like(0.5));
     Updater::new(&parameters, Sgd::new(0.1).momentum(0.9)).record(&graph, &parameters, &loss);
     graph.assign(&step, &(graph.step() + 1.0));
-    let compiled = compile(
-        &graph.nodes(&[&loss]).unwrap(),
-        &Limits::WEBGPU,
-        &Options::default(),
-    )
-    .unwrap();
+    let compiled =
+        compile(&graph.nodes(&[&loss]).unwrap(), &Limits::WEBGPU, &Options::default()).unwrap();
     let mut files = compiled.dump.clone();
     for (number, kernel) in compiled.program.kernels.iter().enumerate() {
         let rendered = render(kernel, &Limits::WEBGPU, &Variant::default()).unwrap();
@@ -37,19 +33,9 @@ fn the_stages_of_a_small_step_are_as_kept() {
             std::fs::create_dir_all(&folder).unwrap();
             std::fs::write(&path, text).unwrap();
         }
-        let kept = std::fs::read_to_string(&path)
-            .unwrap_or_default()
-            .replace("\r\n", "\n");
-        assert_eq!(
-            &kept, text,
-            "{name} has changed; UPDATE=1 keeps the new one"
-        );
+        let kept = std::fs::read_to_string(&path).unwrap_or_default().replace("\r\n", "\n");
+        assert_eq!(&kept, text, "{name} has changed; UPDATE=1 keeps the new one");
     }
     let kept = std::fs::read_dir(&folder).unwrap().count();
-    assert_eq!(
-        kept,
-        files.len(),
-        "there are files in {} that nothing writes",
-        folder.display()
-    );
+    assert_eq!(kept, files.len(), "there are files in {} that nothing writes", folder.display());
 }

@@ -10,11 +10,7 @@ use shadegrad::models::cross_entropy;
 use shadegrad::prelude::*;
 
 fn x(graph: &Graph, shape: &[usize], seed: u64) -> Tensor {
-    let init = Init::Uniform {
-        low: -1.5,
-        high: 1.5,
-        seed,
-    };
+    let init = Init::Uniform { low: -1.5, high: 1.5, seed };
     graph.variable(&Variable::new("x", shape, DType::F32, init))
 }
 
@@ -34,38 +30,18 @@ fn chains_prologues_and_epilogues_are_one_kernel() {
     let chain = ((&a * 2.0 + 1.0).tanh() * a.exp()).relu();
     assert_eq!(count(&[&chain]), 1, "a pointwise chain");
     assert_eq!(count(&[&chain.sum(&[1])]), 1, "a reduction with a prologue");
-    assert_eq!(
-        count(&[&(chain.sum(&[0]) * 2.0).sqrt()]),
-        1,
-        "with prologue and epilogue"
-    );
+    assert_eq!(count(&[&(chain.sum(&[0]) * 2.0).sqrt()]), 1, "with prologue and epilogue");
     let w = x(&g, &[48, 16], 2);
     let b = x(&g, &[16], 3);
-    assert_eq!(
-        count(&[&(a.matmul(&w) + &b).relu()]),
-        1,
-        "a product with bias and relu"
-    );
-    assert_eq!(
-        count(&[&(&a * 0.5).matmul(&w)]),
-        1,
-        "a product with a cheap prologue"
-    );
-    assert_eq!(
-        count(&[&a.transpose(0, 1).matmul(&a)]),
-        1,
-        "a transposed product copies nothing"
-    );
+    assert_eq!(count(&[&(a.matmul(&w) + &b).relu()]), 1, "a product with bias and relu");
+    assert_eq!(count(&[&(&a * 0.5).matmul(&w)]), 1, "a product with a cheap prologue");
+    assert_eq!(count(&[&a.transpose(0, 1).matmul(&a)]), 1, "a transposed product copies nothing");
     let image = x(&g, &[2, 3, 8, 8], 4);
     let filter = x(&g, &[4, 3, 3, 3], 5);
     let bias = x(&g, &[1, 4, 1, 1], 6);
     let conv = (image.conv2d(&filter, [1, 1], [1, 1], [1, 1], 1) + &bias).relu();
     assert_eq!(count(&[&conv]), 1, "a convolution with bias and relu");
-    assert_eq!(
-        count(&[&(conv.max_pool2d([2, 2], [2, 2], [0, 0]) * 2.0)]),
-        2,
-        "and pooling"
-    );
+    assert_eq!(count(&[&(conv.max_pool2d([2, 2], [2, 2], [0, 0]) * 2.0)]), 2, "and pooling");
 }
 
 #[test]
@@ -117,25 +93,14 @@ fn optimizers_update_everything_in_one_kernel() {
 type Case = (&'static str, fn(&Graph) -> Vec<Tensor>);
 
 const CASES: &[Case] = &[
-    ("softmax of a middle axis", |g| {
-        vec![x(g, &[3, 5, 7], 1).softmax(1)]
-    }),
+    ("softmax of a middle axis", |g| vec![x(g, &[3, 5, 7], 1).softmax(1)]),
     ("two reductions of one input", |g| {
         let a = x(g, &[6, 65], 1);
-        vec![
-            a.max(&[1]),
-            a.sum(&[1]),
-            a.argmax(1).to(DType::F32),
-            &a - a.min(&[1]).unsqueeze(1),
-        ]
+        vec![a.max(&[1]), a.sum(&[1]), a.argmax(1).to(DType::F32), &a - a.min(&[1]).unsqueeze(1)]
     }),
     ("reductions over several axes and orders", |g| {
         let a = x(g, &[4, 3, 5, 2], 1);
-        vec![
-            (&a * &a).sum(&[0, 2]),
-            a.exp().sum(&[1, 3]),
-            a.permute(&[2, 0, 3, 1]).sum(&[0, 1]),
-        ]
+        vec![(&a * &a).sum(&[0, 2]), a.exp().sum(&[1, 3]), a.permute(&[2, 0, 3, 1]).sum(&[0, 1])]
     }),
     ("padding of what is computed", |g| {
         let a = x(g, &[4, 5], 1);
@@ -147,10 +112,7 @@ const CASES: &[Case] = &[
     }),
     ("concatenation", |g| {
         let (a, b) = (x(g, &[3, 4], 1), x(g, &[3, 2], 2));
-        vec![
-            g.concat(&[&a, &b.exp(), &a], 1),
-            g.concat(&[&a.sum(&[0]), &b.sum(&[0])], 0),
-        ]
+        vec![g.concat(&[&a, &b.exp(), &a], 1), g.concat(&[&a.sum(&[0]), &b.sum(&[0])], 0)]
     }),
     ("slices, steps and flips", |g| {
         let a = x(g, &[9, 8], 1);
@@ -163,47 +125,28 @@ const CASES: &[Case] = &[
     ("broadcast back and forth", |g| {
         let (a, b) = (x(g, &[1, 7], 1), x(g, &[5, 1], 2));
         let sum = &a + &b;
-        vec![
-            (&sum * &sum).sum(&[0]),
-            (sum.sum(&[1]).unsqueeze(1) * &sum).exp(),
-        ]
+        vec![(&sum * &sum).sum(&[0]), (sum.sum(&[1]).unsqueeze(1) * &sum).exp()]
     }),
     ("gather and scatter of what is computed", |g| {
         let a = x(g, &[6, 4], 1);
         let index = a.iota(3).reshape(&[3, 1]).expand(&[3, 4]);
         let odd = (&index * 2.0) + 1.0;
         let taken = a.exp().gather(0, &odd);
-        vec![
-            &taken * 2.0,
-            taken.scatter_add(0, &index, 5),
-            a.index_select(&a.iota(2)).relu(),
-        ]
+        vec![&taken * 2.0, taken.scatter_add(0, &index, 5), a.index_select(&a.iota(2)).relu()]
     }),
     ("an index outside", |g| {
         let a = x(g, &[4], 1);
         let index = a.iota(4) + 2.0;
-        vec![
-            a.gather(0, &index).to(DType::Bool).to(DType::F32),
-            a.scatter_add(0, &index, 4),
-        ]
+        vec![a.gather(0, &index).to(DType::Bool).to(DType::F32), a.scatter_add(0, &index, 4)]
     }),
     ("a product of products", |g| {
         let (a, b) = (x(g, &[5, 6], 1), x(g, &[6, 5], 2));
         let c = a.matmul(&b);
-        vec![
-            c.matmul(&c.transpose(0, 1)).relu(),
-            (&c + c.transpose(0, 1)).sum(&[0]),
-        ]
+        vec![c.matmul(&c.transpose(0, 1)).relu(), (&c + c.transpose(0, 1)).sum(&[0])]
     }),
     ("vectors and batches in products", |g| {
         let (v, m, t) = (x(g, &[6], 1), x(g, &[6, 4], 2), x(g, &[2, 3, 5, 6], 3));
-        vec![
-            v.matmul(&m),
-            t.matmul(&m),
-            t.matmul(&v),
-            v.matmul(&v),
-            t.matmul(&t.transpose(2, 3)),
-        ]
+        vec![v.matmul(&m), t.matmul(&m), t.matmul(&v), v.matmul(&v), t.matmul(&t.transpose(2, 3))]
     }),
     ("gradients through normalisation", |g| {
         let a = x(g, &[5, 33], 1);
@@ -219,15 +162,8 @@ const CASES: &[Case] = &[
         g.gradients(&y.sum_all(), &[&a])
     }),
     ("gradients through a small network", |g| {
-        let (a, w, f) = (
-            x(g, &[2, 2, 6, 6], 1),
-            x(g, &[12, 5], 2),
-            x(g, &[3, 2, 3, 3], 3),
-        );
-        let h = a
-            .conv2d(&f, [1, 1], [0, 0], [1, 1], 1)
-            .relu()
-            .avg_pool2d([2, 2], [2, 2], [0, 0]);
+        let (a, w, f) = (x(g, &[2, 2, 6, 6], 1), x(g, &[12, 5], 2), x(g, &[3, 2, 3, 3], 3));
+        let h = a.conv2d(&f, [1, 1], [0, 0], [1, 1], 1).relu().avg_pool2d([2, 2], [2, 2], [0, 0]);
         let y = h.flatten(1).matmul(&w).tanh();
         g.gradients(&(&y * &y).sum_all(), &[&a, &w, &f])
     }),
@@ -263,11 +199,7 @@ fn compositions_agree_with_the_reference_fused_or_not() {
                 let outputs: Vec<&Tensor> = outputs.iter().collect();
                 let expected = g.reference(&outputs).unwrap();
                 let mut session = Session::new(&device);
-                let options = Options {
-                    fuse,
-                    guard: 16,
-                    ..Options::default()
-                };
+                let options = Options { fuse, guard: 16, ..Options::default() };
                 let mut run = || -> Result<Vec<Array>, GraphError> {
                     let mut loaded = session.compile_with(&g, &outputs, &options)?;
                     loaded.run(2)?;
@@ -277,11 +209,8 @@ fn compositions_agree_with_the_reference_fused_or_not() {
                 let got = run().unwrap_or_else(|e| panic!("{name}: {e}"));
                 for (number, (got, expected)) in got.iter().zip(&expected).enumerate() {
                     // Sums of at most 66 terms below 100; adapters' functions within 2^-11.
-                    let allowed: Vec<f64> = expected
-                        .data
-                        .iter()
-                        .map(|e| 1e-3 * (1.0 + e.abs()))
-                        .collect();
+                    let allowed: Vec<f64> =
+                        expected.data.iter().map(|e| 1e-3 * (1.0 + e.abs())).collect();
                     if let Err(reason) = check::compare(got, expected, &allowed) {
                         failures.push(format!(
                             "{name}, output {number}, fuse {fuse}, {}: {reason}",
@@ -301,10 +230,7 @@ fn assignments_see_what_was_there_before_the_step() {
         for fuse in [true, false] {
             let start: Vec<f32> = (0..9).map(|i| i as f32).collect();
             let bytes = |scale: f32| -> Vec<u8> {
-                start
-                    .iter()
-                    .flat_map(|v| (v * scale).to_le_bytes())
-                    .collect()
+                start.iter().flat_map(|v| (v * scale).to_le_bytes()).collect()
             };
             let variable =
                 |name, scale| Variable::from_bytes(name, &[3, 3], DType::F32, bytes(scale));
@@ -317,24 +243,15 @@ fn assignments_see_what_was_there_before_the_step() {
             g.assign(&c, &(&old_a + &old_b));
             let product = old_a.matmul(&old_b);
             let mut session = Session::new(&device);
-            let options = Options {
-                fuse,
-                ..Options::default()
-            };
+            let options = Options { fuse, ..Options::default() };
             let mut step = session.compile_with(&g, &[&product], &options).unwrap();
             step.run(1).unwrap();
             let read = |session: &mut Session, v: &Variable| session.read_array(v).unwrap().data;
             let at = |i: usize| i as f64;
             let transposed: Vec<f64> = (0..9).map(|i| at(i % 3 * 3 + i / 3)).collect();
-            assert_eq!(
-                read(&mut session, &a),
-                (0..9).map(|i| at(i) * 10.0).collect::<Vec<_>>()
-            );
+            assert_eq!(read(&mut session, &a), (0..9).map(|i| at(i) * 10.0).collect::<Vec<_>>());
             assert_eq!(read(&mut session, &b), transposed);
-            assert_eq!(
-                read(&mut session, &c),
-                (0..9).map(|i| at(i) * 11.0).collect::<Vec<_>>()
-            );
+            assert_eq!(read(&mut session, &c), (0..9).map(|i| at(i) * 11.0).collect::<Vec<_>>());
             assert_eq!(step.read_array(0).unwrap().data[0], (3.0 + 12.0) * 10.0);
         }
     }

@@ -48,38 +48,20 @@ fn check_values(device: &Device, exact: bool, options: &Options) {
         }
         loaded.check_guards().unwrap();
     }
-    assert!(
-        failures.is_empty(),
-        "on {}:\n{}",
-        device.info(),
-        failures.join("\n")
-    );
+    assert!(failures.is_empty(), "on {}:\n{}", device.info(), failures.join("\n"));
 }
 
 #[test]
 fn every_operation_has_samples() {
-    let sampled: Vec<String> = Op::samples()
-        .iter()
-        .map(|s| format!("{:?}", s.op))
-        .collect();
+    let sampled: Vec<String> = Op::samples().iter().map(|s| format!("{:?}", s.op)).collect();
     for name in Op::names().iter().filter(|name| **name != "Leaf") {
-        assert!(
-            sampled.iter().any(|s| s.starts_with(name)),
-            "{name} has no sample"
-        );
+        assert!(sampled.iter().any(|s| s.starts_with(name)), "{name} has no sample");
     }
 }
 
 #[test]
 fn values_on_the_cpu() {
-    check_values(
-        &Device::cpu(Some(2)),
-        true,
-        &Options {
-            guard: 64,
-            ..Options::default()
-        },
-    );
+    check_values(&Device::cpu(Some(2)), true, &Options { guard: 64, ..Options::default() });
 }
 
 #[test]
@@ -87,14 +69,7 @@ fn values_on_the_adapter() {
     let Some(device) = harness::adapter() else {
         return;
     };
-    check_values(
-        &device,
-        false,
-        &Options {
-            guard: 64,
-            ..Options::default()
-        },
-    );
+    check_values(&device, false, &Options { guard: 64, ..Options::default() });
 }
 
 #[test]
@@ -108,14 +83,7 @@ fn values_on_the_adapter_with_webgpu_limits_and_other_variants() {
     let Some(device) = harness::adapter_with(variant) else {
         return;
     };
-    check_values(
-        &device,
-        false,
-        &Options {
-            splits: Some(3),
-            ..Options::default()
-        },
-    );
+    check_values(&device, false, &Options { splits: Some(3), ..Options::default() });
 }
 
 #[test]
@@ -141,15 +109,7 @@ fn a_gradient_that_is_wrong_by_one_percent_is_noticed() {
         let caught = check::gradient(sample, 5, 1, 1.01).is_err();
         *noticed.entry(sample.op.name()).or_default() |= caught;
     }
-    let missed: Vec<&String> = noticed
-        .iter()
-        .filter(|(_, n)| !**n)
-        .map(|(name, _)| name)
-        .collect();
+    let missed: Vec<&String> = noticed.iter().filter(|(_, n)| !**n).map(|(name, _)| name).collect();
     assert!(missed.is_empty(), "not noticed: {missed:?}");
-    assert!(
-        noticed.len() >= 30,
-        "only {} operations have a gradient",
-        noticed.len()
-    );
+    assert!(noticed.len() >= 30, "only {} operations have a gradient", noticed.len());
 }

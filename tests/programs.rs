@@ -10,15 +10,9 @@ fn example(name: &str) -> Command {
     let tests = std::env::current_exe().unwrap();
     let folder = tests.parent().unwrap().parent().unwrap().join("examples");
     let path = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    assert!(
-        path.exists(),
-        "{} is built by `cargo test --workspace`",
-        path.display()
-    );
+    assert!(path.exists(), "{} is built by `cargo test --workspace`", path.display());
     let mut command = Command::new(path);
-    command
-        .env_remove("SHADEGRAD_DEVICE")
-        .env_remove("RUST_BACKTRACE");
+    command.env_remove("SHADEGRAD_DEVICE").env_remove("RUST_BACKTRACE");
     command
 }
 
@@ -36,15 +30,8 @@ fn text(output: &Output) -> String {
 fn fails(command: &mut Command, words: &[&str]) {
     let output = command.output().unwrap();
     let text = text(&output);
-    assert!(
-        matches!(output.status.code(), Some(1 | 2)),
-        "{:?}: {text}",
-        output.status
-    );
-    assert!(
-        !text.contains("backtrace") && !text.contains("panicked"),
-        "{text}"
-    );
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{:?}: {text}", output.status);
+    assert!(!text.contains("backtrace") && !text.contains("panicked"), "{text}");
     for word in words {
         assert!(text.contains(word), "`{word}` is not in: {text}");
     }
@@ -62,10 +49,7 @@ fn mnist(folder: &Path, change: impl Fn(&str, Vec<u8>) -> Option<Vec<u8>>) -> Pa
                 format!("{part}-images-idx3-ubyte"),
                 [words(&[0x803, count, 28, 28]), digits.pixels].concat(),
             ),
-            (
-                format!("{part}-labels-idx1-ubyte"),
-                [words(&[0x801, count]), digits.labels].concat(),
-            ),
+            (format!("{part}-labels-idx1-ubyte"), [words(&[0x801, count]), digits.labels].concat()),
         ];
         for (name, bytes) in files {
             if let Some(bytes) = change(&name, bytes) {
@@ -80,10 +64,7 @@ fn mnist(folder: &Path, change: impl Fn(&str, Vec<u8>) -> Option<Vec<u8>>) -> Pa
 fn the_main_job_trains_and_writes_its_results() {
     let folder = tempfile::tempdir().unwrap();
     let data = mnist(&folder.path().join("data"), |_, bytes| Some(bytes));
-    for (name, more) in [
-        ("mnist_cnn", vec![]),
-        ("mnist_mlp", vec!["--hidden", "16,16"]),
-    ] {
+    for (name, more) in [("mnist_cnn", vec![]), ("mnist_mlp", vec!["--hidden", "16,16"])] {
         let out = folder.path().join(name);
         let output = example(name)
             .args([
@@ -98,26 +79,14 @@ fn the_main_job_trains_and_writes_its_results() {
             .unwrap();
         let text = text(&output);
         assert!(output.status.success(), "{text}");
-        for word in [
-            "device: cpu",
-            "parameters",
-            "dispatches",
-            "memory:",
-            "epoch 2:",
-            "test accuracy:",
-        ] {
+        for word in
+            ["device: cpu", "parameters", "dispatches", "memory:", "epoch 2:", "test accuracy:"]
+        {
             assert!(text.contains(word), "`{word}` is not in: {text}");
         }
-        for file in [
-            &format!("{name}.safetensors"),
-            "curves.png",
-            "confusion.png",
-            "mistakes.png",
-        ] {
-            assert!(
-                std::fs::metadata(out.join(file)).unwrap().len() > 500,
-                "{file}"
-            );
+        for file in [&format!("{name}.safetensors"), "curves.png", "confusion.png", "mistakes.png"]
+        {
+            assert!(std::fs::metadata(out.join(file)).unwrap().len() > 500, "{file}");
         }
     }
 }
@@ -137,10 +106,7 @@ fn without_data_and_network_it_says_so_and_draws_digits() {
         .unwrap();
     let text = text(&output);
     assert!(output.status.success(), "{text}");
-    assert!(
-        text.contains("digits drawn by the program, NOT MNIST"),
-        "{text}"
-    );
+    assert!(text.contains("digits drawn by the program, NOT MNIST"), "{text}");
 }
 
 #[test]
@@ -158,9 +124,8 @@ fn bad_data_is_named() {
         );
     };
     run(at("nowhere"), &["nowhere"]);
-    let missing = mnist(&at("missing"), |name, bytes| {
-        (name != "t10k-labels-idx1-ubyte").then_some(bytes)
-    });
+    let missing =
+        mnist(&at("missing"), |name, bytes| (name != "t10k-labels-idx1-ubyte").then_some(bytes));
     run(missing, &["t10k-labels"]);
     let edit = |name: &'static str, edit: fn(&mut Vec<u8>)| {
         move |file: &str, mut bytes: Vec<u8>| {
@@ -170,17 +135,11 @@ fn bad_data_is_named() {
             Some(bytes)
         }
     };
-    let short = mnist(
-        &at("short"),
-        edit("train-images-idx3-ubyte", |b| b.truncate(1000)),
-    );
+    let short = mnist(&at("short"), edit("train-images-idx3-ubyte", |b| b.truncate(1000)));
     run(short, &["train-images-idx3-ubyte", "1000"]);
     let magic = mnist(&at("magic"), edit("train-images-idx3-ubyte", |b| b[0] = 7));
     run(magic, &["train-images-idx3-ubyte", "magic"]);
-    let label = mnist(
-        &at("label"),
-        edit("train-labels-idx1-ubyte", |b| b[12] = 10),
-    );
+    let label = mnist(&at("label"), edit("train-labels-idx1-ubyte", |b| b[12] = 10));
     run(label, &["train-labels-idx1-ubyte", "label 10", "index 4"]);
     let count = mnist(
         &at("count"),
@@ -197,24 +156,12 @@ fn bad_options_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let drawn = || {
         let mut command = example("mnist_cnn");
-        command
-            .arg("--drawn")
-            .arg("--out")
-            .arg(folder.path().join("out"));
+        command.arg("--drawn").arg("--out").arg(folder.path().join("out"));
         command
     };
-    fails(
-        drawn().args(["--device", "voodoo"]),
-        &["unknown device `voodoo`", "cpu"],
-    );
-    fails(
-        drawn().env("SHADEGRAD_DEVICE", "voodoo2"),
-        &["unknown device `voodoo2`"],
-    );
-    fails(
-        drawn().args(["--device", "cpu", "--batch", "0"]),
-        &["the batch size is 0"],
-    );
+    fails(drawn().args(["--device", "voodoo"]), &["unknown device `voodoo`", "cpu"]);
+    fails(drawn().env("SHADEGRAD_DEVICE", "voodoo2"), &["unknown device `voodoo2`"]);
+    fails(drawn().args(["--device", "cpu", "--batch", "0"]), &["the batch size is 0"]);
     fails(
         drawn().args(["--device", "cpu", "--batch", "20000"]),
         &["the batch size is 20000", "12000"],
@@ -224,38 +171,27 @@ fn bad_options_are_named() {
     std::fs::write(&file, "in the way").unwrap();
     let mut unwritable = example("mnist_cnn");
     fails(
-        unwritable
-            .args(["--drawn", "--device", "cpu", "--out"])
-            .arg(file.join("out")),
+        unwritable.args(["--drawn", "--device", "cpu", "--out"]).arg(file.join("out")),
         &["file"],
     );
     fails(
         shadegrad().args(["bench", "nonsense", "--device", "cpu"]),
         &["no workload `nonsense`", "lenet"],
     );
-    fails(
-        shadegrad().args(["bench", "--device", "voodoo"]),
-        &["unknown device `voodoo`"],
-    );
+    fails(shadegrad().args(["bench", "--device", "voodoo"]), &["unknown device `voodoo`"]);
 }
 
 #[test]
 fn help_and_devices_help() {
     let help = text(&example("mnist_cnn").arg("--help").output().unwrap());
-    for word in [
-        "--data", "--device", "--epochs", "--batch", "--lr", "--seed", "--out", "Example",
-    ] {
+    for word in ["--data", "--device", "--epochs", "--batch", "--lr", "--seed", "--out", "Example"]
+    {
         assert!(help.contains(word), "`{word}` is not in: {help}");
     }
     let devices = text(&shadegrad().arg("devices").output().unwrap());
     assert!(devices.contains("cpu: the host's processor"), "{devices}");
-    let chosen = text(
-        &shadegrad()
-            .arg("devices")
-            .env("SHADEGRAD_DEVICE", "null:h200")
-            .output()
-            .unwrap(),
-    );
+    let chosen =
+        text(&shadegrad().arg("devices").env("SHADEGRAD_DEVICE", "null:h200").output().unwrap());
     assert!(chosen.contains("chosen by default: null:h200"), "{chosen}");
 }
 
@@ -264,25 +200,13 @@ fn the_benchmark_prints_a_table_and_json() {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("bench.json");
     let output = shadegrad()
-        .args([
-            "bench",
-            "mlp",
-            "--device",
-            "cpu",
-            "--seconds",
-            "0.1",
-            "--kernels",
-            "--json",
-        ])
+        .args(["bench", "mlp", "--device", "cpu", "--seconds", "0.1", "--kernels", "--json"])
         .arg(&json)
         .output()
         .unwrap();
     let text = text(&output);
     assert!(output.status.success(), "{text}");
-    assert!(
-        text.contains("GFLOP/s") && text.contains("kernels of mlp"),
-        "{text}"
-    );
+    assert!(text.contains("GFLOP/s") && text.contains("kernels of mlp"), "{text}");
     let line: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
     // Forward and two gradients of three layers, but for the gradient of the input.

@@ -14,15 +14,10 @@ use std::collections::BTreeSet;
 /// The kernels of every operation's samples and of a whole training step.
 fn kernels(limits: &Limits, splits: Option<usize>) -> Vec<Kernel> {
     let graph = Graph::new();
-    let outputs: Vec<Tensor> = Op::samples()
-        .iter()
-        .map(|s| check::record(&graph, s, 1).0)
-        .collect();
+    let outputs: Vec<Tensor> =
+        Op::samples().iter().map(|s| check::record(&graph, s, 1).0).collect();
     let nodes = graph.nodes(&outputs.iter().collect::<Vec<_>>()).unwrap();
-    let options = Options {
-        splits,
-        ..Options::default()
-    };
+    let options = Options { splits, ..Options::default() };
     let mut kernels = compile(&nodes, limits, &options).unwrap().program.kernels;
     let device = Device::null(limits.clone());
     let data = Resident::new(&drawn::digits(64, 0));
@@ -34,35 +29,20 @@ fn kernels(limits: &Limits, splits: Option<usize>) -> Vec<Kernel> {
         .add(Flatten)
         .add(Dropout::new(0.5))
         .add(Linear::new(4 * 7 * 7, 10));
-    let mut trainer = Trainer::new(&device, model, CrossEntropy, AdamW::new(1e-3))
-        .unwrap()
-        .clip_grad_norm(1.0);
-    kernels.extend(
-        trainer
-            .compile(&data, 8)
-            .unwrap()
-            .compiled()
-            .program
-            .kernels
-            .clone(),
-    );
+    let mut trainer =
+        Trainer::new(&device, model, CrossEntropy, AdamW::new(1e-3)).unwrap().clip_grad_norm(1.0);
+    kernels.extend(trainer.compile(&data, 8).unwrap().compiled().program.kernels.clone());
     kernels
 }
 
 fn translate(module: &naga::Module, info: &ModuleInfo) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     spv::write_vec(module, info, &spv::Options::default(), None).map_err(|e| text(&e))?;
-    let msl_options = msl::Options {
-        fake_missing_bindings: true,
-        ..Default::default()
-    };
+    let msl_options = msl::Options { fake_missing_bindings: true, ..Default::default() };
     msl::write_string(module, info, &msl_options, &msl::PipelineOptions::default())
         .map_err(|e| text(&e))?;
     let mut out = String::new();
-    let hlsl_options = hlsl::Options {
-        fake_missing_bindings: true,
-        ..Default::default()
-    };
+    let hlsl_options = hlsl::Options { fake_missing_bindings: true, ..Default::default() };
     hlsl::Writer::new(&mut out, &hlsl_options, &hlsl::PipelineOptions::default())
         .write(module, info, None)
         .map_err(|e| text(&e))?;
@@ -73,20 +53,13 @@ fn translate(module: &naga::Module, info: &ModuleInfo) -> Result<(), String> {
 fn every_kernel_is_valid_and_translates() {
     let mut seen = BTreeSet::new();
     let mut families = BTreeSet::new();
-    for (name, limits) in Limits::profiles()
-        .into_iter()
-        .filter(|(name, _)| *name != "cpu")
-    {
+    for (name, limits) in Limits::profiles().into_iter().filter(|(name, _)| *name != "cpu") {
         for (tiled, grouped, splits) in [
             (None, None, None),
             (Some(true), Some(true), Some(3)),
             (Some(false), Some(false), None),
         ] {
-            let variant = Variant {
-                tiled,
-                grouped,
-                ..Variant::default()
-            };
+            let variant = Variant { tiled, grouped, ..Variant::default() };
             for kernel in kernels(&limits, splits) {
                 families.insert(kernel.body.family());
                 let rendered = render(&kernel, &limits, &variant).unwrap();
@@ -94,10 +67,7 @@ fn every_kernel_is_valid_and_translates() {
                     continue;
                 }
                 let fail = |what: &str, reason: String| -> ! {
-                    panic!(
-                        "{what} of `{}` for {name}: {reason}\n{}",
-                        kernel.label, rendered.source
-                    )
+                    panic!("{what} of `{}` for {name}: {reason}\n{}", kernel.label, rendered.source)
                 };
                 let module = naga::front::wgsl::parse_str(&rendered.source)
                     .unwrap_or_else(|e| fail("parsing", e.emit_to_string(&rendered.source)));
@@ -107,12 +77,7 @@ fn every_kernel_is_valid_and_translates() {
                 translate(&module, &info).unwrap_or_else(|e| fail("translation", e));
                 let size: u32 = module.entry_points[0].workgroup_size.iter().product();
                 assert!(size as usize <= limits.invocations);
-                assert!(
-                    rendered
-                        .groups
-                        .iter()
-                        .all(|&g| (g as usize) <= limits.groups)
-                );
+                assert!(rendered.groups.iter().all(|&g| (g as usize) <= limits.groups));
             }
         }
     }
@@ -123,16 +88,9 @@ fn every_kernel_is_valid_and_translates() {
 #[test]
 fn large_grids_are_folded() {
     let graph = Graph::new();
-    let x = graph.variable(&Variable::new(
-        "x",
-        &[65_536 * 64 + 1],
-        DType::F32,
-        Init::Full(1.0),
-    ));
+    let x = graph.variable(&Variable::new("x", &[65_536 * 64 + 1], DType::F32, Init::Full(1.0)));
     let nodes = graph.nodes(&[&(&x + 1.0)]).unwrap();
-    let program = compile(&nodes, &Limits::WEBGPU, &Options::default())
-        .unwrap()
-        .program;
+    let program = compile(&nodes, &Limits::WEBGPU, &Options::default()).unwrap().program;
     let rendered = render(&program.kernels[0], &Limits::WEBGPU, &Variant::default()).unwrap();
     assert_eq!(rendered.groups, [65_535, 2, 1]);
 }

@@ -33,11 +33,7 @@ fn the_cnn_step_is_26_dispatches_and_its_memory_is_near_the_bound() {
     // GPUs cut the long sums of weight gradients into parts: a kernel more for each.
     for profile in ["webgpu", "h200"] {
         let report = report(profile);
-        assert!(
-            report.counts.dispatches <= 30,
-            "{} on {profile}",
-            report.counts.dispatches
-        );
+        assert!(report.counts.dispatches <= 30, "{} on {profile}", report.counts.dispatches);
         let ratio = report.peak_bytes as f64 / report.lower_bound as f64;
         assert!(ratio <= 1.3, "peak {ratio} times the bound on {profile}");
     }
@@ -50,10 +46,7 @@ fn a_product_of_the_step_is_counted_exactly() {
     let conv1 = 2 * 64 * 32 * 28 * 28 * 9;
     let conv2 = 2 * 64 * 64 * 14 * 14 * 288;
     let linear = 2 * 64 * (3136 * 128 + 128 * 10);
-    assert_eq!(
-        report("cpu").counts.flops,
-        2 * conv1 + 3 * conv2 + 3 * linear
-    );
+    assert_eq!(report("cpu").counts.flops, 2 * conv1 + 3 * conv2 + 3 * linear);
 }
 
 #[test]
@@ -73,10 +66,7 @@ fn the_null_device_and_the_adapter_count_the_same() {
     let dispatched = after.0.dispatches - before.0.dispatches;
     assert_eq!(dispatched, after.1.dispatches - before.1.dispatches);
     assert_eq!(dispatched, 3 * step.report().counts.dispatches as u64);
-    assert_eq!(
-        before.0.buffers, before.1.buffers,
-        "both create the same buffers"
-    );
+    assert_eq!(before.0.buffers, before.1.buffers, "both create the same buffers");
 }
 
 #[test]
@@ -129,13 +119,7 @@ fn the_same_recording_compiles_to_the_same_text() {
     let device = Device::null(Limits::WEBGPU);
     let texts: Vec<String> = (0..2)
         .map(|_| {
-            cnn_step(&device, 8)
-                .1
-                .compiled()
-                .dump
-                .iter()
-                .map(|(_, text)| text.clone())
-                .collect()
+            cnn_step(&device, 8).1.compiled().dump.iter().map(|(_, text)| text.clone()).collect()
         })
         .collect();
     assert_eq!(texts[0], texts[1]);

@@ -26,9 +26,7 @@ fn losses(device: &Device, seed: u64, steps: usize) -> (Vec<u32>, Vec<u8>) {
     let data = drawn::digits(100, 9);
     let adam = Adam::new(3e-3);
     let mut trainer = Trainer::with_seed(device, small_cnn(), CrossEntropy, adam, seed).unwrap();
-    let history = trainer
-        .fit(&data, Fit::epochs(100).batch(7).steps(steps).quiet())
-        .unwrap();
+    let history = trainer.fit(&data, Fit::epochs(100).batch(7).steps(steps).quiet()).unwrap();
     let flat = trainer.parameters().flat().clone();
     let bits = history.losses.iter().map(|l| l.to_bits()).collect();
     (bits, trainer.session().read(&flat).unwrap())
@@ -39,12 +37,7 @@ fn the_same_seed_gives_the_same_bits() {
     for (device, _) in harness::devices() {
         let first = losses(&device, 11, 12);
         assert_eq!(first, losses(&device, 11, 12), "on {}", device.info());
-        assert_ne!(
-            first.0,
-            losses(&device, 12, 12).0,
-            "another seed, on {}",
-            device.info()
-        );
+        assert_ne!(first.0, losses(&device, 12, 12).0, "another seed, on {}", device.info());
     }
 }
 
@@ -52,11 +45,7 @@ fn the_same_seed_gives_the_same_bits() {
 fn threads_do_not_change_a_bit() {
     let one = losses(&Device::cpu(Some(1)), 4, 20);
     for threads in [2, 3] {
-        assert_eq!(
-            one,
-            losses(&Device::cpu(Some(threads)), 4, 20),
-            "{threads} threads"
-        );
+        assert_eq!(one, losses(&Device::cpu(Some(threads)), 4, 20), "{threads} threads");
     }
 }
 
@@ -68,12 +57,7 @@ fn reference_losses(
     steps: usize,
 ) -> Vec<f64> {
     let nodes = trainer.record(data, batch).nodes(&[]).unwrap();
-    let ring = nodes
-        .variables
-        .values()
-        .find(|v| v.name() == "ring")
-        .unwrap()
-        .id();
+    let ring = nodes.variables.values().find(|v| v.name() == "ring").unwrap().id();
     let mut contents = nodes.initial();
     for _ in 0..steps {
         nodes.interpret(&mut contents);
@@ -89,10 +73,7 @@ fn a_run_follows_the_f64_reference() {
             Trainer::new(&device, small_cnn(), CrossEntropy, Adam::new(3e-3)).unwrap();
         // The trainer normalises by the data it is given, as `Resident::new` does.
         let expected = reference_losses(&trainer, &Resident::new(&data), 7, 8);
-        let got = trainer
-            .fit(&data, Fit::epochs(1).batch(7).steps(8).quiet())
-            .unwrap()
-            .losses;
+        let got = trainer.fit(&data, Fit::epochs(1).batch(7).steps(8).quiet()).unwrap().losses;
         for (step, (g, e)) in got.iter().zip(&expected).enumerate() {
             // A loss of about 2.3 has an eps of 2e-7; Adam's first steps divide small gradients
             // by their own size, which multiplies their rounding. See docs/numerics.md.
@@ -111,19 +92,9 @@ fn optimisations_do_not_change_a_step() {
         let mut found: Vec<Array> = Vec::new();
         for options in [
             Options::default(),
-            Options {
-                fuse: false,
-                ..Options::default()
-            },
-            Options {
-                simplify: false,
-                ..Options::default()
-            },
-            Options {
-                splits: Some(4),
-                guard: 32,
-                ..Options::default()
-            },
+            Options { fuse: false, ..Options::default() },
+            Options { simplify: false, ..Options::default() },
+            Options { splits: Some(4), guard: 32, ..Options::default() },
         ] {
             let data = Resident::new(&drawn::digits(60, 2));
             let mut trainer =
@@ -132,10 +103,7 @@ fn optimisations_do_not_change_a_step() {
                     .clip_grad_norm(0.5);
             let graph = trainer.record(&data, 6);
             let flat = trainer.parameters().flat().clone();
-            let mut step = trainer
-                .session()
-                .compile_with(&graph, &[], &options)
-                .unwrap();
+            let mut step = trainer.session().compile_with(&graph, &[], &options).unwrap();
             step.run(4).unwrap();
             step.check_guards().unwrap();
             found.push(trainer.session().read_array(&flat).unwrap());
@@ -154,13 +122,8 @@ fn a_cnn_learns_drawn_digits_and_a_linear_classifier_does_not() {
     let device = Device::cpu(None);
     let (train, test) = (drawn::digits(12_000, 1), drawn::digits(2_000, 2));
     let fit = |epochs| Fit::epochs(epochs).batch(64).quiet();
-    let mut cnn = Trainer::new(
-        &device,
-        Cnn::new([1, 28, 28], 10),
-        CrossEntropy,
-        Adam::new(1e-3),
-    )
-    .unwrap();
+    let mut cnn =
+        Trainer::new(&device, Cnn::new([1, 28, 28], 10), CrossEntropy, Adam::new(1e-3)).unwrap();
     cnn.fit(&train, fit(2)).unwrap();
     let accuracy = cnn.evaluate(&test).unwrap().accuracy;
     assert!(accuracy >= 0.97, "the CNN reaches {accuracy}");
@@ -168,10 +131,7 @@ fn a_cnn_learns_drawn_digits_and_a_linear_classifier_does_not() {
         Trainer::new(&device, Mlp::new(&[784, 10]), CrossEntropy, Adam::new(1e-3)).unwrap();
     linear.fit(&train, fit(10)).unwrap();
     let accuracy = linear.evaluate(&test).unwrap().accuracy;
-    assert!(
-        (0.5..0.92).contains(&accuracy),
-        "the linear classifier reaches {accuracy}"
-    );
+    assert!((0.5..0.92).contains(&accuracy), "the linear classifier reaches {accuracy}");
 }
 
 #[test]
@@ -181,53 +141,26 @@ fn saved_weights_give_the_same_predictions() {
     let (train, test) = (drawn::digits(300, 1), drawn::digits(70, 2));
     let device = Device::cpu(Some(2));
     let make = |seed| {
-        Trainer::with_seed(
-            &device,
-            Mlp::new(&[784, 32, 10]),
-            CrossEntropy,
-            Sgd::new(0.1),
-            seed,
-        )
-        .unwrap()
+        Trainer::with_seed(&device, Mlp::new(&[784, 32, 10]), CrossEntropy, Sgd::new(0.1), seed)
+            .unwrap()
     };
     let mut trained = make(0);
-    trained
-        .fit(&train, Fit::epochs(2).batch(30).quiet())
-        .unwrap();
+    trained.fit(&train, Fit::epochs(2).batch(30).quiet()).unwrap();
     trained.save(&path).unwrap();
     let expected = trained.evaluate(&test).unwrap();
     for (device, exact) in harness::devices() {
         let mlp = Mlp::new(&[784, 32, 10]);
         let mut other = Trainer::with_seed(&device, mlp, CrossEntropy, Sgd::new(0.1), 99).unwrap();
-        assert_ne!(
-            other.evaluate(&test).unwrap().predictions,
-            expected.predictions
-        );
+        assert_ne!(other.evaluate(&test).unwrap().predictions, expected.predictions);
         other.load(&path).unwrap();
         let got = other.evaluate(&test).unwrap();
-        assert!(
-            (got.loss - expected.loss).abs() < 1e-5,
-            "{} not {}",
-            got.loss,
-            expected.loss
-        );
-        assert!(
-            !exact || got == expected,
-            "the same device gives the same bits"
-        );
+        assert!((got.loss - expected.loss).abs() < 1e-5, "{} not {}", got.loss, expected.loss);
+        assert!(!exact || got == expected, "the same device gives the same bits");
     }
-    let mut other = Trainer::new(
-        &device,
-        Mlp::new(&[784, 16, 10]),
-        CrossEntropy,
-        Sgd::new(0.1),
-    )
-    .unwrap();
+    let mut other =
+        Trainer::new(&device, Mlp::new(&[784, 16, 10]), CrossEntropy, Sgd::new(0.1)).unwrap();
     let error = other.load(&path).unwrap_err().to_string();
-    assert!(
-        error.contains("`layers.0.weight` is [32, 784], not [16, 784]"),
-        "{error}"
-    );
+    assert!(error.contains("`layers.0.weight` is [32, 784], not [16, 784]"), "{error}");
 }
 
 #[test]
@@ -237,28 +170,18 @@ fn settings_that_make_no_sense_are_refused() {
     let mut trainer =
         Trainer::new(&device, Mlp::new(&[784, 10]), CrossEntropy, Sgd::new(0.1)).unwrap();
     for batch in [0, 21] {
-        let error = trainer
-            .fit(&data, Fit::epochs(1).batch(batch).quiet())
-            .unwrap_err();
+        let error = trainer.fit(&data, Fit::epochs(1).batch(batch).quiet()).unwrap_err();
         assert!(error.to_string().contains("the batch size"), "{error}");
     }
     // Shapes that don't fit name the operation, the shapes and this file.
     let mut trainer =
         Trainer::new(&device, Mlp::new(&[100, 10]), CrossEntropy, Sgd::new(0.1)).unwrap();
-    let error = trainer
-        .fit(&data, Fit::epochs(1).batch(4).quiet())
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("matmul of f32[4, 784], f32[100, 10]"),
-        "{error}"
-    );
+    let error = trainer.fit(&data, Fit::epochs(1).batch(4).quiet()).unwrap_err().to_string();
+    assert!(error.contains("matmul of f32[4, 784], f32[100, 10]"), "{error}");
     assert!(error.contains("784 columns don't meet 100 rows"), "{error}");
     let mut trainer =
         Trainer::new(&device, Mlp::new(&[784, 10]), CrossEntropy, Sgd::new(1e38)).unwrap();
-    let error = trainer
-        .fit(&data, Fit::epochs(50).batch(5).quiet())
-        .unwrap_err();
+    let error = trainer.fit(&data, Fit::epochs(50).batch(5).quiet()).unwrap_err();
     assert!(matches!(error, TrainError::Diverged { .. }), "{error}");
 }
 
@@ -288,18 +211,11 @@ fn a_hand_written_model_with_two_inputs_and_two_losses_trains() {
             mix: Parameter::new(&[1], Initializer::Zeros),
         };
         let parameters = Parameters::new(&twin, 3).unwrap();
-        let names: Vec<String> = parameters
-            .names()
-            .map(|(name, shape)| format!("{name} {shape:?}"))
-            .collect();
+        let names: Vec<String> =
+            parameters.names().map(|(name, shape)| format!("{name} {shape:?}")).collect();
         assert_eq!(
             names,
-            [
-                "left.weight [5, 3]",
-                "left.bias [5]",
-                "right.weight [5, 4]",
-                "mix [1]"
-            ]
+            ["left.weight [5, 3]", "left.bias [5]", "right.weight [5, 4]", "mix [1]"]
         );
         let updater = Updater::new(&parameters, Sgd::new(0.2).momentum(0.9).nesterov());
         let (seed, step) = (Variable::word("seed", 0), Variable::word("step", 0));
@@ -309,21 +225,13 @@ fn a_hand_written_model_with_two_inputs_and_two_losses_trains() {
                 "a",
                 &[6, 3],
                 DType::F32,
-                Init::Uniform {
-                    low: -1.0,
-                    high: 1.0,
-                    seed: 1,
-                },
+                Init::Uniform { low: -1.0, high: 1.0, seed: 1 },
             ),
             Variable::new(
                 "b",
                 &[6, 4],
                 DType::F32,
-                Init::Uniform {
-                    low: -1.0,
-                    high: 1.0,
-                    seed: 2,
-                },
+                Init::Uniform { low: -1.0, high: 1.0, seed: 2 },
             ),
         );
         let (sum, product) = twin.forward(&graph.variable(&a), &graph.variable(&b));
@@ -460,10 +368,7 @@ fn optimizers_schedules_and_clipping_agree_with_their_formulas() {
                 "adamw",
                 run_optimizer(
                     &device,
-                    AdamW::new(0.02)
-                        .betas(0.8, 0.9)
-                        .eps(1e-3)
-                        .weight_decay(0.05),
+                    AdamW::new(0.02).betas(0.8, 0.9).eps(1e-3).weight_decay(0.05),
                     Constant,
                     None,
                     STEPS,
@@ -486,13 +391,7 @@ fn optimizers_schedules_and_clipping_agree_with_their_formulas() {
                 run_optimizer(
                     &device,
                     Sgd::new(0.1).momentum(0.9).nesterov(),
-                    WarmUp {
-                        steps: 3,
-                        then: Cosine {
-                            steps: 2,
-                            floor: 0.2,
-                        },
-                    },
+                    WarmUp { steps: 3, then: Cosine { steps: 2, floor: 0.2 } },
                     None,
                     STEPS,
                 ),
@@ -503,11 +402,7 @@ fn optimizers_schedules_and_clipping_agree_with_their_formulas() {
             for (g, e) in got.iter().zip(&expected) {
                 // Seven steps of a few operations each, on numbers below 10; on adapters the
                 // cosine of the schedule is allowed 2^-11 of a rate of 0.1.
-                let allowed = if name.starts_with("warm") {
-                    2e-3
-                } else {
-                    2e-6 * (1.0 + e.abs())
-                };
+                let allowed = if name.starts_with("warm") { 2e-3 } else { 2e-6 * (1.0 + e.abs()) };
                 assert!(
                     (g - e).abs() < allowed,
                     "{name} on {}: {got:?} not {expected:?}",
@@ -527,20 +422,10 @@ fn dropout_drops_the_share_it_says_and_only_in_training() {
         let kept = dropout.forward(&x).eval(&device).unwrap().data;
         let zeros = kept.iter().filter(|&&v| v == 0.0).count() as f64;
         // Five standard deviations of 20 000 draws: sqrt(20000 * 0.3 * 0.7) = 65.
-        assert!(
-            (zeros - 6000.0).abs() < 325.0,
-            "{zeros} zeros on {}",
-            device.info()
-        );
-        assert!(
-            kept.iter()
-                .all(|&v| v == 0.0 || (v - 1.0 / 0.7).abs() < 1e-6)
-        );
+        assert!((zeros - 6000.0).abs() < 325.0, "{zeros} zeros on {}", device.info());
+        assert!(kept.iter().all(|&v| v == 0.0 || (v - 1.0 / 0.7).abs() < 1e-6));
         let plain = Graph::new();
-        let y = dropout
-            .forward(&plain.full(&[4], DType::F32, 1.0))
-            .eval(&device)
-            .unwrap();
+        let y = dropout.forward(&plain.full(&[4], DType::F32, 1.0)).eval(&device).unwrap();
         assert_eq!(y.data, [1.0; 4]);
     }
 }
@@ -552,12 +437,7 @@ fn a_label_that_is_no_class_makes_the_loss_nan() {
         let logits = graph.tensor(&[2, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
         let labels = graph.full(&[2], DType::U32, 3.0);
         let losses = cross_entropy(&logits, &labels).eval(&device).unwrap();
-        assert!(
-            losses.data.iter().all(|l| l.is_nan()),
-            "{:?} on {}",
-            losses.data,
-            device.info()
-        );
+        assert!(losses.data.iter().all(|l| l.is_nan()), "{:?} on {}", losses.data, device.info());
     }
 }
 

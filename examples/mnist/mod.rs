@@ -52,33 +52,19 @@ pub(crate) fn run<M: Module>(
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("can't make the folder {}", options.out.display()))?;
     let (train, test) = data(options)?;
-    println!(
-        "data: {} images to train on, {} to test on",
-        train.len(),
-        test.len()
-    );
+    println!("data: {} images to train on, {} to test on", train.len(), test.len());
 
-    let fit = Fit::epochs(options.epochs)
-        .batch(options.batch)
-        .validate(&test);
+    let fit = Fit::epochs(options.epochs).batch(options.batch).validate(&test);
     let fit = match options.steps {
         Some(steps) => fit.steps(steps),
         None => fit,
     };
     let steps = fit.total_steps(train.len());
-    let schedule = WarmUp {
-        steps: steps.min(100),
-        then: Cosine { steps, floor: 0.01 },
-    };
+    let schedule = WarmUp { steps: steps.min(100), then: Cosine { steps, floor: 0.01 } };
     let adam = Adam::new(options.lr);
-    let mut trainer = Trainer::with_seed(
-        &device,
-        model(train.shape()),
-        CrossEntropy,
-        adam,
-        options.seed,
-    )?
-    .schedule(schedule);
+    let mut trainer =
+        Trainer::with_seed(&device, model(train.shape()), CrossEntropy, adam, options.seed)?
+            .schedule(schedule);
     let report = trainer.report(&train, options.batch)?;
     println!(
         "model: {} parameters; a step of {} samples is {} dispatches and {:.2} GFLOP",
@@ -96,11 +82,7 @@ pub(crate) fn run<M: Module>(
 
     let history = trainer.fit(&train, fit)?;
     let evaluation = trainer.evaluate(&test)?;
-    println!(
-        "test accuracy: {:.2} % of {} images",
-        evaluation.accuracy * 100.0,
-        test.len()
-    );
+    println!("test accuracy: {:.2} % of {} images", evaluation.accuracy * 100.0, test.len());
 
     let weights = options.out.join(format!("{name}.safetensors"));
     trainer.save(&weights)?;
@@ -173,20 +155,9 @@ fn pictures(
         }
     }
     let names: Vec<String> = (0..test.classes).map(|class| class.to_string()).collect();
-    confusion::draw(
-        out.join("confusion.png"),
-        "True and predicted digits",
-        &counts,
-        &names,
-    )?;
+    confusion::draw(out.join("confusion.png"), "True and predicted digits", &counts, &names)?;
     wrong.truncate(100);
-    sheet::draw(
-        out.join("mistakes.png"),
-        "Digits it got wrong",
-        test.shape(),
-        &wrong,
-        0,
-    )?;
+    sheet::draw(out.join("mistakes.png"), "Digits it got wrong", test.shape(), &wrong, 0)?;
     Ok(())
 }
 

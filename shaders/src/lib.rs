@@ -54,21 +54,9 @@ mod tests {
     #[test]
     fn holes_and_values_must_match() {
         let value = |name| vec![(name, "1".to_string())];
-        assert_eq!(
-            fill("a {{x}} b {{x}}", &value("x")).as_deref(),
-            Ok("a 1 b 1")
-        );
-        assert_eq!(
-            fill("{{y}}", &value("x")),
-            Err("no value for hole `y`".to_string())
-        );
-        assert_eq!(
-            fill("", &value("x")),
-            Err("no hole for value `x`".to_string())
-        );
-        assert_eq!(
-            fill("{{x", &value("x")),
-            Err("a hole doesn't close".to_string())
-        );
+        assert_eq!(fill("a {{x}} b {{x}}", &value("x")).as_deref(), Ok("a 1 b 1"));
+        assert_eq!(fill("{{y}}", &value("x")), Err("no value for hole `y`".to_string()));
+        assert_eq!(fill("", &value("x")), Err("no hole for value `x`".to_string()));
+        assert_eq!(fill("{{x", &value("x")), Err("a hole doesn't close".to_string()));
     }
 }

@@ -6,11 +6,7 @@ use std::path::PathBuf;
 /// `XDG_CACHE_HOME`, `LOCALAPPDATA` (on Windows) or `~/.cache`; `None` where the environment names
 /// none of these.
 pub fn cache_dir() -> Option<PathBuf> {
-    cache_dir_from(|name| {
-        std::env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    })
+    cache_dir_from(|name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from))
 }
 
 fn cache_dir_from(var: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
@@ -18,13 +14,7 @@ fn cache_dir_from(var: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     let absolute = |name| var(name).filter(|path| path.is_absolute());
     var("SHADEGRAD_CACHE")
         .or_else(|| Some(absolute("XDG_CACHE_HOME")?.join("shadegrad")))
-        .or_else(|| {
-            Some(
-                var("LOCALAPPDATA")
-                    .filter(|_| cfg!(windows))?
-                    .join("shadegrad"),
-            )
-        })
+        .or_else(|| Some(var("LOCALAPPDATA").filter(|_| cfg!(windows))?.join("shadegrad")))
         .or_else(|| Some(var("HOME")?.join(".cache").join("shadegrad")))
 }
 
@@ -35,12 +25,7 @@ mod tests {
     #[test]
     fn the_cache_is_where_the_environment_says() {
         let cache = |pairs: &[(&str, &str)]| {
-            cache_dir_from(|name| {
-                pairs
-                    .iter()
-                    .find(|(n, _)| *n == name)
-                    .map(|(_, v)| v.into())
-            })
+            cache_dir_from(|name| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into()))
         };
         let home = ("HOME", "/home/me");
         let path = |path: &str| Some(PathBuf::from(path));
@@ -48,10 +33,7 @@ mod tests {
         assert_eq!(cache(&[home]), path("/home/me/.cache/shadegrad"));
         assert_eq!(cache(&[home, ("SHADEGRAD_CACHE", "here")]), path("here"));
         if cfg!(unix) {
-            assert_eq!(
-                cache(&[home, ("XDG_CACHE_HOME", "/c")]),
-                path("/c/shadegrad")
-            );
+            assert_eq!(cache(&[home, ("XDG_CACHE_HOME", "/c")]), path("/c/shadegrad"));
             assert_eq!(cache(&[home, ("XDG_CACHE_HOME", "c")]), cache(&[home]));
         }
     }

@@ -127,10 +127,7 @@ impl fmt::Debug for Device {
 impl Device {
     fn of(backend: impl Backend + 'static) -> Device {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Device {
-            backend: Arc::new(backend),
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-        }
+        Device { backend: Arc::new(backend), id: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// The devices of this machine, best first: discrete GPUs, integrated GPUs, the CPU, software
@@ -157,9 +154,7 @@ impl Device {
         {
             return Device::open(&name);
         }
-        let opened = Device::list()
-            .into_iter()
-            .find_map(|info| Device::open(&info.name).ok());
+        let opened = Device::list().into_iter().find_map(|info| Device::open(&info.name).ok());
         Ok(opened.unwrap_or_else(|| Device::cpu(None)))
     }
 
@@ -184,10 +179,7 @@ impl Device {
             return Ok(Device::of(device));
         }
         let available: Vec<String> = Device::list().iter().map(DeviceInfo::to_string).collect();
-        Err(DeviceError::Unknown {
-            name: name.to_string(),
-            available: available.join("; "),
-        })
+        Err(DeviceError::Unknown { name: name.to_string(), available: available.join("; ") })
     }
 
     /// The host's cores: as many threads as given, else as many as there are.
@@ -251,12 +243,7 @@ impl Device {
             });
         }
         let memory = self.backend.create(name, bytes)?;
-        Ok(Buffer {
-            name: name.into(),
-            bytes,
-            memory,
-            device: self.id,
-        })
+        Ok(Buffer { name: name.into(), bytes, memory, device: self.id })
     }
 
     /// Writes bytes at an offset; both must be multiples of four but at the buffer's end.
@@ -290,14 +277,9 @@ impl Device {
         self.check(buffer, offset, len)?;
         let arriving = match len {
             0 => Arriving::Here(vec![]),
-            _ => self
-                .backend
-                .read(&buffer.memory, offset, len.next_multiple_of(4))?,
+            _ => self.backend.read(&buffer.memory, offset, len.next_multiple_of(4))?,
         };
-        Ok(Pending {
-            arriving,
-            bytes: len,
-        })
+        Ok(Pending { arriving, bytes: len })
     }
 
     /// Checks that a range lies in a buffer of this device, on whole words.
@@ -309,11 +291,7 @@ impl Device {
         if offset % 4 == 0 && (len % 4 == 0 || offset + len + 3 >= buffer.bytes) {
             return Ok(());
         }
-        Err(DeviceError::Alignment {
-            name: buffer.name.to_string(),
-            offset,
-            len,
-        })
+        Err(DeviceError::Alignment { name: buffer.name.to_string(), offset, len })
     }
 
     /// Waits until all work is done.
@@ -341,21 +319,14 @@ impl Device {
             if buffer.device != self.id {
                 return Err(buffer.foreign(self.info()));
             }
-            if external[..number]
-                .iter()
-                .any(|other| Arc::ptr_eq(&other.name, &buffer.name))
-            {
+            if external[..number].iter().any(|other| Arc::ptr_eq(&other.name, &buffer.name)) {
                 return Err(externals(format!("buffer `{}` twice", buffer.name)));
             }
         }
         let mut given = external.iter();
         let mut buffers = Vec::with_capacity(program.buffers.len());
         for spec in &program.buffers {
-            let shared = if spec.external {
-                given.next().cloned()
-            } else {
-                None
-            };
+            let shared = if spec.external { given.next().cloned() } else { None };
             let buffer = match shared {
                 Some(buffer) => buffer,
                 None => self.create(&spec.name, spec.bytes)?,
@@ -365,11 +336,7 @@ impl Device {
         }
         let run = self.backend.load(program, &buffers)?;
         let labels = program.kernels.iter().map(|k| k.label.clone()).collect();
-        Ok(Executable {
-            run,
-            labels,
-            buffers,
-        })
+        Ok(Executable { run, labels, buffers })
     }
 }
 
@@ -393,19 +360,11 @@ impl Buffer {
         if offset.checked_add(len).is_some_and(|end| end <= self.bytes) {
             return Ok(());
         }
-        Err(DeviceError::Range {
-            name: self.name.to_string(),
-            size: self.bytes,
-            offset,
-            len,
-        })
+        Err(DeviceError::Range { name: self.name.to_string(), size: self.bytes, offset, len })
     }
 
     pub(crate) fn foreign(&self, device: &DeviceInfo) -> DeviceError {
-        DeviceError::Foreign {
-            name: self.name.to_string(),
-            device: device.to_string(),
-        }
+        DeviceError::Foreign { name: self.name.to_string(), device: device.to_string() }
     }
 }
 
@@ -435,10 +394,7 @@ impl Executable {
             .labels
             .iter()
             .zip(times)
-            .map(|(label, milliseconds)| Timing {
-                label: label.clone(),
-                milliseconds,
-            })
+            .map(|(label, milliseconds)| Timing { label: label.clone(), milliseconds })
             .collect())
     }
 

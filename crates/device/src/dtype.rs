@@ -70,18 +70,12 @@ pub struct Literal {
 impl Literal {
     /// A float constant.
     pub fn f32(value: f32) -> Self {
-        Literal {
-            dtype: DType::F32,
-            bits: value.to_bits(),
-        }
+        Literal { dtype: DType::F32, bits: value.to_bits() }
     }
 
     /// An unsigned constant.
     pub fn u32(value: u32) -> Self {
-        Literal {
-            dtype: DType::U32,
-            bits: value,
-        }
+        Literal { dtype: DType::U32, bits: value }
     }
 
     /// A constant of the given type from a number; integers saturate, truth is "not zero".
@@ -92,10 +86,7 @@ impl Literal {
             DType::I32 => value as i32 as u32,
             DType::Bool => u32::from(value != 0.0),
         };
-        Literal {
-            dtype: dtype.loaded(),
-            bits,
-        }
+        Literal { dtype: dtype.loaded(), bits }
     }
 
     /// The constant as a number.

@@ -88,16 +88,8 @@ impl Expr {
     /// If the arguments' types don't fit: the graph has checked them, so this is a defect.
     pub fn apply(&mut self, op: Intrinsic, args: &[TermId]) -> TermId {
         let types: Vec<DType> = args.iter().map(|&a| self.types[a]).collect();
-        let dtype = op
-            .result(&types)
-            .unwrap_or_else(|| panic!("{op:?} of {types:?}"));
-        self.push(
-            Term::Apply {
-                op,
-                args: args.to_vec(),
-            },
-            dtype,
-        )
+        let dtype = op.result(&types).unwrap_or_else(|| panic!("{op:?} of {types:?}"));
+        self.push(Term::Apply { op, args: args.to_vec() }, dtype)
     }
 
     /// Marks the terms that `roots` need, themselves included.
@@ -124,17 +116,8 @@ impl Expr {
             let what = match term {
                 Term::Literal(literal) => literal.to_string(),
                 Term::Load { operand, view } => format!("load #{operand}{}", view_text(view)),
-                Term::Gather {
-                    operand,
-                    view,
-                    index,
-                    stride,
-                    len,
-                } => {
-                    format!(
-                        "gather #{operand}{} + {stride} * t{index} < {len}",
-                        view_text(view)
-                    )
+                Term::Gather { operand, view, index, stride, len } => {
+                    format!("gather #{operand}{} + {stride} * t{index} < {len}", view_text(view))
                 }
                 Term::Index { view } => format!("index{}", view_text(view)),
                 Term::Within { view } => format!("within{}", view_text(view)),

@@ -5,10 +5,7 @@ use crate::DType;
 
 /// A scalar function of one to three arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[expect(
-    missing_docs,
-    reason = "the names say it; the table below gives the formulas"
-)]
+#[expect(missing_docs, reason = "the names say it; the table below gives the formulas")]
 pub enum Intrinsic {
     Add,
     Sub,
@@ -257,11 +254,7 @@ impl Intrinsic {
         let mut out = [0];
         self.evaluate(t, &[bits(0)], &[bits(1)], &[bits(2)], &mut out);
         let dtype = self.result(&vec![t; self.arity()]).unwrap_or(t);
-        crate::Literal {
-            dtype,
-            bits: out[0],
-        }
-        .value()
+        crate::Literal { dtype, bits: out[0] }.value()
     }
 }
 
@@ -284,16 +277,12 @@ fn float1(a: &[u32], out: &mut [u32], f: impl Fn(f32) -> f32) {
 
 #[inline(always)]
 fn float2(a: &[u32], b: &[u32], out: &mut [u32], f: impl Fn(f32, f32) -> f32) {
-    bits2(a, b, out, |x, y| {
-        f(f32::from_bits(x), f32::from_bits(y)).to_bits()
-    });
+    bits2(a, b, out, |x, y| f(f32::from_bits(x), f32::from_bits(y)).to_bits());
 }
 
 #[inline(always)]
 fn compare(a: &[u32], b: &[u32], out: &mut [u32], f: impl Fn(f32, f32) -> bool) {
-    bits2(a, b, out, |x, y| {
-        u32::from(f(f32::from_bits(x), f32::from_bits(y)))
-    });
+    bits2(a, b, out, |x, y| u32::from(f(f32::from_bits(x), f32::from_bits(y))));
 }
 
 #[inline(always)]
@@ -345,10 +334,7 @@ pub fn shuffle(index: u32, length: u32, key: u32) -> u32 {
     loop {
         let (mut left, mut right) = (value >> half, value & mask);
         for round in 0..4 {
-            (left, right) = (
-                right,
-                left ^ (random(key.wrapping_add(round), right) & mask),
-            );
+            (left, right) = (right, left ^ (random(key.wrapping_add(round), right) & mask));
         }
         value = (left << half) | right;
         if value < length {
@@ -370,14 +356,8 @@ mod tests {
             }
             assert!(seen.iter().all(|&s| s), "length {length} misses an index");
         }
-        let moved = (0..1000)
-            .filter(|&i| shuffle(i, 1000, 1) != shuffle(i, 1000, 2))
-            .count();
-        assert!(
-            moved > 950,
-            "two keys agree on {} of 1000 places",
-            1000 - moved
-        );
+        let moved = (0..1000).filter(|&i| shuffle(i, 1000, 1) != shuffle(i, 1000, 2)).count();
+        assert!(moved > 950, "two keys agree on {} of 1000 places", 1000 - moved);
         assert_eq!(shuffle(9, 5, 1), 9, "an index outside the range stays");
     }
 
@@ -388,10 +368,7 @@ mod tests {
             for bit in 0..32 {
                 let ones = (0..n).filter(|&i| random(key, i) >> bit & 1 == 1).count() as f64;
                 // Five standard deviations of a fair coin: sqrt(65536) / 2 = 128.
-                assert!(
-                    (ones - 32768.0).abs() < 640.0,
-                    "key {key} bit {bit}: {ones} ones"
-                );
+                assert!((ones - 32768.0).abs() < 640.0, "key {key} bit {bit}: {ones} ones");
             }
             let uniform = |i| f64::from(random(key, i)) / 4294967296.0 - 0.5;
             let lag: f64 = (0..n - 1).map(|i| uniform(i) * uniform(i + 1)).sum();
@@ -400,11 +377,7 @@ mod tests {
             let keys: f64 = (0..n)
                 .map(|i| uniform(i) * (f64::from(random(key + 1, i)) / 4294967296.0 - 0.5))
                 .sum();
-            assert!(
-                keys.abs() < 107.0,
-                "keys {key} and {}: correlated, {keys}",
-                key + 1
-            );
+            assert!(keys.abs() < 107.0, "keys {key} and {}: correlated, {keys}", key + 1);
         }
     }
 }

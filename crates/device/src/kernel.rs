@@ -124,21 +124,11 @@ impl Conv {
     }
     /// Shape of the weight.
     pub fn weight_shape(&self) -> [usize; 4] {
-        [
-            self.out_channels,
-            self.in_channels / self.groups,
-            self.kernel[0],
-            self.kernel[1],
-        ]
+        [self.out_channels, self.in_channels / self.groups, self.kernel[0], self.kernel[1]]
     }
     /// Shape of the output.
     pub fn output_shape(&self) -> [usize; 4] {
-        [
-            self.batch,
-            self.out_channels,
-            self.output[0],
-            self.output[1],
-        ]
+        [self.batch, self.out_channels, self.output[0], self.output[1]]
     }
     /// Shapes of the left source, the right source and the result in a role.
     pub fn shapes(&self, role: ConvRole) -> [[usize; 4]; 3] {
@@ -181,10 +171,9 @@ impl Contraction {
     /// Shapes of the two sources.
     pub fn sources(&self) -> [Vec<usize>; 2] {
         match self {
-            Contraction::MatMul { batch, m, n, k } => [
-                [batch.as_slice(), &[*m, *k]].concat(),
-                [batch.as_slice(), &[*k, *n]].concat(),
-            ],
+            Contraction::MatMul { batch, m, n, k } => {
+                [[batch.as_slice(), &[*m, *k]].concat(), [batch.as_slice(), &[*k, *n]].concat()]
+            }
             Contraction::Conv(conv, role) => {
                 let [left, right, _] = conv.shapes(*role);
                 [left.to_vec(), right.to_vec()]
@@ -197,16 +186,10 @@ impl Contraction {
         match self {
             Contraction::MatMul { batch, m, n, k } => [numel(batch), *m, *n, *k],
             Contraction::Conv(c, role) => {
-                let (g, ci, co) = (
-                    c.groups,
-                    c.in_channels / c.groups,
-                    c.out_channels / c.groups,
-                );
+                let (g, ci, co) = (c.groups, c.in_channels / c.groups, c.out_channels / c.groups);
                 let window = c.kernel[0] * c.kernel[1];
-                let (pixels_in, pixels_out) = (
-                    c.batch * c.input[0] * c.input[1],
-                    c.batch * c.output[0] * c.output[1],
-                );
+                let (pixels_in, pixels_out) =
+                    (c.batch * c.input[0] * c.input[1], c.batch * c.output[0] * c.output[1]);
                 match role {
                     ConvRole::Forward => [g, co, pixels_out, ci * window],
                     ConvRole::InputGradient => [g, ci, pixels_in, co * window],
@@ -324,10 +307,7 @@ impl Body {
         match self {
             Body::Map { .. } => "map",
             Body::Rows { .. } => "rows",
-            Body::Contract {
-                contraction: Contraction::MatMul { .. },
-                ..
-            } => "matmul",
+            Body::Contract { contraction: Contraction::MatMul { .. }, .. } => "matmul",
             Body::Contract { .. } => "conv",
             Body::Window { .. } => "window",
             Body::Scatter { .. } => "scatter",
@@ -339,11 +319,7 @@ impl Body {
         match self {
             Body::Map { shape, .. } => shape.clone(),
             Body::Rows { rows, cols, .. } => [rows.as_slice(), cols].concat(),
-            Body::Contract {
-                contraction,
-                splits,
-                ..
-            } => {
+            Body::Contract { contraction, splits, .. } => {
                 let mut shape = contraction.shape();
                 if *splits > 1 {
                     shape.insert(0, *splits);
@@ -351,11 +327,7 @@ impl Body {
                 shape
             }
             Body::Window { window, role, .. } => {
-                let [h, w] = if role.is_gradient() {
-                    window.input
-                } else {
-                    window.output
-                };
+                let [h, w] = if role.is_gradient() { window.input } else { window.output };
                 vec![window.planes, h, w]
             }
             Body::Scatter { shape, .. } => shape.to_vec(),
@@ -370,12 +342,7 @@ impl Body {
             | Body::Contract { stores, .. }
             | Body::Window { stores, .. }
             | Body::Scatter { stores, .. } => stores.iter().map(|&s| (s, points)).collect(),
-            Body::Rows {
-                rows,
-                row_stores,
-                stores,
-                ..
-            } => row_stores
+            Body::Rows { rows, row_stores, stores, .. } => row_stores
                 .iter()
                 .map(|&s| (s, numel(rows)))
                 .chain(stores.iter().map(|&s| (s, points)))
@@ -398,11 +365,7 @@ impl Body {
     pub fn flops(&self) -> u64 {
         match self {
             Body::Contract { contraction, .. } => {
-                2 * contraction
-                    .matrix()
-                    .iter()
-                    .map(|&n| n as u64)
-                    .product::<u64>()
+                2 * contraction.matrix().iter().map(|&n| n as u64).product::<u64>()
             }
             _ => 0,
         }
@@ -425,50 +388,22 @@ impl Kernel {
                 && matches!(term, crate::Term::Load { operand: o, .. }
                     | crate::Term::Gather { operand: o, .. } if *o == operand)
         });
-        let written = self
-            .body
-            .stores()
-            .iter()
-            .any(|(store, _)| store.operand == operand);
+        let written = self.body.stores().iter().any(|(store, _)| store.operand == operand);
         (read, written)
     }
 
     /// The kernel as text; equal kernels give equal text.
     pub fn dump(&self, buffers: &[crate::BufferSpec]) -> String {
-        let mut text = format!(
-            "{} {:?} {}\n",
-            self.body.family(),
-            self.body.domain(),
-            self.label
-        );
+        let mut text = format!("{} {:?} {}\n", self.body.family(), self.body.domain(), self.label);
         match &self.body {
             Body::Rows { cols, .. } => _ = writeln!(text, "  reduce the last {} axes", cols.len()),
-            Body::Contract {
-                contraction,
-                left,
-                right,
-                splits,
-                ..
-            } => {
-                let _ = writeln!(
-                    text,
-                    "  {contraction:?} of t{left}, t{right} in {splits} parts"
-                );
+            Body::Contract { contraction, left, right, splits, .. } => {
+                let _ = writeln!(text, "  {contraction:?} of t{left}, t{right} in {splits} parts");
             }
-            Body::Window {
-                window,
-                role,
-                source,
-                ..
-            } => {
+            Body::Window { window, role, source, .. } => {
                 let _ = writeln!(text, "  {role:?} {window:?} of t{source}");
             }
-            Body::Scatter {
-                count,
-                index,
-                source,
-                ..
-            } => {
+            Body::Scatter { count, index, source, .. } => {
                 let _ = writeln!(text, "  add {count} of t{source} at t{index}");
             }
             Body::Map { .. } => {}
@@ -497,11 +432,7 @@ impl Kernel {
             }
         }
         for (store, len) in self.body.stores() {
-            let _ = writeln!(
-                text,
-                "  store #{}[0..{len}] = t{}",
-                store.operand, store.term
-            );
+            let _ = writeln!(text, "  store #{}[0..{len}] = t{}", store.operand, store.term);
         }
         text
     }

@@ -88,10 +88,7 @@ impl Limits {
 
     /// The profile of a name.
     pub fn profile(name: &str) -> Option<Limits> {
-        Limits::profiles()
-            .into_iter()
-            .find(|(n, _)| *n == name)
-            .map(|(_, limits)| limits)
+        Limits::profiles().into_iter().find(|(n, _)| *n == name).map(|(_, limits)| limits)
     }
 
     /// These limits, each lowered to the other's where that is smaller. The class stays.

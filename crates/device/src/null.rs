@@ -53,10 +53,7 @@ impl Backend for Null {
     }
     fn load(&self, program: &Program, _: &[Buffer]) -> Result<Box<dyn Run>, DeviceError> {
         let dispatches = program.kernels.len();
-        Ok(Box::new(NullRun {
-            dispatches,
-            counters: self.counters.clone(),
-        }))
+        Ok(Box::new(NullRun { dispatches, counters: self.counters.clone() }))
     }
     fn synchronize(&self) -> Result<(), DeviceError> {
         Ok(())

@@ -44,10 +44,7 @@ pub struct Counts {
 impl Program {
     /// Counts dispatches, bytes and operations of one run.
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts {
-            dispatches: self.kernels.len(),
-            ..Counts::default()
-        };
+        let mut counts = Counts { dispatches: self.kernels.len(), ..Counts::default() };
         for kernel in &self.kernels {
             for (number, operand) in kernel.operands.iter().enumerate() {
                 if kernel.access(number).0 {
@@ -56,11 +53,7 @@ impl Program {
                         |t: &Term| matches!(t, Term::Gather { operand, .. } if *operand == number);
                     let points = numel(&kernel.body.domain());
                     let indexed = kernel.expr.terms.iter().any(gathers);
-                    let len = if indexed {
-                        operand.len.min(points)
-                    } else {
-                        operand.len
-                    };
+                    let len = if indexed { operand.len.min(points) } else { operand.len };
                     counts.bytes_read += (len * operand.dtype.bytes()) as u64;
                 }
             }
@@ -69,12 +62,7 @@ impl Program {
             }
             counts.flops += kernel.body.flops();
         }
-        counts.scratch_bytes = self
-            .buffers
-            .iter()
-            .filter(|b| !b.external)
-            .map(|b| b.bytes)
-            .sum();
+        counts.scratch_bytes = self.buffers.iter().filter(|b| !b.external).map(|b| b.bytes).sum();
         counts
     }
 
@@ -89,13 +77,7 @@ impl Program {
             if requested <= limit {
                 return Ok(());
             }
-            Err(DeviceError::Limit {
-                what,
-                requested,
-                unit,
-                limit,
-                device: device.to_string(),
-            })
+            Err(DeviceError::Limit { what, requested, unit, limit, device: device.to_string() })
         };
         for buffer in &self.buffers {
             limit(
@@ -115,12 +97,7 @@ impl Program {
             let mut seen: Vec<usize> = kernel.operands.iter().map(|o| o.buffer).collect();
             seen.sort_unstable();
             seen.dedup();
-            limit(
-                format!("kernel `{}`", kernel.label),
-                seen.len(),
-                "buffers",
-                limits.bindings,
-            )?;
+            limit(format!("kernel `{}`", kernel.label), seen.len(), "buffers", limits.bindings)?;
             self.verify_kernel(kernel, &written).map_err(fail)?;
             for (store, len) in kernel.body.stores() {
                 let operand = &kernel.operands[store.operand];
@@ -144,9 +121,8 @@ impl Program {
                 .get(operand.buffer)
                 .ok_or_else(|| format!("operand {number} names no buffer"))?;
             let bytes = operand.len.checked_mul(operand.dtype.bytes());
-            let end = bytes
-                .and_then(|bytes| bytes.checked_add(operand.offset))
-                .unwrap_or(usize::MAX);
+            let end =
+                bytes.and_then(|bytes| bytes.checked_add(operand.offset)).unwrap_or(usize::MAX);
             if end > buffer.bytes || operand.offset % 4 != 0 {
                 return Err(format!(
                     "operand {number} ends at byte {end} of the {} of `{}`",
@@ -165,13 +141,9 @@ impl Program {
         for (term, _) in kernel.expr.terms.iter().zip(&needed).filter(|(_, n)| **n) {
             let (operand, view, reach) = match term {
                 Term::Load { operand, view } => (*operand, view, 0),
-                Term::Gather {
-                    operand,
-                    view,
-                    stride,
-                    len,
-                    ..
-                } => (*operand, view, stride * len.saturating_sub(1)),
+                Term::Gather { operand, view, stride, len, .. } => {
+                    (*operand, view, stride * len.saturating_sub(1))
+                }
                 _ => continue,
             };
             if let Some((low, high)) = view.extent()
@@ -185,10 +157,7 @@ impl Program {
             }
         }
         for (store, len) in kernel.body.stores() {
-            let target = kernel
-                .operands
-                .get(store.operand)
-                .ok_or("a store names no operand")?;
+            let target = kernel.operands.get(store.operand).ok_or("a store names no operand")?;
             if len > target.len
                 || target.dtype.loaded() != kernel.expr.types[store.term]
                 || target.dtype.bytes() != 4
@@ -246,16 +215,9 @@ impl Program {
     pub fn dump(&self) -> String {
         let mut text = String::new();
         for (number, buffer) in self.buffers.iter().enumerate() {
-            let kind = if buffer.external {
-                "external"
-            } else {
-                "scratch"
-            };
-            let _ = writeln!(
-                text,
-                "buffer {number}: {} {} bytes, {kind}",
-                buffer.name, buffer.bytes
-            );
+            let kind = if buffer.external { "external" } else { "scratch" };
+            let _ =
+                writeln!(text, "buffer {number}: {} {} bytes, {kind}", buffer.name, buffer.bytes);
         }
         for (number, kernel) in self.kernels.iter().enumerate() {
             let _ = write!(text, "{number}: {}", kernel.dump(&self.buffers));
@@ -266,11 +228,8 @@ impl Program {
 
 /// Whether the union of `ranges` contains `start..end`.
 fn covers(ranges: &[(usize, usize)], start: usize, end: usize) -> bool {
-    let mut inside: Vec<(usize, usize)> = ranges
-        .iter()
-        .copied()
-        .filter(|r| r.0 < end && start < r.1)
-        .collect();
+    let mut inside: Vec<(usize, usize)> =
+        ranges.iter().copied().filter(|r| r.0 < end && start < r.1).collect();
     inside.sort_unstable();
     let mut reached = start;
     for (low, high) in inside {
@@ -286,12 +245,7 @@ fn covers(ranges: &[(usize, usize)], start: usize, end: usize) -> bool {
 /// addresses from coordinates without a check.
 fn verify_domains(kernel: &Kernel) -> Result<(), String> {
     let domain = kernel.body.domain();
-    let stores: Vec<TermId> = kernel
-        .body
-        .stores()
-        .iter()
-        .map(|(store, _)| store.term)
-        .collect();
+    let stores: Vec<TermId> = kernel.body.stores().iter().map(|(store, _)| store.term).collect();
     let sources = kernel.body.sources();
     let mut places: Vec<(Vec<TermId>, Vec<usize>)> = vec![(stores, domain.clone())];
     match &kernel.body {
@@ -299,19 +253,10 @@ fn verify_domains(kernel: &Kernel) -> Result<(), String> {
         Body::Rows { .. } => places.push((sources, domain)),
         Body::Contract { contraction, .. } => {
             let shapes = contraction.sources();
-            places.extend(
-                sources
-                    .iter()
-                    .zip(shapes)
-                    .map(|(&term, shape)| (vec![term], shape)),
-            );
+            places.extend(sources.iter().zip(shapes).map(|(&term, shape)| (vec![term], shape)));
         }
         Body::Window { window, role, .. } => {
-            let [h, w] = if role.is_gradient() {
-                window.output
-            } else {
-                window.input
-            };
+            let [h, w] = if role.is_gradient() { window.output } else { window.input };
             if window.stride.contains(&0) {
                 return Err("a window that doesn't step".into());
             }
@@ -323,21 +268,11 @@ fn verify_domains(kernel: &Kernel) -> Result<(), String> {
     }
     for (roots, shape) in places {
         let needed = kernel.expr.needed(&roots);
-        for (id, term) in kernel
-            .expr
-            .terms
-            .iter()
-            .enumerate()
-            .filter(|(id, _)| needed[*id])
-        {
+        for (id, term) in kernel.expr.terms.iter().enumerate().filter(|(id, _)| needed[*id]) {
             if let Some(view) = term.view() {
                 let whole = view.valid.len() == shape.len()
                     && view.strides.len() == shape.len()
-                    && view
-                        .valid
-                        .iter()
-                        .zip(&shape)
-                        .all(|(&(_, end), &n)| end <= n);
+                    && view.valid.iter().zip(&shape).all(|(&(_, end), &n)| end <= n);
                 if view.shape != shape || !whole {
                     return Err(format!(
                         "term {id} is a view of {:?} used over {shape:?}",
@@ -348,10 +283,7 @@ fn verify_domains(kernel: &Kernel) -> Result<(), String> {
             if let Term::Gather { index, .. } = term
                 && kernel.expr.types[*index] != DType::U32
             {
-                return Err(format!(
-                    "term {id} gathers by {}",
-                    kernel.expr.types[*index]
-                ));
+                return Err(format!("term {id} gathers by {}", kernel.expr.types[*index]));
             }
         }
     }

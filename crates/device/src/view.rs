@@ -50,10 +50,7 @@ impl View {
 
     /// Whether some points lie outside the data.
     pub fn is_masked(&self) -> bool {
-        self.valid
-            .iter()
-            .zip(&self.shape)
-            .any(|(&(low, high), &n)| low > 0 || high < n)
+        self.valid.iter().zip(&self.shape).any(|(&(low, high), &n)| low > 0 || high < n)
     }
 
     fn is_line(&self) -> bool {
@@ -131,26 +128,15 @@ impl View {
 
     /// The same points in the same order under another shape, where strides can express it.
     pub fn reshape(&self, shape: &[usize]) -> Option<View> {
-        debug_assert_eq!(
-            numel(shape),
-            numel(&self.shape),
-            "reshape keeps the number of points"
-        );
+        debug_assert_eq!(numel(shape), numel(&self.shape), "reshape keeps the number of points");
         if shape == self.shape {
             return Some(self.clone());
         }
         if numel(shape) == 0 {
-            return Some(View {
-                offset: self.offset,
-                ..View::contiguous(shape)
-            });
+            return Some(View { offset: self.offset, ..View::contiguous(shape) });
         }
-        let mut view = View {
-            shape: shape.to_vec(),
-            strides: vec![],
-            offset: self.offset,
-            valid: vec![],
-        };
+        let mut view =
+            View { shape: shape.to_vec(), strides: vec![], offset: self.offset, valid: vec![] };
         let (mut old, mut new) = (0, 0);
         while old < self.shape.len() || new < shape.len() {
             // One group: the fewest old and new axes with as many points.
@@ -194,16 +180,12 @@ impl View {
         if let ([axis], 1) = (wide.as_slice(), wide_new) {
             for &n in new {
                 let same = n != 1;
-                view.strides
-                    .push(if same { self.strides[*axis] } else { 0 });
-                view.valid
-                    .push(if same { self.valid[*axis] } else { (0, 1) });
+                view.strides.push(if same { self.strides[*axis] } else { 0 });
+                view.valid.push(if same { self.valid[*axis] } else { (0, 1) });
             }
             return Some(());
         }
-        let full = wide
-            .iter()
-            .all(|&axis| self.valid[axis] == (0, self.shape[axis]));
+        let full = wide.iter().all(|&axis| self.valid[axis] == (0, self.shape[axis]));
         let merged = wide
             .windows(2)
             .all(|w| self.strides[w[0]] == self.strides[w[1]] * self.shape[w[1]] as isize);
@@ -225,22 +207,14 @@ impl View {
 
     /// This view over the domain that `collapse` joined: `joined` are its groups of axes.
     pub fn join(&self, joined: &[std::ops::Range<usize>]) -> View {
-        let mut view = View {
-            shape: vec![],
-            strides: vec![],
-            offset: self.offset,
-            valid: vec![],
-        };
+        let mut view = View { shape: vec![], strides: vec![], offset: self.offset, valid: vec![] };
         for axes in joined {
             let points: usize = self.shape[axes.clone()].iter().product();
             let wide = axes.clone().rfind(|&axis| self.shape[axis] != 1);
-            let masked = axes
-                .clone()
-                .find(|&axis| self.valid[axis] != (0, self.shape[axis]));
+            let masked = axes.clone().find(|&axis| self.valid[axis] != (0, self.shape[axis]));
             view.shape.push(points);
             view.strides.push(wide.map_or(0, |axis| self.strides[axis]));
-            view.valid
-                .push(masked.map_or((0, points), |axis| self.valid[axis]));
+            view.valid.push(masked.map_or((0, points), |axis| self.valid[axis]));
         }
         view
     }
@@ -254,9 +228,9 @@ pub fn collapse(shape: &[usize], views: &[&View]) -> Vec<std::ops::Range<usize>>
     for axis in 0..shape.len() {
         let joins = match (groups.last(), wide) {
             (None, _) => false,
-            (Some(_), None) => views
-                .iter()
-                .all(|view| view.valid[axis - 1] == (0, shape[axis - 1])),
+            (Some(_), None) => {
+                views.iter().all(|view| view.valid[axis - 1] == (0, shape[axis - 1]))
+            }
             (Some(group), Some(outer)) => views.iter().all(|view| {
                 let full = group.clone().all(|a| view.valid[a] == (0, shape[a]))
                     && view.valid[axis] == (0, shape[axis]);
@@ -312,16 +286,8 @@ mod tests {
             base.slice(2, 3, -1, 4),
             View::contiguous(&[2, 1, 4]).expand(&[2, 3, 4]),
         ];
-        let shapes: [&[usize]; 8] = [
-            &[24],
-            &[6, 4],
-            &[2, 12],
-            &[1, 2, 3, 1, 4],
-            &[3, 8],
-            &[4, 3, 2],
-            &[4, 12],
-            &[48],
-        ];
+        let shapes: [&[usize]; 8] =
+            [&[24], &[6, 4], &[2, 12], &[1, 2, 3, 1, 4], &[3, 8], &[4, 3, 2], &[4, 12], &[48]];
         let mut expressed = 0;
         for view in &cases {
             assert_eq!(elements(view), elements(&view.collapsed()), "{view:?}");

@@ -15,15 +15,8 @@ pub struct Array {
 impl Array {
     /// An array from its elements.
     pub fn new(shape: &[usize], dtype: DType, data: Vec<f64>) -> Array {
-        debug_assert_eq!(
-            numel(shape),
-            data.len(),
-            "an array has as many elements as its shape"
-        );
-        Array {
-            ty: Type::new(shape, dtype),
-            data,
-        }
+        debug_assert_eq!(numel(shape), data.len(), "an array has as many elements as its shape");
+        Array { ty: Type::new(shape, dtype), data }
     }
 
     /// An array from a function of coordinates.
@@ -38,10 +31,7 @@ impl Array {
                 f(&at)
             })
             .collect();
-        Array {
-            ty: ty.clone(),
-            data,
-        }
+        Array { ty: ty.clone(), data }
     }
 
     /// The element at coordinates.
@@ -66,21 +56,16 @@ impl Array {
                 })
                 .collect(),
         };
-        Array {
-            ty: ty.clone(),
-            data,
-        }
+        Array { ty: ty.clone(), data }
     }
 
     /// Elements in memory layout.
     pub fn to_bytes(&self) -> Vec<u8> {
         match self.ty.dtype {
             DType::U8 => self.data.iter().map(|&v| v as u8).collect(),
-            dtype => self
-                .data
-                .iter()
-                .flat_map(|&v| Literal::of(dtype, v).bits.to_le_bytes())
-                .collect(),
+            dtype => {
+                self.data.iter().flat_map(|&v| Literal::of(dtype, v).bits.to_le_bytes()).collect()
+            }
         }
     }
 }

@@ -20,21 +20,12 @@ pub fn draw(input: &SampleInput, seed: u32) -> Array {
             return input.low + span * (f64::from(rung) + 0.5) / count as f64;
         }
         let drawn = input.low + span * uniform(i);
-        let near = input
-            .kinks
-            .iter()
-            .find(|kink| (drawn - **kink).abs() < 0.05);
+        let near = input.kinks.iter().find(|kink| (drawn - **kink).abs() < 0.05);
         near.map_or(drawn, |kink| kink + if drawn < *kink { -0.1 } else { 0.1 })
     };
     // Rounded to f32, so that reference and device start from the same numbers.
-    let data = (0..count)
-        .map(value)
-        .map(|v| Literal::of(input.ty.dtype, v).value())
-        .collect();
-    Array {
-        ty: input.ty.clone(),
-        data,
-    }
+    let data = (0..count).map(value).map(|v| Literal::of(input.ty.dtype, v).value()).collect();
+    Array { ty: input.ty.clone(), data }
 }
 
 /// A variable that holds an array.
@@ -67,10 +58,9 @@ pub fn tolerance(op: &Op, inputs: &[&Array], expected: &Array, exact: bool) -> V
         let positive: Vec<Array> = inputs
             .iter()
             .map(|a| match a.ty.dtype {
-                DType::F32 => Array {
-                    ty: a.ty.clone(),
-                    data: a.data.iter().map(|v| v.abs()).collect(),
-                },
+                DType::F32 => {
+                    Array { ty: a.ty.clone(), data: a.data.iter().map(|v| v.abs()).collect() }
+                }
                 _ => (*a).clone(),
             })
             .collect();
@@ -83,13 +73,7 @@ pub fn tolerance(op: &Op, inputs: &[&Array], expected: &Array, exact: bool) -> V
         // Integers, truth values, random bits and permutations are exact everywhere.
         return vec![0.0; expected.data.len()];
     }
-    let sum = |terms: usize| {
-        absolute()
-            .data
-            .iter()
-            .map(|m| (terms + 1) as f64 * EPS * m)
-            .collect()
-    };
+    let sum = |terms: usize| absolute().data.iter().map(|m| (terms + 1) as f64 * EPS * m).collect();
     match op.lower(&types) {
         Lowering::Contract(contraction) => sum(contraction.matrix()[3]),
         Lowering::Reduce(Combine::Sum, axes) => {
@@ -126,10 +110,7 @@ pub fn tolerance(op: &Op, inputs: &[&Array], expected: &Array, exact: bool) -> V
 /// The first element that is further from its expectation than allowed, as text.
 pub fn compare(got: &Array, expected: &Array, allowed: &[f64]) -> Result<(), String> {
     if got.ty.shape != expected.ty.shape {
-        return Err(format!(
-            "shape {:?} where {:?} is expected",
-            got.ty.shape, expected.ty.shape
-        ));
+        return Err(format!("shape {:?} where {:?} is expected", got.ty.shape, expected.ty.shape));
     }
     for (i, ((&g, &e), &t)) in got.data.iter().zip(&expected.data).zip(allowed).enumerate() {
         let same = (g - e).abs() <= t || g.is_nan() && e.is_nan();
@@ -150,18 +131,9 @@ pub fn is_differentiable(sample: &Sample) -> bool {
     if y.dtype() != DType::F32 || !sample.inputs.iter().any(|i| i.ty.dtype == DType::F32) {
         return false;
     }
-    let inputs: Vec<Tensor> = graph
-        .node(y.value())
-        .inputs
-        .clone()
-        .iter()
-        .map(|&v| Tensor::new(&graph, v))
-        .collect();
-    let rule = crate::ops::Backward {
-        inputs: &inputs,
-        output: &y,
-        upstream: &y.like(1.0),
-    };
+    let inputs: Vec<Tensor> =
+        graph.node(y.value()).inputs.clone().iter().map(|&v| Tensor::new(&graph, v)).collect();
+    let rule = crate::ops::Backward { inputs: &inputs, output: &y, upstream: &y.like(1.0) };
     matches!(sample.op.gradient(&rule), crate::ops::Gradient::Of(_))
 }
 
@@ -246,8 +218,6 @@ pub fn gradient(sample: &Sample, seed: u32, order: usize, mutation: f64) -> Resu
     let allowed = 1e-6 * (slope.abs() + difference.abs()) + 1e-9 * values[0].data[0].abs() + 1e-9;
     match (slope - difference).abs() <= allowed {
         true => Ok(()),
-        false => Err(format!(
-            "gradient {slope:e}, difference {difference:e}, {allowed:e} allowed"
-        )),
+        false => Err(format!("gradient {slope:e}, difference {difference:e}, {allowed:e} allowed")),
     }
 }

@@ -25,12 +25,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options {
-            simplify: true,
-            fuse: true,
-            splits: None,
-            guard: 0,
-        }
+        Options { simplify: true, fuse: true, splits: None, guard: 0 }
     }
 }
 
@@ -101,7 +96,8 @@ pub fn compile(
     let wanted = nodes
         .outputs
         .iter()
-        .map(|v| nodes.nodes[v.index()].ty.clone())
+        .map(|v| &nodes.nodes[v.index()].ty)
+        .map(|ty| Type::new(&ty.shape, ty.dtype.loaded()))
         .collect();
     let fused = fuse(&nodes, limits, options.fuse);
     fused.verify()?;
@@ -124,12 +120,8 @@ pub fn compile(
 fn address(schedule: &Schedule, kernels: Vec<Lowered>, plan: &Plan, wanted: Vec<Type>) -> Compiled {
     let nodes = &schedule.fused.nodes;
     let variables: Vec<Variable> = nodes.variables.values().cloned().collect();
-    let number: BTreeMap<u64, usize> = nodes
-        .variables
-        .keys()
-        .enumerate()
-        .map(|(at, &id)| (id, at))
-        .collect();
+    let number: BTreeMap<u64, usize> =
+        nodes.variables.keys().enumerate().map(|(at, &id)| (id, at)).collect();
     let scratch = variables.len();
     let place = |memory: &Memory| match memory {
         Memory::Variable(id, offset) => {
@@ -140,10 +132,7 @@ fn address(schedule: &Schedule, kernels: Vec<Lowered>, plan: &Plan, wanted: Vec<
         }
         other => {
             let (slot, offset) = plan.at[other];
-            (
-                scratch + plan.slots[slot].buffer,
-                plan.slots[slot].offset + offset,
-            )
+            (scratch + plan.slots[slot].buffer, plan.slots[slot].offset + offset)
         }
     };
     let mut buffers: Vec<BufferSpec> = variables
@@ -154,16 +143,11 @@ fn address(schedule: &Schedule, kernels: Vec<Lowered>, plan: &Plan, wanted: Vec<
             external: true,
         })
         .collect();
-    buffers.extend(
-        plan.buffers
-            .iter()
-            .enumerate()
-            .map(|(at, &bytes)| BufferSpec {
-                name: format!("scratch {at}"),
-                bytes: bytes.next_multiple_of(4).max(4),
-                external: false,
-            }),
-    );
+    buffers.extend(plan.buffers.iter().enumerate().map(|(at, &bytes)| BufferSpec {
+        name: format!("scratch {at}"),
+        bytes: bytes.next_multiple_of(4).max(4),
+        external: false,
+    }));
     let outputs = nodes
         .outputs
         .iter()
@@ -193,17 +177,7 @@ fn address(schedule: &Schedule, kernels: Vec<Lowered>, plan: &Plan, wanted: Vec<
         variable_bytes: variables.iter().map(|v| v.ty().bytes()).sum(),
         slots: plan.slots.clone(),
     };
-    let gaps = plan
-        .gaps()
-        .into_iter()
-        .map(|(b, offset, bytes)| (scratch + b, offset, bytes))
-        .collect();
-    Compiled {
-        program,
-        variables,
-        outputs,
-        report,
-        dump: vec![],
-        gaps,
-    }
+    let gaps =
+        plan.gaps().into_iter().map(|(b, offset, bytes)| (scratch + b, offset, bytes)).collect();
+    Compiled { program, variables, outputs, report, dump: vec![], gaps }
 }

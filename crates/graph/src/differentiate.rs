@@ -20,25 +20,13 @@ impl Graph {
         if self.error().is_some() {
             return zeros();
         }
-        if parameters
-            .iter()
-            .chain([&loss])
-            .any(|t| !Rc::ptr_eq(&t.graph().inner, &self.inner))
-        {
-            self.fail(
-                "gradients",
-                &[],
-                "a tensor belongs to another graph".to_string(),
-            );
+        if parameters.iter().chain([&loss]).any(|t| !Rc::ptr_eq(&t.graph().inner, &self.inner)) {
+            self.fail("gradients", &[], "a tensor belongs to another graph".to_string());
             return vec![];
         }
         let ty = loss.ty();
         if !ty.shape.is_empty() || ty.dtype != DType::F32 {
-            self.fail(
-                "gradients",
-                &[ty],
-                "the loss must be a float scalar".to_string(),
-            );
+            self.fail("gradients", &[ty], "the loss must be a float scalar".to_string());
             return zeros();
         }
         let wanted: Vec<Value> = parameters.iter().map(|p| p.value()).collect();
@@ -64,9 +52,7 @@ impl Graph {
             })
             .collect();
         if !unused.is_empty() {
-            self.fail_with(GraphError::Unused {
-                names: unused.join(", "),
-            });
+            self.fail_with(GraphError::Unused { names: unused.join(", ") });
         }
         found
     }
@@ -81,16 +67,10 @@ impl Graph {
     ) {
         let node = self.node(value).clone();
         let mutation = self.inner.borrow().mutation.clone();
-        let factor = mutation
-            .filter(|(name, _)| *name == node.op.name())
-            .map(|(_, factor)| factor);
+        let factor = mutation.filter(|(name, _)| *name == node.op.name()).map(|(_, factor)| factor);
         let inputs: Vec<Tensor> = node.inputs.iter().map(|&v| Tensor::new(self, v)).collect();
         let output = Tensor::new(self, value);
-        let rule = Backward {
-            inputs: &inputs,
-            output: &output,
-            upstream,
-        };
+        let rule = Backward { inputs: &inputs, output: &output, upstream };
         match node.op.gradient(&rule) {
             Gradient::Zero => {}
             Gradient::Undefined(reason) => self.fail_with(GraphError::NoGradient {

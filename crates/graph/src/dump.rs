@@ -11,10 +11,7 @@ pub(crate) fn nodes(nodes: &Nodes) -> String {
         let inputs: Vec<String> = node.inputs.iter().map(|v| format!("%{}", v.0)).collect();
         let what = match &node.op {
             crate::ops::Op::Leaf(leaf) => {
-                let name = nodes
-                    .variables
-                    .get(&leaf.variable)
-                    .map_or("?", |v| v.name());
+                let name = nodes.variables.get(&leaf.variable).map_or("?", |v| v.name());
                 format!("{name} from {}", leaf.offset)
             }
             op => format!("{op:?}"),
@@ -41,11 +38,8 @@ pub(crate) fn simplified(simplified: &Simplified) -> String {
 
 pub(crate) fn clusters(fused: &Fused) -> String {
     let mut text = nodes(&fused.nodes);
-    for (number, cluster) in fused
-        .clusters
-        .iter()
-        .enumerate()
-        .filter(|(_, c)| !c.members.is_empty())
+    for (number, cluster) in
+        fused.clusters.iter().enumerate().filter(|(_, c)| !c.members.is_empty())
     {
         let core = match &cluster.core {
             Core::Map => "map".to_string(),
@@ -56,17 +50,9 @@ pub(crate) fn clusters(fused: &Fused) -> String {
         };
         let _ = writeln!(text, "cluster {number}: {core} over {:?}", cluster.domain);
         for (member, by_row) in &cluster.members {
-            let level = if *by_row && matches!(cluster.core, Core::Rows { .. }) {
-                ", by row"
-            } else {
-                ""
-            };
-            let _ = writeln!(
-                text,
-                "  %{} {}{level}",
-                member.0,
-                fused.node(*member).op.name()
-            );
+            let level =
+                if *by_row && matches!(cluster.core, Core::Rows { .. }) { ", by row" } else { "" };
+            let _ = writeln!(text, "  %{} {}{level}", member.0, fused.node(*member).op.name());
         }
     }
     text
@@ -77,13 +63,7 @@ pub(crate) fn plan(plan: &Plan, kernels: usize) -> String {
     let mut text = format!("peak {peak} bytes, at least {} needed\n", plan.lower_bound);
     for slot in &plan.slots {
         let life: String = (0..kernels)
-            .map(|at| {
-                if at >= slot.first && at <= slot.last {
-                    '#'
-                } else {
-                    '.'
-                }
-            })
+            .map(|at| if at >= slot.first && at <= slot.last { '#' } else { '.' })
             .collect();
         let _ = writeln!(
             text,

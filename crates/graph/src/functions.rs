@@ -42,13 +42,7 @@ impl Tensor {
     #[track_caller]
     pub fn log_softmax(&self, axis: usize) -> Tensor {
         let shifted = self.shifted(axis);
-        &shifted
-            - shifted
-                .exp()
-                .sum(&[axis])
-                .log()
-                .unsqueeze(axis)
-                .broadcast_to(&self.shape())
+        &shifted - shifted.exp().sum(&[axis]).log().unsqueeze(axis).broadcast_to(&self.shape())
     }
 
     /// `exp(x)` over its sum along an axis.
@@ -62,11 +56,7 @@ impl Tensor {
     /// through it.
     #[track_caller]
     fn shifted(&self, axis: usize) -> Tensor {
-        let max = self
-            .detach()
-            .max(&[axis])
-            .unsqueeze(axis)
-            .broadcast_to(&self.shape());
+        let max = self.detach().max(&[axis]).unsqueeze(axis).broadcast_to(&self.shape());
         self - max
     }
 }

@@ -11,13 +11,16 @@
 use crate::ops::{Lowering, Movement, Op, Reshape};
 use crate::{GraphError, Node, Nodes, Type, Value};
 use shadegrad_device::{Contraction, Limits, View, Window, WindowRole, numel};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// The number of a cluster.
 pub(crate) type ClusterId = usize;
 
 /// Heaviest value that is computed again for every point that uses it.
 const CHEAP: u32 = 4;
+
+/// Heaviest value that is computed again for as many points as it has itself.
+const GENERATED: u32 = 64;
 
 /// What a cluster's kernel is built around.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,12 +67,7 @@ pub(crate) struct Fused {
 pub(crate) fn fuse(nodes: &Nodes, limits: &Limits, fusion: bool) -> Fused {
     let (nodes, copied) = prepare(nodes);
     let count = nodes.nodes.len();
-    let mut fused = Fused {
-        nodes,
-        clusters: vec![],
-        place: vec![Place::Virtual; count],
-        copied,
-    };
+    let mut fused = Fused { nodes, clusters: vec![], place: vec![Place::Virtual; count], copied };
     let expanded = fused.expanded();
     let mut weight = vec![0; count];
     let mut generated = vec![false; count];
@@ -77,7 +75,8 @@ pub(crate) fn fuse(nodes: &Nodes, limits: &Limits, fusion: bool) -> Fused {
     for number in (0..count).filter(|&n| needed[n]) {
         let value = Value(number as u32);
         fused.classify(value, &mut generated, &mut weight);
-        let light = weight[number] <= CHEAP || !expanded[number];
+        let most = if expanded[number] { CHEAP } else { GENERATED };
+        let light = weight[number] <= most;
         match fused.lowering(value) {
             Lowering::Pack => fused.place[number] = Place::Packed,
             Lowering::Leaf => {}
@@ -91,7 +90,7 @@ pub(crate) fn fuse(nodes: &Nodes, limits: &Limits, fusion: bool) -> Fused {
     }
     if fusion {
         fused.merge_clusters(limits);
-        fused.sink();
+        fused.sink(limits);
         fused.inline_prologues(limits);
     }
     fused
@@ -100,21 +99,14 @@ pub(crate) fn fuse(nodes: &Nodes, limits: &Limits, fusion: bool) -> Fused {
 /// Inserts copies where a later stage needs a value in memory of its own: outputs, assigned values
 /// and packed values that are variables, views or generated, or that are wanted in two places.
 fn prepare(nodes: &Nodes) -> (Nodes, BTreeSet<Value>) {
-    let mut out = Nodes {
-        variables: nodes.variables.clone(),
-        ..Nodes::default()
-    };
+    let mut out = Nodes { variables: nodes.variables.clone(), ..Nodes::default() };
     let mut copied = BTreeSet::new();
     let mut moved = Vec::with_capacity(nodes.nodes.len());
     // Values that have been given memory of a pack or a variable.
     let mut owned = BTreeSet::new();
     for node in &nodes.nodes {
         let mut node = node.clone();
-        node.inputs = node
-            .inputs
-            .iter()
-            .map(|v: &Value| moved[v.index()])
-            .collect();
+        node.inputs = node.inputs.iter().map(|v: &Value| moved[v.index()]).collect();
         let lowering = lowering_of(&out, &node);
         match &lowering {
             Lowering::Pack => {
@@ -148,11 +140,7 @@ fn prepare(nodes: &Nodes) -> (Nodes, BTreeSet<Value>) {
                 }
             }
             Lowering::Window(window, role, _) => {
-                let [h, w] = if role.is_gradient() {
-                    window.output
-                } else {
-                    window.input
-                };
+                let [h, w] = if role.is_gradient() { window.output } else { window.input };
                 for input in &mut node.inputs {
                     *input = flat(&mut out, &mut copied, *input, &[window.planes, h, w]);
                 }
@@ -169,12 +157,7 @@ fn prepare(nodes: &Nodes) -> (Nodes, BTreeSet<Value>) {
     out.assigns = nodes
         .assigns
         .iter()
-        .map(|(id, v)| {
-            (
-                *id,
-                own(&mut out, &mut copied, &mut owned, moved[v.index()], true),
-            )
-        })
+        .map(|(id, v)| (*id, own(&mut out, &mut copied, &mut owned, moved[v.index()], true)))
         .collect();
     out.outputs = nodes
         .outputs
@@ -193,15 +176,7 @@ fn copy(out: &mut Nodes, copied: &mut BTreeSet<Value>, value: Value) -> Value {
     let node = &out.nodes[value.index()];
     let shape = node.ty.shape.clone();
     let ty = Type::new(&shape, node.ty.dtype.loaded());
-    let value = push(
-        out,
-        Node {
-            op: Reshape(shape).into(),
-            inputs: vec![value],
-            ty,
-            at: node.at,
-        },
-    );
+    let value = push(out, Node { op: Reshape(shape).into(), inputs: vec![value], ty, at: node.at });
     copied.insert(value);
     value
 }
@@ -248,24 +223,24 @@ fn own(
 
 /// Whether a value depends on nothing but constants, coordinates and single words.
 fn is_generated(nodes: &Nodes, value: Value) -> bool {
-    let node = &nodes.nodes[value.index()];
-    match &node.op {
-        Op::Leaf(_) => node.ty.numel() <= 1,
-        Op::Full(_) | Op::Iota(_) => true,
-        Op::Pointwise(_) => node.inputs.iter().all(|&v| is_generated(nodes, v)),
-        Op::Reshape(_) | Op::Permute(_) | Op::Expand(_) | Op::Slice(_) | Op::Pad(_) => {
-            is_generated(nodes, node.inputs[0])
+    let (mut open, mut seen) = (vec![value], BTreeSet::from([value]));
+    while let Some(value) = open.pop() {
+        let node = &nodes.nodes[value.index()];
+        let fine = match &node.op {
+            Op::Leaf(_) => node.ty.numel() <= 1,
+            Op::Full(_) | Op::Iota(_) | Op::Pointwise(_) => true,
+            _ => matches!(lowering_of(nodes, node), Lowering::View(_)),
+        };
+        if !fine {
+            return false;
         }
-        _ => false,
+        open.extend(node.inputs.iter().copied().filter(|v| seen.insert(*v)));
     }
+    true
 }
 
 fn lowering_of(nodes: &Nodes, node: &Node) -> Lowering {
-    let types: Vec<&Type> = node
-        .inputs
-        .iter()
-        .map(|v| &nodes.nodes[v.index()].ty)
-        .collect();
+    let types: Vec<&Type> = node.inputs.iter().map(|v| &nodes.nodes[v.index()].ty).collect();
     node.op.lower(&types)
 }
 
@@ -371,22 +346,14 @@ impl Fused {
             }
             Lowering::Contract(contraction) => (Core::Contract(contraction), shape),
             Lowering::Window(window, role, _) => {
-                let [h, w] = if role.is_gradient() {
-                    window.input
-                } else {
-                    window.output
-                };
+                let [h, w] = if role.is_gradient() { window.input } else { window.output };
                 (Core::Window(window, role), vec![window.planes, h, w])
             }
             Lowering::Scatter(shape, count) => (Core::Scatter(shape, count), shape.to_vec()),
             _ => (Core::Map, shape),
         };
         self.place[value.index()] = Place::In(self.clusters.len());
-        self.clusters.push(Cluster {
-            core,
-            domain,
-            members: vec![(value, by_row)],
-        });
+        self.clusters.push(Cluster { core, domain, members: vec![(value, by_row)] });
     }
 
     /// The kept and the reduced extents of a reduction.
@@ -400,10 +367,7 @@ impl Fused {
     /// The axes of a reduction's input with the reduced ones last.
     pub(crate) fn reduced_last(&self, value: Value, axes: &[usize]) -> Vec<usize> {
         let rank = self.node(self.node(value).inputs[0]).ty.shape.len();
-        (0..rank)
-            .filter(|axis| !axes.contains(axis))
-            .chain(axes.iter().copied())
-            .collect()
+        (0..rank).filter(|axis| !axes.contains(axis)).chain(axes.iter().copied()).collect()
     }
 
     /// The placed values behind an operand.
@@ -413,24 +377,23 @@ impl Fused {
         if let Some((value, view)) = base
             && self.place(value) != Place::Virtual
         {
-            return vec![Use {
-                value,
-                view: Some(view),
-            }];
+            return vec![Use { value, view: Some(view) }];
         }
         self.stored(operand, &mut |value| found.push(Use { value, view: None }));
         found
     }
 
     /// Calls `f` with every value in memory that computing an operand in place reads: placed values
-    /// and variables.
+    /// and variables, each once.
     pub(crate) fn stored(&self, operand: Value, f: &mut impl FnMut(Value)) {
-        let node = self.node(operand);
-        if self.place(operand) != Place::Virtual || matches!(node.op, Op::Leaf(_)) {
-            return f(operand);
-        }
-        for &input in &node.inputs {
-            self.stored(input, f);
+        let (mut open, mut seen) = (vec![operand], BTreeSet::from([operand]));
+        while let Some(value) = open.pop() {
+            let node = self.node(value);
+            if self.place(value) != Place::Virtual || matches!(node.op, Op::Leaf(_)) {
+                f(value);
+            } else {
+                open.extend(node.inputs.iter().copied().filter(|v| seen.insert(*v)));
+            }
         }
     }
 
@@ -516,10 +479,7 @@ impl Fused {
             let by_row = self.fits(value, lowering, &uses, cluster)?;
             let before = |used: &Use| match self.place(used.value) {
                 Place::In(c) if c == cluster => true,
-                _ => self
-                    .makers(used.value)
-                    .iter()
-                    .all(|&c| !self.depends(c, cluster)),
+                _ => self.makers(used.value).iter().all(|&c| !self.depends(c, cluster)),
             };
             let ordered = uses.iter().flatten().all(before);
             (ordered && self.binds(value, cluster) <= limits.bindings).then_some((cluster, by_row))
@@ -533,6 +493,9 @@ impl Fused {
             if let Op::Leaf(leaf) = &self.node(stored).op {
                 variables.insert(leaf.variable);
             }
+            // An assigned value may live in the variable.
+            let assigned = self.nodes.assigns.iter().filter(|(_, v)| *v == stored);
+            variables.extend(assigned.map(|(variable, _)| *variable));
         };
         for &input in &self.node(value).inputs {
             self.stored(input, &mut note);
@@ -628,17 +591,12 @@ impl Fused {
     }
 
     fn by_row(&self, value: Value, cluster: ClusterId) -> bool {
-        self.clusters[cluster]
-            .members
-            .iter()
-            .any(|&(member, by_row)| member == value && by_row)
+        self.clusters[cluster].members.iter().any(|&(member, by_row)| member == value && by_row)
     }
 
     fn only_rows(&self, uses: &[Vec<Use>], cluster: ClusterId) -> bool {
-        let mut inside = uses
-            .iter()
-            .flatten()
-            .filter(|u| self.place(u.value) == Place::In(cluster));
+        let mut inside =
+            uses.iter().flatten().filter(|u| self.place(u.value) == Place::In(cluster));
         inside.all(|used| self.by_row(used.value, cluster))
     }
 
@@ -684,19 +642,14 @@ impl Fused {
 
     /// Whether all members of a pointwise cluster can be computed over another domain.
     fn expressible_over(&self, cluster: ClusterId, domain: &[usize]) -> bool {
-        let moved = Cluster {
-            domain: domain.to_vec(),
-            ..self.clusters[cluster].clone()
-        };
+        let moved = Cluster { domain: domain.to_vec(), ..self.clusters[cluster].clone() };
         moved.members.iter().all(|&(member, by_row)| {
             let mut chain: Vec<Movement> = match self.copied.contains(&member) {
                 true => self.movement(member).into_iter().collect(),
                 false => vec![],
             };
             chain.extend(self.to_domain(member, &moved, by_row));
-            self.moved_operands(member)
-                .iter()
-                .all(|&v| self.expressible(v, &chain, Some(cluster)))
+            self.moved_operands(member).iter().all(|&v| self.expressible(v, &chain, Some(cluster)))
         })
     }
 
@@ -711,38 +664,31 @@ impl Fused {
 
     /// Whether an operand, moved by a chain, can be read or computed in place.
     fn expressible(&self, operand: Value, chain: &[Movement], cluster: Option<ClusterId>) -> bool {
-        let node = self.node(operand);
-        let moves = || {
-            self.moved(&View::contiguous(&node.ty.shape), chain)
-                .is_some()
-        };
-        match self.place(operand) {
-            Place::In(c) if Some(c) == cluster => true,
-            Place::In(_) | Place::Packed => moves(),
-            Place::Virtual => match self.lowering(operand) {
-                Lowering::Leaf => moves(),
-                Lowering::View(movement) => {
-                    let chain = [&[movement], chain].concat();
-                    self.expressible(node.inputs[0], &chain, cluster)
+        let mut open = vec![(operand, chain.to_vec())];
+        let mut seen: HashSet<(Value, Vec<Movement>)> = open.iter().cloned().collect();
+        while let Some((value, chain)) = open.pop() {
+            let node = self.node(value);
+            let moves = || self.moved(&View::contiguous(&node.ty.shape), &chain).is_some();
+            let next: Vec<(Value, Vec<Movement>)> = match (self.place(value), self.lowering(value))
+            {
+                (Place::In(c), _) if Some(c) == cluster => continue,
+                (Place::Virtual, Lowering::View(movement)) => {
+                    vec![(node.inputs[0], [&[movement], chain.as_slice()].concat())]
                 }
+                _ if !moves() => return false,
+                (Place::Virtual, Lowering::Leaf) | (Place::In(_) | Place::Packed, _) => continue,
                 // What is indexed lies in memory and isn't moved.
-                Lowering::Gather(_) => moves() && self.expressible(node.inputs[1], chain, cluster),
-                _ => {
-                    moves()
-                        && node
-                            .inputs
-                            .iter()
-                            .all(|&v| self.expressible(v, chain, cluster))
-                }
-            },
+                (Place::Virtual, Lowering::Gather(_)) => vec![(node.inputs[1], chain)],
+                (Place::Virtual, _) => node.inputs.iter().map(|&v| (v, chain.clone())).collect(),
+            };
+            open.extend(next.into_iter().filter(|step| seen.insert(step.clone())));
         }
+        true
     }
 
     /// A view moved by a chain.
     pub(crate) fn moved(&self, view: &View, chain: &[Movement]) -> Option<View> {
-        chain
-            .iter()
-            .try_fold(view.clone(), |view, movement| movement.apply(&view))
+        chain.iter().try_fold(view.clone(), |view, movement| movement.apply(&view))
     }
 
     /// Joins clusters over the same points that share a value or read the same memory: they began
@@ -783,14 +729,9 @@ impl Fused {
             return false;
         };
         let outside = |from: ClusterId, on: ClusterId| {
-            let before: BTreeSet<ClusterId> = self
-                .reads(from)
-                .into_iter()
-                .flat_map(|v| self.makers(v))
-                .collect();
-            before
-                .into_iter()
-                .any(|c| c != on && c != from && self.depends(c, on))
+            let before: BTreeSet<ClusterId> =
+                self.reads(from).into_iter().flat_map(|v| self.makers(v)).collect();
+            before.into_iter().any(|c| c != on && c != from && self.depends(c, on))
         };
         if outside(a, b) || outside(b, a) {
             return false;
@@ -799,11 +740,7 @@ impl Fused {
         for (member, _) in &before.0.members {
             self.place[member.index()] = Place::In(b);
         }
-        self.clusters[b] = Cluster {
-            core,
-            domain,
-            members,
-        };
+        self.clusters[b] = Cluster { core, domain, members };
         self.clusters[a].members.clear();
         // What is laid out in memory by a cluster can't be read by it.
         let apart = self.reads(b).iter().all(|&v| !self.makers(v).contains(&b));
@@ -831,9 +768,7 @@ impl Fused {
         let small = |c: ClusterId| numel(&self.clusters[c].domain) <= SMALL;
         makes(&left, b)
             || makes(&right, a)
-            || left
-                .intersection(&right)
-                .any(|&v| self.node(v).ty.numel() > 1)
+            || left.intersection(&right).any(|&v| self.node(v).ty.numel() > 1)
             || self.clusters[a].domain == self.clusters[b].domain && small(a) && small(b)
     }
 
@@ -874,9 +809,8 @@ impl Fused {
             let lowering = self.lowering(member);
             inputs.iter().enumerate().all(|(at, &input)| {
                 let uses = self.uses(input);
-                let mut inside = uses
-                    .iter()
-                    .filter(|used| self.place(used.value) == Place::In(cluster));
+                let mut inside =
+                    uses.iter().filter(|used| self.place(used.value) == Place::In(cluster));
                 inside.all(|used| match (&used.view, &lowering) {
                     (None, _) => false,
                     (_, Lowering::Gather(_)) if at == 0 => false,
@@ -895,15 +829,15 @@ impl Fused {
 
     /// Makes cheap values virtual that are stored for other clusters although they follow from one
     /// value that is stored anyway: a relu's mask is computed again from the relu.
-    fn sink(&mut self) {
+    fn sink(&mut self, limits: &Limits) {
         for number in (0..self.place.len()).rev() {
             let value = Value(number as u32);
-            let (Place::In(cluster), Lowering::Pointwise(scalar)) =
+            let (Place::In(cluster), Lowering::Pointwise(_)) =
                 (self.place(value), self.lowering(value))
             else {
                 continue;
             };
-            if self.tree_weight(value, scalar.weight()) > CHEAP || self.kept(value) {
+            if self.tree_weight(value) > CHEAP || self.kept(value) {
                 continue;
             }
             let readers: Vec<ClusterId> = (0..self.clusters.len())
@@ -937,13 +871,13 @@ impl Fused {
             }
             self.place[number] = Place::Virtual;
             let before = self.clusters[cluster].members.clone();
-            self.clusters[cluster]
-                .members
-                .retain(|(member, _)| *member != value);
+            self.clusters[cluster].members.retain(|(member, _)| *member != value);
             let fine = !self.clusters[cluster].members.is_empty()
-                && readers
-                    .iter()
-                    .all(|&c| self.consistent(c) && self.expressible_members(c));
+                && readers.iter().all(|&c| {
+                    self.consistent(c)
+                        && self.expressible_members(c)
+                        && self.bound(c) <= limits.bindings
+                });
             if !fine {
                 self.place[number] = Place::In(cluster);
                 self.clusters[cluster].members = before;
@@ -952,17 +886,18 @@ impl Fused {
     }
 
     /// What computing a value wherever it is used costs, with all that is virtual behind it.
-    fn tree_weight(&self, value: Value, own: u32) -> u32 {
-        let below = |&v: &Value| match (self.place(v), self.lowering(v)) {
-            (Place::Virtual, Lowering::Pointwise(scalar)) => self.tree_weight(v, scalar.weight()),
-            (Place::Virtual, Lowering::View(_)) => self.tree_weight(v, 0),
-            _ => 0,
-        };
-        self.node(value)
-            .inputs
-            .iter()
-            .map(below)
-            .fold(own, u32::saturating_add)
+    fn tree_weight(&self, value: Value) -> u32 {
+        let (mut open, mut seen, mut weight) = (vec![value], BTreeSet::from([value]), 0);
+        while let Some(v) = open.pop() {
+            if v != value && self.place(v) != Place::Virtual {
+                continue;
+            }
+            if let Lowering::Pointwise(scalar) = self.lowering(v) {
+                weight += scalar.weight();
+            }
+            open.extend(self.node(v).inputs.iter().copied().filter(|v| seen.insert(*v)));
+        }
+        weight
     }
 
     /// Whether a value must be in memory whoever reads it.
@@ -994,9 +929,7 @@ impl Fused {
             let readers: Vec<ClusterId> = (0..self.clusters.len())
                 .filter(|&other| other != cluster)
                 .filter(|&other| {
-                    self.reads(other)
-                        .iter()
-                        .any(|&v| self.place(v) == Place::In(cluster))
+                    self.reads(other).iter().any(|&v| self.place(v) == Place::In(cluster))
                 })
                 .collect();
             if let [reader] = readers.as_slice() {
@@ -1047,18 +980,12 @@ impl Fused {
     /// How often a row kernel goes through the columns.
     fn passes(&self, cluster: ClusterId) -> usize {
         let members = &self.clusters[cluster].members;
-        members
-            .iter()
-            .filter(|(m, _)| matches!(self.lowering(*m), Lowering::Reduce(..)))
-            .count()
+        members.iter().filter(|(m, _)| matches!(self.lowering(*m), Lowering::Reduce(..))).count()
             + usize::from(members.iter().any(|(_, by_row)| !by_row))
     }
 
     fn bound(&self, cluster: ClusterId) -> usize {
-        self.clusters[cluster]
-            .members
-            .last()
-            .map_or(0, |&(member, _)| self.binds(member, cluster))
+        self.clusters[cluster].members.last().map_or(0, |&(member, _)| self.binds(member, cluster))
     }
 
     /// Whether every member's operands can be read or computed in place.
@@ -1066,9 +993,7 @@ impl Fused {
         let target = &self.clusters[cluster];
         target.members.iter().all(|&(member, by_row)| {
             let chain = self.operand_chain(member, target, by_row);
-            self.moved_operands(member)
-                .iter()
-                .all(|&v| self.expressible(v, &chain, Some(cluster)))
+            self.moved_operands(member).iter().all(|&v| self.expressible(v, &chain, Some(cluster)))
         })
     }
 
@@ -1090,11 +1015,7 @@ impl Fused {
             }
             Lowering::Contract(_) => vec![],
             Lowering::Window(window, role, _) => {
-                let [h, w] = if role.is_gradient() {
-                    window.output
-                } else {
-                    window.input
-                };
+                let [h, w] = if role.is_gradient() { window.output } else { window.input };
                 vec![Movement::Reshape(vec![window.planes, h, w])]
             }
             Lowering::Scatter([outer, _, inner], count) => {
@@ -1112,10 +1033,7 @@ impl Fused {
     /// # Errors
     /// [`GraphError::Compiler`].
     pub(crate) fn verify(&self) -> Result<(), GraphError> {
-        let wrong = |reason: String| GraphError::Compiler {
-            stage: "fuse",
-            reason,
-        };
+        let wrong = |reason: String| GraphError::Compiler { stage: "fuse", reason };
         let mut seen = BTreeSet::new();
         for (id, cluster) in self.clusters.iter().enumerate() {
             for (member, _) in &cluster.members {
@@ -1124,15 +1042,11 @@ impl Fused {
                 }
             }
         }
-        let placed = (0..self.place.len())
-            .filter(|&n| matches!(self.place[n], Place::In(_)))
-            .count();
+        let placed =
+            (0..self.place.len()).filter(|&n| matches!(self.place[n], Place::In(_))).count();
         match placed == seen.len() {
             true => Ok(()),
-            false => Err(wrong(format!(
-                "{placed} values are placed, {} are computed",
-                seen.len()
-            ))),
+            false => Err(wrong(format!("{placed} values are placed, {} are computed", seen.len()))),
         }
     }
 }

@@ -76,11 +76,7 @@ impl Default for Graph {
 impl Graph {
     /// An empty recording for inference: dropout does nothing.
     pub fn new() -> Graph {
-        Graph::with_random(
-            false,
-            &Variable::word("seed", 0),
-            &Variable::word("step", 0),
-        )
+        Graph::with_random(false, &Variable::word("seed", 0), &Variable::word("step", 0))
     }
 
     /// An empty recording for training, whose random numbers depend on the variables `seed` and
@@ -90,12 +86,7 @@ impl Graph {
     }
 
     fn with_random(training: bool, seed: &Variable, step: &Variable) -> Graph {
-        Graph {
-            inner: Rc::default(),
-            training,
-            seed: seed.clone(),
-            step: step.clone(),
-        }
+        Graph { inner: Rc::default(), training, seed: seed.clone(), step: step.clone() }
     }
 
     /// Whether layers such as dropout are to behave as in training.
@@ -122,11 +113,7 @@ impl Graph {
     /// Part of a variable: elements from `offset` in another shape.
     #[track_caller]
     pub fn variable_part(&self, variable: &Variable, offset: usize, shape: &[usize]) -> Tensor {
-        self.inner
-            .borrow_mut()
-            .record
-            .variables
-            .insert(variable.id(), variable.clone());
+        self.inner.borrow_mut().record.variables.insert(variable.id(), variable.clone());
         let ty = Type::new(shape, variable.ty().dtype);
         let whole = variable.ty().numel();
         if !(offset * ty.dtype.bytes()).is_multiple_of(4) {
@@ -134,32 +121,15 @@ impl Graph {
             self.fail("variable part", &[], reason);
         }
         if offset + ty.numel() > whole {
-            self.fail(
-                "variable part",
-                &[],
-                format!("elements {offset}.. of {whole} as {shape:?}"),
-            );
+            self.fail("variable part", &[], format!("elements {offset}.. of {whole} as {shape:?}"));
         }
-        self.push(
-            Op::Leaf(Leaf {
-                variable: variable.id(),
-                offset,
-                ty,
-            }),
-            &[],
-        )
+        self.push(Op::Leaf(Leaf { variable: variable.id(), offset, ty }), &[])
     }
 
     /// A constant, of any shape.
     #[track_caller]
     pub fn full(&self, shape: &[usize], dtype: DType, value: f64) -> Tensor {
-        self.push(
-            Op::Full(Full {
-                shape: shape.to_vec(),
-                literal: Literal::of(dtype, value),
-            }),
-            &[],
-        )
+        self.push(Op::Full(Full { shape: shape.to_vec(), literal: Literal::of(dtype, value) }), &[])
     }
 
     /// A tensor with the given elements, row-major.
@@ -167,15 +137,10 @@ impl Graph {
     pub fn tensor(&self, shape: &[usize], data: &[f32]) -> Tensor {
         let count: usize = shape.iter().product();
         if count != data.len() {
-            self.fail(
-                "tensor",
-                &[],
-                format!("{} elements for shape {shape:?}", data.len()),
-            );
+            self.fail("tensor", &[], format!("{} elements for shape {shape:?}", data.len()));
         }
         let init = Init::Bytes(bytemuck::cast_slice(data).into());
-        self.variable(&Variable::new("data", &[data.len()], DType::F32, init))
-            .reshape(shape)
+        self.variable(&Variable::new("data", &[data.len()], DType::F32, init)).reshape(shape)
     }
 
     /// A key for random numbers that differs for every call and every step, as a `U32` scalar.
@@ -187,27 +152,18 @@ impl Graph {
             inner.streams
         };
         let stream = self.full(&[], DType::U32, f64::from(stream));
-        self.variable(&self.seed)
-            .random(&self.step())
-            .random(&stream)
+        self.variable(&self.seed).random(&self.step()).random(&stream)
     }
 
     /// At the end of the step the variable takes this value.
     #[track_caller]
     pub fn assign(&self, variable: &Variable, value: &Tensor) {
         if !Rc::ptr_eq(&value.graph().inner, &self.inner) {
-            self.fail(
-                "assign",
-                &[value.ty()],
-                "the value belongs to another graph".to_string(),
-            );
+            self.fail("assign", &[value.ty()], "the value belongs to another graph".to_string());
             return;
         }
         if variable.ty().dtype == DType::U8 {
-            let reason = format!(
-                "variable `{}` holds bytes, which are read-only",
-                variable.name()
-            );
+            let reason = format!("variable `{}` holds bytes, which are read-only", variable.name());
             self.fail("assign", &[value.ty()], reason);
             return;
         }
@@ -217,10 +173,7 @@ impl Graph {
             return;
         }
         let mut inner = self.inner.borrow_mut();
-        inner
-            .record
-            .variables
-            .insert(variable.id(), variable.clone());
+        inner.record.variables.insert(variable.id(), variable.clone());
         inner.record.assigns.retain(|(id, _)| *id != variable.id());
         inner.record.assigns.push((variable.id(), value.value()));
     }
@@ -266,10 +219,8 @@ impl Graph {
         if let Some(&value) = inner.lookup.get(&key) {
             return Tensor::new(self, value);
         }
-        let types: Vec<Type> = inputs
-            .iter()
-            .map(|v| inner.record.nodes[v.index()].ty.clone())
-            .collect();
+        let types: Vec<Type> =
+            inputs.iter().map(|v| inner.record.nodes[v.index()].ty.clone()).collect();
         let bad_input = inputs.iter().any(|v| inner.poisoned[v.index()]);
         let op = key.0.clone();
         let (ty, reason) = match op.infer(&types.iter().collect::<Vec<_>>()) {
@@ -290,12 +241,7 @@ impl Graph {
             inner.error.get_or_insert(error);
         }
         let value = Value(inner.record.nodes.len() as u32);
-        let node = Node {
-            op,
-            inputs: inputs.to_vec(),
-            ty,
-            at: Location::caller(),
-        };
+        let node = Node { op, inputs: inputs.to_vec(), ty, at: Location::caller() };
         inner.record.nodes.push(node);
         inner.poisoned.push(poisoned);
         inner.lookup.insert(key, value);
@@ -303,9 +249,7 @@ impl Graph {
     }
 
     pub(crate) fn node(&self, value: Value) -> Ref<'_, Node> {
-        Ref::map(self.inner.borrow(), |inner| {
-            &inner.record.nodes[value.index()]
-        })
+        Ref::map(self.inner.borrow(), |inner| &inner.record.nodes[value.index()])
     }
 
     /// The recording as data, with the values to read back.
@@ -313,15 +257,8 @@ impl Graph {
     /// # Errors
     /// The first mistake that was recorded.
     pub fn nodes(&self, outputs: &[&Tensor]) -> Result<Nodes, GraphError> {
-        if outputs
-            .iter()
-            .any(|t| !Rc::ptr_eq(&t.graph().inner, &self.inner))
-        {
-            self.fail(
-                "output",
-                &[],
-                "the tensor belongs to another graph".to_string(),
-            );
+        if outputs.iter().any(|t| !Rc::ptr_eq(&t.graph().inner, &self.inner)) {
+            self.fail("output", &[], "the tensor belongs to another graph".to_string());
         }
         let inner = self.inner.borrow();
         match &inner.error {
@@ -337,11 +274,7 @@ impl Graph {
 fn list(types: &[Type]) -> String {
     match types {
         [] => "nothing".to_string(),
-        _ => types
-            .iter()
-            .map(Type::to_string)
-            .collect::<Vec<_>>()
-            .join(", "),
+        _ => types.iter().map(Type::to_string).collect::<Vec<_>>().join(", "),
     }
 }
 
@@ -356,17 +289,10 @@ impl Nodes {
             if node.inputs.iter().any(|v| v.index() >= number) {
                 return Err(wrong(format!("value {number} uses a later one")));
             }
-            let types: Vec<&Type> = node
-                .inputs
-                .iter()
-                .map(|v| &self.nodes[v.index()].ty)
-                .collect();
+            let types: Vec<&Type> = node.inputs.iter().map(|v| &self.nodes[v.index()].ty).collect();
             let inferred = node.op.infer(&types).map_err(&wrong)?;
             if inferred != node.ty {
-                return Err(wrong(format!(
-                    "value {number} is {}, not {inferred}",
-                    node.ty
-                )));
+                return Err(wrong(format!("value {number} is {}, not {inferred}", node.ty)));
             }
         }
         Ok(())
@@ -375,10 +301,7 @@ impl Nodes {
     /// The values that outputs and assignments need.
     pub fn reachable(&self) -> Vec<bool> {
         let mut needed = vec![false; self.nodes.len()];
-        let roots = self
-            .outputs
-            .iter()
-            .chain(self.assigns.iter().map(|(_, value)| value));
+        let roots = self.outputs.iter().chain(self.assigns.iter().map(|(_, value)| value));
         for root in roots {
             needed[root.index()] = true;
         }

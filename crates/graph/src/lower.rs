@@ -61,10 +61,7 @@ pub(crate) fn lower(
 /// How many parts the summed axis of a product is cut into: more than one where the tiles of the
 /// result alone would leave most of a GPU idle.
 fn parts([groups, m, n, k]: [usize; 4], limits: &Limits) -> usize {
-    if !matches!(
-        limits.class,
-        DeviceClass::Discrete | DeviceClass::Integrated
-    ) {
+    if !matches!(limits.class, DeviceClass::Discrete | DeviceClass::Integrated) {
         return 1;
     }
     let tiles = groups * m.div_ceil(64) * n.div_ceil(64);
@@ -85,42 +82,20 @@ fn split(
     let points = numel(&cluster.domain);
     let mut first = Lowerer::new(schedule, id);
     let body = first.core(cluster)?;
-    let Body::Contract {
-        contraction,
-        left,
-        right,
-        ..
-    } = body
-    else {
+    let Body::Contract { contraction, left, right, .. } = body else {
         return Err(wrong("only contractions are split".into()));
     };
     let sum = first.expr.push(Term::Accumulator(0), DType::F32);
     let operand = first.operand(Memory::Partial(number), points * parts, DType::F32);
     let stores = vec![Store { operand, term: sum }];
-    let body = Body::Contract {
-        contraction,
-        left,
-        right,
-        splits: parts,
-        stores,
-    };
-    let first = first.finish(
-        body,
-        format!("{} in {parts} parts", label(&schedule.fused, cluster)),
-    );
+    let body = Body::Contract { contraction, left, right, splits: parts, stores };
+    let first = first.finish(body, format!("{} in {parts} parts", label(&schedule.fused, cluster)));
 
     let mut second = Lowerer::new(schedule, id);
     let rows = Cluster {
-        core: Core::Rows {
-            rows: cluster.domain.clone(),
-            cols: vec![parts],
-        },
+        core: Core::Rows { rows: cluster.domain.clone(), cols: vec![parts] },
         domain: [cluster.domain.as_slice(), &[parts]].concat(),
-        members: cluster
-            .members
-            .iter()
-            .map(|&(member, _)| (member, true))
-            .collect(),
+        members: cluster.members.iter().map(|&(member, _)| (member, true)).collect(),
     };
     let mut order: Vec<usize> = (1..=cluster.domain.len()).collect();
     order.push(0);
@@ -140,18 +115,13 @@ fn split(
         row_stores,
         stores,
     };
-    let second = second.finish(
-        body,
-        format!("sum of {parts} parts, {}", label(&schedule.fused, cluster)),
-    );
+    let second =
+        second.finish(body, format!("sum of {parts} parts, {}", label(&schedule.fused, cluster)));
     Ok([first, second])
 }
 
 fn wrong(reason: String) -> GraphError {
-    GraphError::Compiler {
-        stage: "lower",
-        reason,
-    }
+    GraphError::Compiler { stage: "lower", reason }
 }
 
 /// The operations of a cluster, for people.
@@ -182,6 +152,8 @@ struct Lowerer<'a> {
     operands: Vec<(Memory, usize, DType)>,
     /// The terms of members.
     terms: HashMap<Value, TermId>,
+    /// The terms of virtual values, as moved.
+    moved_terms: HashMap<(Value, Vec<Movement>), TermId>,
     reductions: Vec<Reduction>,
 }
 
@@ -194,6 +166,7 @@ impl<'a> Lowerer<'a> {
             expr: Expr::default(),
             operands: vec![],
             terms: HashMap::new(),
+            moved_terms: HashMap::new(),
             reductions: vec![],
         }
     }
@@ -206,53 +179,17 @@ impl<'a> Lowerer<'a> {
             Body::Map { shape, .. } => Body::Map { shape, stores },
             Body::Rows { rows, cols, .. } => {
                 let reductions = std::mem::take(&mut self.reductions);
-                Body::Rows {
-                    rows,
-                    cols,
-                    reductions,
-                    row_stores,
-                    stores,
-                }
+                Body::Rows { rows, cols, reductions, row_stores, stores }
             }
-            Body::Contract {
-                contraction,
-                left,
-                right,
-                splits,
-                ..
-            } => Body::Contract {
-                contraction,
-                left,
-                right,
-                splits,
-                stores,
-            },
-            Body::Window {
-                window,
-                role,
-                source,
-                index,
-                ..
-            } => Body::Window {
-                window,
-                role,
-                source,
-                index,
-                stores,
-            },
-            Body::Scatter {
-                shape,
-                count,
-                index,
-                source,
-                ..
-            } => Body::Scatter {
-                shape,
-                count,
-                index,
-                source,
-                stores,
-            },
+            Body::Contract { contraction, left, right, splits, .. } => {
+                Body::Contract { contraction, left, right, splits, stores }
+            }
+            Body::Window { window, role, source, index, .. } => {
+                Body::Window { window, role, source, index, stores }
+            }
+            Body::Scatter { shape, count, index, source, .. } => {
+                Body::Scatter { shape, count, index, source, stores }
+            }
         };
         let label = label(self.fused, cluster);
         Ok(self.finish(body, label))
@@ -262,38 +199,18 @@ impl<'a> Lowerer<'a> {
         let operands = self
             .operands
             .iter()
-            .map(|&(_, len, dtype)| Operand {
-                buffer: 0,
-                offset: 0,
-                len,
-                dtype,
-            })
+            .map(|&(_, len, dtype)| Operand { buffer: 0, offset: 0, len, dtype })
             .collect();
-        let kernel = Kernel {
-            label,
-            operands,
-            expr: self.expr,
-            body,
-        };
-        Lowered {
-            kernel,
-            operands: self
-                .operands
-                .into_iter()
-                .map(|(memory, ..)| memory)
-                .collect(),
-        }
+        let kernel = Kernel { label, operands, expr: self.expr, body };
+        Lowered { kernel, operands: self.operands.into_iter().map(|(memory, ..)| memory).collect() }
     }
 
     fn operand(&mut self, memory: Memory, len: usize, dtype: DType) -> usize {
         let operand = (memory, len, dtype);
-        self.operands
-            .iter()
-            .position(|o| *o == operand)
-            .unwrap_or_else(|| {
-                self.operands.push(operand);
-                self.operands.len() - 1
-            })
+        self.operands.iter().position(|o| *o == operand).unwrap_or_else(|| {
+            self.operands.push(operand);
+            self.operands.len() - 1
+        })
     }
 
     /// The body without stores: emits what the core reads.
@@ -303,10 +220,7 @@ impl<'a> Lowerer<'a> {
         let inputs = self.fused.node(first).inputs.clone();
         let chain = self.fused.operand_chain(first, cluster, false);
         Ok(match &cluster.core {
-            Core::Map => Body::Map {
-                shape: cluster.domain.clone(),
-                stores,
-            },
+            Core::Map => Body::Map { shape: cluster.domain.clone(), stores },
             Core::Rows { rows, cols } => Body::Rows {
                 rows: rows.clone(),
                 cols: cols.clone(),
@@ -318,13 +232,7 @@ impl<'a> Lowerer<'a> {
                 let left = self.emit(inputs[0], &chain)?;
                 let right = self.emit(inputs[1], &chain)?;
                 let contraction = contraction.clone();
-                Body::Contract {
-                    contraction,
-                    left,
-                    right,
-                    splits: 1,
-                    stores,
-                }
+                Body::Contract { contraction, left, right, splits: 1, stores }
             }
             Core::Window(window, role) => {
                 let source = self.emit(inputs[0], &chain)?;
@@ -332,24 +240,12 @@ impl<'a> Lowerer<'a> {
                     WindowRole::MaxGradient => Some(self.emit(inputs[1], &chain)?),
                     _ => None,
                 };
-                Body::Window {
-                    window: *window,
-                    role: *role,
-                    source,
-                    index,
-                    stores,
-                }
+                Body::Window { window: *window, role: *role, source, index, stores }
             }
             Core::Scatter(shape, count) => {
                 let source = self.emit(inputs[0], &chain)?;
                 let index = self.emit(inputs[1], &chain)?;
-                Body::Scatter {
-                    shape: *shape,
-                    count: *count,
-                    index,
-                    source,
-                    stores,
-                }
+                Body::Scatter { shape: *shape, count: *count, index, source, stores }
             }
         })
     }
@@ -367,8 +263,7 @@ impl<'a> Lowerer<'a> {
                     let term = self.emit(inputs[0], &chain)?;
                     let dtype = self.expr.types[term];
                     self.reductions.push(Reduction { combine, term });
-                    self.expr
-                        .push(Term::Accumulator(self.reductions.len() - 1), dtype)
+                    self.expr.push(Term::Accumulator(self.reductions.len() - 1), dtype)
                 }
                 Lowering::Contract(_) | Lowering::Scatter(..) | Lowering::Window(_, _, false) => {
                     self.expr.push(Term::Accumulator(0), DType::F32)
@@ -391,15 +286,8 @@ impl<'a> Lowerer<'a> {
             if self.schedule.stored.contains(&member) {
                 let ty = &self.fused.node(member).ty;
                 let operand = self.operand(Memory::Value(member), ty.numel(), ty.dtype);
-                let store = Store {
-                    operand,
-                    term: self.terms[&member],
-                };
-                if rows && by_row {
-                    row_stores.push(store)
-                } else {
-                    stores.push(store)
-                }
+                let store = Store { operand, term: self.terms[&member] };
+                if rows && by_row { row_stores.push(store) } else { stores.push(store) }
             }
         }
         (row_stores, stores)
@@ -437,10 +325,18 @@ impl<'a> Lowerer<'a> {
                     let view = self.moved(shape, chain)?;
                     Ok(self.expr.push(Term::Index { view }, DType::U32))
                 }
-                _ => match self.fused.movement(operand) {
-                    Some(movement) => self.emit_moved(node.inputs[0], movement, chain),
-                    None => self.compute(operand, chain),
-                },
+                _ => {
+                    let key = (operand, chain.to_vec());
+                    if let Some(&term) = self.moved_terms.get(&key) {
+                        return Ok(term);
+                    }
+                    let term = match self.fused.movement(operand) {
+                        Some(movement) => self.emit_moved(node.inputs[0], movement, chain),
+                        None => self.compute(operand, chain),
+                    }?;
+                    self.moved_terms.insert(key, term);
+                    Ok(term)
+                }
             },
         }
     }
@@ -462,9 +358,7 @@ impl<'a> Lowerer<'a> {
         let view = self.moved(&self.fused.node(input).ty.shape.clone(), &chain)?;
         let within = self.expr.push(Term::Within { view }, DType::Bool);
         let zero = self.expr.literal(Literal::of(self.expr.types[term], 0.0));
-        Ok(self
-            .expr
-            .apply(shadegrad_device::Intrinsic::Select, &[within, term, zero]))
+        Ok(self.expr.apply(shadegrad_device::Intrinsic::Select, &[within, term, zero]))
     }
 
     /// The term of a scalar operation or gather.
@@ -472,10 +366,8 @@ impl<'a> Lowerer<'a> {
         let inputs = self.fused.node(value).inputs.clone();
         match self.fused.lowering(value) {
             Lowering::Pointwise(scalar) => {
-                let args = inputs
-                    .iter()
-                    .map(|&v| self.emit(v, chain))
-                    .collect::<Result<Vec<_>, _>>()?;
+                let args =
+                    inputs.iter().map(|&v| self.emit(v, chain)).collect::<Result<Vec<_>, _>>()?;
                 Ok(scalar.build(&mut self.expr, &args))
             }
             Lowering::Gather(axis) => self.gather(value, axis, chain),
@@ -505,15 +397,6 @@ impl<'a> Lowerer<'a> {
         let stride = usize::try_from(stride)
             .map_err(|_| wrong("a gather along an axis that runs backwards".to_string()))?;
         let dtype = node.ty.dtype;
-        Ok(self.expr.push(
-            Term::Gather {
-                operand,
-                view,
-                index,
-                stride,
-                len,
-            },
-            dtype,
-        ))
+        Ok(self.expr.push(Term::Gather { operand, view, index, stride, len }, dtype))
     }
 }

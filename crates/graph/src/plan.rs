@@ -54,9 +54,7 @@ pub(crate) fn plan(
     let end = kernels.len().saturating_sub(1);
     let nodes = &schedule.fused.nodes;
     for output in &nodes.outputs {
-        lives
-            .entry(Memory::Value(*output))
-            .and_modify(|life| life.2 = end);
+        lives.entry(Memory::Value(*output)).and_modify(|life| life.2 = end);
     }
     let lower_bound = (0..kernels.len())
         .map(|at| {
@@ -78,12 +76,7 @@ pub(crate) fn plan(
         }
         let parts: Vec<Memory> = node.inputs.iter().map(|&v| Memory::Value(v)).collect();
         let first = parts.iter().filter_map(|p| lives.get(p)).map(|l| l.1).min();
-        let last = parts
-            .iter()
-            .chain([&pack])
-            .filter_map(|p| lives.get(p))
-            .map(|l| l.2)
-            .max();
+        let last = parts.iter().chain([&pack]).filter_map(|p| lives.get(p)).map(|l| l.2).max();
         let mut offset = 0;
         for (part, &input) in parts.iter().zip(&node.inputs) {
             at.insert(*part, (slots.len(), offset));
@@ -108,26 +101,10 @@ pub(crate) fn plan(
             Memory::Partial(number) => format!("partial sums {number}"),
             Memory::Variable(..) => continue,
         };
-        slots.push(Slot {
-            name,
-            bytes,
-            first,
-            last,
-            buffer: 0,
-            offset: 0,
-        });
+        slots.push(Slot { name, bytes, first, last, buffer: 0, offset: 0 });
     }
-    let buffers = assign(
-        &mut slots,
-        limits.binding_bytes.min(limits.buffer_bytes),
-        guard,
-    );
-    Plan {
-        slots,
-        at,
-        buffers,
-        lower_bound,
-    }
+    let buffers = assign(&mut slots, limits.binding_bytes.min(limits.buffer_bytes), guard);
+    Plan { slots, at, buffers, lower_bound }
 }
 
 fn is_pack(schedule: &Schedule, memory: &Memory) -> bool {
@@ -155,11 +132,7 @@ fn lifetimes(schedule: &Schedule, kernels: &[Lowered]) -> BTreeMap<Memory, (usiz
             {
                 // Reading the pack reads its parts.
                 for &input in &schedule.fused.node(*pack).inputs {
-                    touch(
-                        Memory::Value(input),
-                        schedule.fused.node(input).ty.bytes(),
-                        at,
-                    );
+                    touch(Memory::Value(input), schedule.fused.node(input).ty.bytes(), at);
                 }
             }
         }
@@ -213,10 +186,7 @@ impl Plan {
     /// # Errors
     /// [`GraphError::Compiler`].
     pub(crate) fn verify(&self) -> Result<(), GraphError> {
-        let wrong = |reason| GraphError::Compiler {
-            stage: "plan",
-            reason,
-        };
+        let wrong = |reason| GraphError::Compiler { stage: "plan", reason };
         for (number, a) in self.slots.iter().enumerate() {
             if a.offset + a.bytes > self.buffers[a.buffer] {
                 return Err(wrong(format!("{} leaves its buffer", a.name)));

@@ -13,10 +13,7 @@ impl Nodes {
             .iter()
             .map(|(&id, variable)| {
                 let ty = variable.ty();
-                (
-                    id,
-                    Array::from_bytes(ty, &variable.init().bytes(ty.dtype, ty.numel())),
-                )
+                (id, Array::from_bytes(ty, &variable.init().bytes(ty.dtype, ty.numel())))
             })
             .collect()
     }
@@ -32,11 +29,7 @@ impl Nodes {
             }
             let inputs: Vec<&Array> = match &node.op {
                 crate::ops::Op::Leaf(leaf) => contents.get(&leaf.variable).into_iter().collect(),
-                _ => node
-                    .inputs
-                    .iter()
-                    .filter_map(|v| values[v.index()].as_ref())
-                    .collect(),
+                _ => node.inputs.iter().filter_map(|v| values[v.index()].as_ref()).collect(),
             };
             values.push(Some(node.op.reference(&inputs, &node.ty)));
         }
@@ -45,10 +38,7 @@ impl Nodes {
                 contents.insert(*variable, array.clone());
             }
         }
-        self.outputs
-            .iter()
-            .filter_map(|v| values[v.index()].clone())
-            .collect()
+        self.outputs.iter().filter_map(|v| values[v.index()].clone()).collect()
     }
 }
 

@@ -6,10 +6,10 @@
 //! last kernel copies them over.
 
 use crate::fuse::{Cluster, ClusterId, Core, Fused, Place};
-use crate::ops::{Op, Reshape};
+use crate::ops::{Movement, Op, Reshape};
 use crate::{GraphError, Node, Value};
-use shadegrad_device::numel;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use shadegrad_device::{View, numel};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashSet};
 
 /// Clusters in order.
 pub(crate) struct Schedule {
@@ -24,13 +24,7 @@ pub(crate) struct Schedule {
 /// Orders the clusters.
 pub(crate) fn schedule(mut fused: Fused) -> Result<Schedule, GraphError> {
     let mut after: Vec<BTreeSet<ClusterId>> = (0..fused.clusters.len())
-        .map(|c| {
-            fused
-                .reads(c)
-                .iter()
-                .flat_map(|&v| fused.makers(v))
-                .collect()
-        })
+        .map(|c| fused.reads(c).iter().flat_map(|&v| fused.makers(v)).collect())
         .collect();
     let mut home = BTreeMap::new();
     for (variable, value) in fused.nodes.assigns.clone() {
@@ -52,28 +46,18 @@ pub(crate) fn schedule(mut fused: Fused) -> Result<Schedule, GraphError> {
     }
     let order = topological(&fused, &after)?;
     let stored = stored(&fused, &home);
-    Ok(Schedule {
-        fused,
-        order,
-        stored,
-        home,
-    })
+    Ok(Schedule { fused, order, stored, home })
 }
 
 fn wrong(reason: String) -> GraphError {
-    GraphError::Compiler {
-        stage: "schedule",
-        reason,
-    }
+    GraphError::Compiler { stage: "schedule", reason }
 }
 
 /// The clusters that read a variable.
 fn readers(fused: &Fused, variable: u64) -> BTreeSet<ClusterId> {
     let is_it =
         |v: &Value| matches!(&fused.node(*v).op, Op::Leaf(leaf) if leaf.variable == variable);
-    (0..fused.clusters.len())
-        .filter(|&c| fused.reads(c).iter().any(is_it))
-        .collect()
+    (0..fused.clusters.len()).filter(|&c| fused.reads(c).iter().any(is_it)).collect()
 }
 
 fn depends(after: &[BTreeSet<ClusterId>], from: ClusterId, on: ClusterId) -> bool {
@@ -95,40 +79,44 @@ fn in_place(fused: &Fused, cluster: ClusterId, value: Value, variable: u64) -> b
         && fused.node(value).ty.numel() == points
         && target.members.iter().all(|&(member, by_row)| {
             let chain = fused.operand_chain(member, target, by_row);
-            fused
-                .node(member)
-                .inputs
-                .iter()
-                .all(|&v| reads_own(fused, v, &chain, variable))
+            fused.node(member).inputs.iter().all(|&v| reads_own(fused, v, &chain, variable))
         })
 }
 
-fn reads_own(fused: &Fused, operand: Value, chain: &[crate::ops::Movement], variable: u64) -> bool {
-    let node = fused.node(operand);
-    if fused.place(operand) != Place::Virtual {
-        return true;
+/// Whether computing an operand reads of a variable only the element at its own point.
+fn reads_own(fused: &Fused, operand: Value, chain: &[Movement], variable: u64) -> bool {
+    let is_it = |v: Value| matches!(&fused.node(v).op, Op::Leaf(leaf) if leaf.variable == variable);
+    let mut open = vec![(operand, chain.to_vec())];
+    let mut seen: HashSet<(Value, Vec<Movement>)> = open.iter().cloned().collect();
+    while let Some((value, chain)) = open.pop() {
+        let node = fused.node(value);
+        if fused.place(value) != Place::Virtual {
+            continue;
+        }
+        match &node.op {
+            Op::Leaf(leaf) if leaf.variable == variable => {
+                let view = fused.moved(&View::contiguous(&node.ty.shape), &chain);
+                if leaf.offset != 0 || !view.is_some_and(|v| v.is_contiguous()) {
+                    return false;
+                }
+            }
+            Op::Gather(_) => {
+                // A gather reads other elements than its own.
+                let mut other = false;
+                fused.stored(value, &mut |v| other |= is_it(v));
+                if other {
+                    return false;
+                }
+            }
+            _ => {
+                let movement: Vec<Movement> = fused.movement(value).into_iter().collect();
+                let chain = [movement, chain].concat();
+                let next = node.inputs.iter().map(|&v| (v, chain.clone()));
+                open.extend(next.filter(|step| seen.insert(step.clone())));
+            }
+        }
     }
-    match &node.op {
-        Op::Leaf(leaf) if leaf.variable == variable => {
-            let view = shadegrad_device::View::contiguous(&node.ty.shape);
-            leaf.offset == 0 && fused.moved(&view, chain).is_some_and(|v| v.is_contiguous())
-        }
-        // A gather reads other elements than its own.
-        Op::Gather(_) => {
-            let mut other = true;
-            fused.stored(operand, &mut |v| {
-                other &= !matches!(&fused.node(v).op, Op::Leaf(leaf) if leaf.variable == variable);
-            });
-            other
-        }
-        _ => {
-            let movement: Vec<_> = fused.movement(operand).into_iter().collect();
-            let chain = [movement.as_slice(), chain].concat();
-            node.inputs
-                .iter()
-                .all(|&v| reads_own(fused, v, &chain, variable))
-        }
-    }
+    true
 }
 
 /// A cluster that copies a value.
@@ -137,45 +125,24 @@ fn add_copy(fused: &mut Fused, value: Value) -> Value {
     let copy = Value(fused.nodes.nodes.len() as u32);
     let shape = node.ty.shape.clone();
     let op = Reshape(shape.clone()).into();
-    fused.nodes.nodes.push(Node {
-        op,
-        inputs: vec![value],
-        ..node
-    });
+    fused.nodes.nodes.push(Node { op, inputs: vec![value], ..node });
     fused.place.push(Place::In(fused.clusters.len()));
     fused.copied.insert(copy);
-    fused.clusters.push(Cluster {
-        core: Core::Map,
-        domain: shape,
-        members: vec![(copy, false)],
-    });
+    fused.clusters.push(Cluster { core: Core::Map, domain: shape, members: vec![(copy, false)] });
     copy
 }
 
 /// The clusters with members, each after those it depends on; else in the order of recording.
 fn topological(fused: &Fused, after: &[BTreeSet<ClusterId>]) -> Result<Vec<ClusterId>, GraphError> {
-    let used: Vec<bool> = fused
-        .clusters
-        .iter()
-        .map(|c| !c.members.is_empty())
-        .collect();
-    let mut left: Vec<usize> = after
-        .iter()
-        .map(|a| a.iter().filter(|&&c| used[c]).count())
-        .collect();
+    let used: Vec<bool> = fused.clusters.iter().map(|c| !c.members.is_empty()).collect();
+    let mut left: Vec<usize> =
+        after.iter().map(|a| a.iter().filter(|&&c| used[c]).count()).collect();
     let key = |c: ClusterId| {
-        let last = fused.clusters[c]
-            .members
-            .iter()
-            .map(|(m, _)| m.0)
-            .max()
-            .unwrap_or(0);
+        let last = fused.clusters[c].members.iter().map(|(m, _)| m.0).max().unwrap_or(0);
         std::cmp::Reverse((last, c))
     };
-    let mut ready: BinaryHeap<_> = (0..after.len())
-        .filter(|&c| used[c] && left[c] == 0)
-        .map(key)
-        .collect();
+    let mut ready: BinaryHeap<_> =
+        (0..after.len()).filter(|&c| used[c] && left[c] == 0).map(key).collect();
     let mut order = Vec::new();
     while let Some(std::cmp::Reverse((_, cluster))) = ready.pop() {
         order.push(cluster);
@@ -195,10 +162,7 @@ fn topological(fused: &Fused, after: &[BTreeSet<ClusterId>]) -> Result<Vec<Clust
                 .filter(|c| used[*c] && !order.contains(c))
                 .map(|c| format!("{c} {:?} after {:?}", fused.clusters[c].members, after[c]))
                 .collect();
-            Err(wrong(format!(
-                "clusters wait for each other: {}",
-                stuck.join("; ")
-            )))
+            Err(wrong(format!("clusters wait for each other: {}", stuck.join("; "))))
         }
     }
 }
@@ -215,12 +179,7 @@ fn stored(fused: &Fused, home: &BTreeMap<Value, u64>) -> BTreeSet<Value> {
         fused.reads(cluster).into_iter().for_each(&mut keep);
     }
     fused.nodes.outputs.iter().copied().for_each(&mut keep);
-    for node in fused
-        .nodes
-        .nodes
-        .iter()
-        .filter(|node| matches!(node.op, Op::Pack(_)))
-    {
+    for node in fused.nodes.nodes.iter().filter(|node| matches!(node.op, Op::Pack(_))) {
         node.inputs.iter().copied().for_each(&mut keep);
     }
     stored

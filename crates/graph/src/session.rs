@@ -24,10 +24,7 @@ const GUARD: u8 = 0xA5;
 impl Session {
     /// An empty session.
     pub fn new(device: &Device) -> Session {
-        Session {
-            device: device.clone(),
-            buffers: HashMap::new(),
-        }
+        Session { device: device.clone(), buffers: HashMap::new() }
     }
 
     /// The device.
@@ -85,21 +82,13 @@ impl Session {
     /// What the device refuses.
     pub fn load(&mut self, compiled: Compiled) -> Result<Loaded, GraphError> {
         dump_if_asked(&compiled);
-        let variables = compiled
-            .variables
-            .iter()
-            .map(|v| self.buffer(v))
-            .collect::<Result<Vec<_>, _>>()?;
+        let variables =
+            compiled.variables.iter().map(|v| self.buffer(v)).collect::<Result<Vec<_>, _>>()?;
         let executable = self.device.load(&compiled.program, &variables)?;
         for &(buffer, offset, bytes) in &compiled.gaps {
-            self.device
-                .write(executable.buffer(buffer), offset, &vec![GUARD; bytes])?;
+            self.device.write(executable.buffer(buffer), offset, &vec![GUARD; bytes])?;
         }
-        Ok(Loaded {
-            executable,
-            compiled,
-            device: self.device.clone(),
-        })
+        Ok(Loaded { executable, compiled, device: self.device.clone() })
     }
 
     /// The contents of a variable, in memory layout.
@@ -150,15 +139,10 @@ fn dump_if_asked(compiled: &Compiled) {
     let Some(folder) = std::env::var_os("SHADEGRAD_DUMP").map(std::path::PathBuf::from) else {
         return;
     };
-    let free = (0..)
-        .map(|n| folder.join(format!("program-{n}")))
-        .find(|path| !path.exists());
+    let free = (0..).map(|n| folder.join(format!("program-{n}"))).find(|path| !path.exists());
     let Some(folder) = free else { return };
     let written = std::fs::create_dir_all(&folder).and_then(|()| {
-        compiled
-            .dump
-            .iter()
-            .try_for_each(|(name, text)| std::fs::write(folder.join(name), text))
+        compiled.dump.iter().try_for_each(|(name, text)| std::fs::write(folder.join(name), text))
     });
     if let Err(error) = written {
         eprintln!("can't write the dump to {}: {error}", folder.display());
@@ -223,15 +207,10 @@ impl Loaded {
     /// [`GraphError::Compiler`] with the first byte that was.
     pub fn check_guards(&self) -> Result<(), GraphError> {
         for &(buffer, offset, bytes) in &self.compiled.gaps {
-            let found = self
-                .device
-                .read(self.executable.buffer(buffer), offset, bytes)?;
+            let found = self.device.read(self.executable.buffer(buffer), offset, bytes)?;
             if let Some(at) = found.iter().position(|&byte| byte != GUARD) {
                 let reason = format!("byte {} of buffer {buffer} was overwritten", offset + at);
-                return Err(GraphError::Compiler {
-                    stage: "run",
-                    reason,
-                });
+                return Err(GraphError::Compiler { stage: "run", reason });
             }
         }
         Ok(())

@@ -29,10 +29,7 @@ enum Becomes {
 pub fn simplify(nodes: &Nodes) -> Simplified {
     let needed = nodes.reachable();
     let mut builder = Builder {
-        out: Nodes {
-            variables: nodes.variables.clone(),
-            ..Nodes::default()
-        },
+        out: Nodes { variables: nodes.variables.clone(), ..Nodes::default() },
         lookup: HashMap::new(),
         fired: BTreeMap::new(),
         shared: shared(nodes, &needed),
@@ -41,11 +38,7 @@ pub fn simplify(nodes: &Nodes) -> Simplified {
     let mut moved: Vec<Option<Value>> = Vec::with_capacity(nodes.nodes.len());
     for (number, node) in nodes.nodes.iter().enumerate() {
         moved.push(needed[number].then(|| {
-            let inputs = node
-                .inputs
-                .iter()
-                .filter_map(|v| moved[v.index()])
-                .collect();
+            let inputs = node.inputs.iter().filter_map(|v| moved[v.index()]).collect();
             let value = builder.add(node.op.clone(), inputs, node);
             if builder.shared.contains(&Value(number as u32)) {
                 builder.shared_now.insert(value);
@@ -55,70 +48,37 @@ pub fn simplify(nodes: &Nodes) -> Simplified {
     }
     let to = |value: &Value| moved[value.index()];
     builder.out.outputs = nodes.outputs.iter().filter_map(to).collect();
-    builder.out.assigns = nodes
-        .assigns
-        .iter()
-        .filter_map(|(id, value)| Some((*id, to(value)?)))
-        .collect();
-    Simplified {
-        nodes: compact(&builder.out),
-        fired: builder.fired,
-    }
+    builder.out.assigns =
+        nodes.assigns.iter().filter_map(|(id, value)| Some((*id, to(value)?))).collect();
+    Simplified { nodes: compact(&builder.out), fired: builder.fired }
 }
 
 /// The values that more than one other uses.
 fn shared(nodes: &Nodes, needed: &[bool]) -> BTreeSet<Value> {
     let mut users: BTreeMap<Value, usize> = BTreeMap::new();
-    for (node, _) in nodes
-        .nodes
-        .iter()
-        .zip(needed)
-        .filter(|(_, needed)| **needed)
-    {
-        node.inputs
-            .iter()
-            .for_each(|&v| *users.entry(v).or_default() += 1);
+    for (node, _) in nodes.nodes.iter().zip(needed).filter(|(_, needed)| **needed) {
+        node.inputs.iter().for_each(|&v| *users.entry(v).or_default() += 1);
     }
-    let roots = nodes
-        .outputs
-        .iter()
-        .chain(nodes.assigns.iter().map(|(_, v)| v));
+    let roots = nodes.outputs.iter().chain(nodes.assigns.iter().map(|(_, v)| v));
     roots.for_each(|&v| *users.entry(v).or_default() += 1);
-    users
-        .into_iter()
-        .filter(|(_, count)| *count > 1)
-        .map(|(value, _)| value)
-        .collect()
+    users.into_iter().filter(|(_, count)| *count > 1).map(|(value, _)| value).collect()
 }
 
 /// Drops the values that rules have made superfluous, and variables that nothing refers to.
 fn compact(nodes: &Nodes) -> Nodes {
     let needed = nodes.reachable();
     let mut moved = vec![Value(0); nodes.nodes.len()];
-    let mut out = Nodes {
-        variables: nodes.variables.clone(),
-        ..Nodes::default()
-    };
+    let mut out = Nodes { variables: nodes.variables.clone(), ..Nodes::default() };
     for (number, node) in nodes.nodes.iter().enumerate().filter(|(n, _)| needed[*n]) {
         moved[number] = Value(out.nodes.len() as u32);
         let inputs = node.inputs.iter().map(|v| moved[v.index()]).collect();
-        out.nodes.push(Node {
-            inputs,
-            ..node.clone()
-        });
+        out.nodes.push(Node { inputs, ..node.clone() });
     }
     out.outputs = nodes.outputs.iter().map(|v| moved[v.index()]).collect();
-    out.assigns = nodes
-        .assigns
-        .iter()
-        .map(|(id, v)| (*id, moved[v.index()]))
-        .collect();
+    out.assigns = nodes.assigns.iter().map(|(id, v)| (*id, moved[v.index()])).collect();
     let used = |id: &u64| {
         out.assigns.iter().any(|(to, _)| to == id)
-            || out
-                .nodes
-                .iter()
-                .any(|n| matches!(&n.op, Op::Leaf(leaf) if leaf.variable == *id))
+            || out.nodes.iter().any(|n| matches!(&n.op, Op::Leaf(leaf) if leaf.variable == *id))
     };
     let variables = nodes.variables.iter().filter(|(id, _)| used(id));
     out.variables = variables.map(|(id, v)| (*id, v.clone())).collect();
@@ -170,12 +130,7 @@ impl Builder {
                     }
                     let value = Value(self.out.nodes.len() as u32);
                     let (op, inputs) = key.clone();
-                    self.out.nodes.push(Node {
-                        op,
-                        inputs,
-                        ty,
-                        at: like.at,
-                    });
+                    self.out.nodes.push(Node { op, inputs, ty, at: like.at });
                     self.lookup.insert(key, value);
                     return value;
                 }
@@ -201,13 +156,7 @@ impl Builder {
         }
         let operands = product.inputs.clone();
         let transpose = Op::from(Permute(swapped));
-        Some(
-            operands
-                .iter()
-                .rev()
-                .map(|&v| self.add(transpose.clone(), vec![v], like))
-                .collect(),
-        )
+        Some(operands.iter().rev().map(|&v| self.add(transpose.clone(), vec![v], like)).collect())
     }
 
     fn infer(&self, op: &Op, inputs: &[Value]) -> Option<Type> {
@@ -218,26 +167,15 @@ impl Builder {
     /// The first rule that applies to an operation of simplified inputs.
     fn rule(&self, op: &Op, inputs: &[Value], ty: &Type) -> Option<(&'static str, Becomes)> {
         use Becomes::{Node, Value};
-        let full = |literal: Literal| {
-            Node(
-                Full {
-                    shape: ty.shape.clone(),
-                    literal,
-                }
-                .into(),
-                vec![],
-            )
-        };
+        let full =
+            |literal: Literal| Node(Full { shape: ty.shape.clone(), literal }.into(), vec![]);
         let first = inputs.first().map(|&v| self.node(v));
         match op {
             Op::Detach(_) => Some(("detach has done its work", Value(inputs[0]))),
             Op::Reshape(_) | Op::Permute(_) | Op::Expand(_) | Op::Slice(_)
                 if self.constant(inputs[0]).is_some() =>
             {
-                Some((
-                    "a constant moved is a constant",
-                    full(self.constant(inputs[0])?),
-                ))
+                Some(("a constant moved is a constant", full(self.constant(inputs[0])?)))
             }
             Op::Pad(_) if self.constant(inputs[0])?.value() == 0.0 => {
                 Some(("zeros padded are zeros", full(self.constant(inputs[0])?)))
@@ -255,10 +193,7 @@ impl Builder {
             Op::Permute(Permute(order)) => match &first?.op {
                 Op::Permute(Permute(inner)) => {
                     let order = order.iter().map(|&axis| inner[axis]).collect();
-                    Some((
-                        "permute of permute",
-                        Node(Permute(order).into(), first?.inputs.clone()),
-                    ))
+                    Some(("permute of permute", Node(Permute(order).into(), first?.inputs.clone())))
                 }
                 _ => None,
             },
@@ -279,11 +214,7 @@ impl Builder {
         full: impl Fn(Literal) -> Becomes,
     ) -> Option<(&'static str, Becomes)> {
         let node = self.node(input);
-        let count: usize = reduce
-            .axes
-            .iter()
-            .map(|&axis| node.ty.shape[axis])
-            .product();
+        let count: usize = reduce.axes.iter().map(|&axis| node.ty.shape[axis]).product();
         if reduce.axes.is_empty() {
             return Some(("reduce over no axes", Becomes::Value(input)));
         }
@@ -301,11 +232,7 @@ impl Builder {
         let literal = self
             .constant(input)
             .filter(|l| l.dtype == DType::F32 || reduce.combine != Combine::Sum)?;
-        let factor = if reduce.combine == Combine::Sum {
-            count as f64
-        } else {
-            1.0
-        };
+        let factor = if reduce.combine == Combine::Sum { count as f64 } else { 1.0 };
         let total = Literal::of(literal.dtype, literal.value() * factor);
         Some(("reduce of a constant", full(total)))
     }
@@ -327,9 +254,7 @@ impl Builder {
                 .collect();
             let scalar_type = Type::new(&[], ty.dtype);
             let op = Op::from(Pointwise(scalar));
-            let value = op
-                .reference(&arrays.iter().collect::<Vec<_>>(), &scalar_type)
-                .data[0];
+            let value = op.reference(&arrays.iter().collect::<Vec<_>>(), &scalar_type).data[0];
             return Some(("constants fold", full(Literal::of(ty.dtype, value))));
         }
         let is = |at: usize, value: f64| constants[at].is_some_and(|l| l.value() == value);

@@ -27,10 +27,7 @@ impl std::fmt::Debug for Tensor {
 
 impl Tensor {
     pub(crate) fn new(graph: &Graph, value: Value) -> Tensor {
-        Tensor {
-            graph: graph.clone(),
-            value,
-        }
+        Tensor { graph: graph.clone(), value }
     }
 
     /// The recording it belongs to.
@@ -62,10 +59,7 @@ impl Tensor {
     #[track_caller]
     pub(crate) fn record(&self, op: impl Into<Op>, inputs: &[&Tensor]) -> Tensor {
         let values: Vec<Value> = inputs.iter().map(|t| t.value).collect();
-        if inputs
-            .iter()
-            .any(|t| !std::rc::Rc::ptr_eq(&t.graph.inner, &self.graph.inner))
-        {
+        if inputs.iter().any(|t| !std::rc::Rc::ptr_eq(&t.graph.inner, &self.graph.inner)) {
             let reason = "the tensors belong to different graphs".to_string();
             self.graph.fail("operation", &[], reason);
             return self.clone();
@@ -82,9 +76,7 @@ impl Tensor {
                 Ok(joint) => shape = joint,
                 Err(reason) => {
                     let types: Vec<Type> = inputs.iter().map(|t| t.ty()).collect();
-                    inputs[0]
-                        .graph
-                        .fail(&format!("{op:?}").to_lowercase(), &types, reason);
+                    inputs[0].graph.fail(&format!("{op:?}").to_lowercase(), &types, reason);
                     return inputs[0].clone();
                 }
             }
@@ -112,8 +104,7 @@ impl Tensor {
         let rank = self.shape().len() as isize;
         let at = if axis < 0 { axis + rank } else { axis };
         if at < 0 || at >= rank.max(1) {
-            self.graph
-                .fail("axis", &[self.ty()], format!("there is no axis {axis}"));
+            self.graph.fail("axis", &[self.ty()], format!("there is no axis {axis}"));
             return 0;
         }
         at as usize
@@ -143,11 +134,7 @@ impl Tensor {
     pub fn unsqueeze(&self, axis: usize) -> Tensor {
         let mut shape = self.shape();
         if axis > shape.len() {
-            self.graph.fail(
-                "unsqueeze",
-                &[self.ty()],
-                format!("no place for an axis {axis}"),
-            );
+            self.graph.fail("unsqueeze", &[self.ty()], format!("no place for an axis {axis}"));
             return self.clone();
         }
         shape.insert(axis, 1);
@@ -185,8 +172,7 @@ impl Tensor {
     pub fn broadcast_to(&self, shape: &[usize]) -> Tensor {
         let own = self.shape();
         let missing = shape.len().saturating_sub(own.len());
-        self.reshape(&[vec![1; missing], own].concat())
-            .expand(shape)
+        self.reshape(&[vec![1; missing], own].concat()).expand(shape)
     }
 
     /// `len` coordinates of an axis from `start`.
@@ -198,15 +184,7 @@ impl Tensor {
     /// `len` coordinates of an axis from `start`, `step` apart; a negative step walks back.
     #[track_caller]
     pub fn slice(&self, axis: usize, start: usize, step: isize, len: usize) -> Tensor {
-        self.record(
-            Slice {
-                axis,
-                start,
-                step,
-                len,
-            },
-            &[self],
-        )
+        self.record(Slice { axis, start, step, len }, &[self])
     }
 
     /// An axis backwards.
@@ -224,14 +202,7 @@ impl Tensor {
         if before == 0 && after == 0 {
             return self.clone();
         }
-        self.record(
-            Pad {
-                axis,
-                before,
-                after,
-            },
-            &[self],
-        )
+        self.record(Pad { axis, before, after }, &[self])
     }
 
     /// The same value, through which no gradient flows.
@@ -342,10 +313,8 @@ impl Tensor {
     /// The mean over axes, which disappear.
     #[track_caller]
     pub fn mean(&self, axes: &[usize]) -> Tensor {
-        let count: usize = axes
-            .iter()
-            .map(|&axis| self.shape().get(axis).copied().unwrap_or(1))
-            .product();
+        let count: usize =
+            axes.iter().map(|&axis| self.shape().get(axis).copied().unwrap_or(1)).product();
         self.sum(axes) * (1.0 / count as f64)
     }
 
@@ -373,9 +342,7 @@ impl Tensor {
         let axis = self.axis(axis);
         let best = self.max(&[axis]).unsqueeze(axis).expand(&self.shape());
         let place = self.along(axis);
-        best.equal(self)
-            .select(&place, &place.like(f64::from(u32::MAX)))
-            .min(&[axis])
+        best.equal(self).select(&place, &place.like(f64::from(u32::MAX))).min(&[axis])
     }
 
     /// The coordinate along an axis of every element; `U32`.
@@ -383,8 +350,7 @@ impl Tensor {
     pub fn along(&self, axis: usize) -> Tensor {
         let shape = self.shape();
         if axis >= shape.len() {
-            self.graph
-                .fail("along", &[self.ty()], format!("there is no axis {axis}"));
+            self.graph.fail("along", &[self.ty()], format!("there is no axis {axis}"));
             return self.to(DType::U32);
         }
         let mut line = vec![1; shape.len()];
@@ -399,23 +365,11 @@ impl Tensor {
     pub fn matmul(&self, other: &Tensor) -> Tensor {
         let (a, b) = (self.shape(), other.shape());
         if a.is_empty() || b.is_empty() {
-            self.graph.fail(
-                "matmul",
-                &[self.ty(), other.ty()],
-                "takes no scalars".to_string(),
-            );
+            self.graph.fail("matmul", &[self.ty(), other.ty()], "takes no scalars".to_string());
             return self.clone();
         }
-        let left = if a.len() == 1 {
-            self.unsqueeze(0)
-        } else {
-            self.clone()
-        };
-        let right = if b.len() == 1 {
-            other.unsqueeze(1)
-        } else {
-            other.clone()
-        };
+        let left = if a.len() == 1 { self.unsqueeze(0) } else { self.clone() };
+        let right = if b.len() == 1 { other.unsqueeze(1) } else { other.clone() };
         let (ls, rs) = (left.shape(), right.shape());
         let (l, r) = (ls.len() - 2, rs.len() - 2);
         if l > 0 && r == 0 {
@@ -465,13 +419,7 @@ impl Tensor {
         }
         let (input, kernel) = ([h, width], [kh, kw]);
         let extent = |axis: usize| {
-            conv_extent([
-                input[axis],
-                kernel[axis],
-                stride[axis],
-                padding[axis],
-                dilation[axis],
-            ])
+            conv_extent([input[axis], kernel[axis], stride[axis], padding[axis], dilation[axis]])
         };
         let output = [extent(0), extent(1)];
         if output.contains(&0) || dilation.contains(&0) {
@@ -497,15 +445,9 @@ impl Tensor {
     #[track_caller]
     fn pool(&self, kernel: [usize; 2], stride: [usize; 2], padding: [usize; 2]) -> Option<Pool> {
         match self.shape().try_into() {
-            Ok(input) => Some(Pool {
-                input,
-                kernel,
-                stride,
-                padding,
-            }),
+            Ok(input) => Some(Pool { input, kernel, stride, padding }),
             Err(_) => {
-                self.graph
-                    .fail("pool", &[self.ty()], "takes images of rank 4".to_string());
+                self.graph.fail("pool", &[self.ty()], "takes images of rank 4".to_string());
                 None
             }
         }
@@ -599,9 +541,7 @@ impl Graph {
                 Some(before) => {
                     // A choice and not a sum, so that NaN and infinity stay where they are.
                     let place = padded.along(axis);
-                    place
-                        .less(&place.like(start as f64))
-                        .select(&before, &padded)
+                    place.less(&place.like(start as f64)).select(&before, &padded)
                 }
             });
             start += own;

@@ -15,10 +15,7 @@ pub struct Type {
 impl Type {
     /// A type from its parts.
     pub fn new(shape: &[usize], dtype: DType) -> Type {
-        Type {
-            shape: shape.to_vec(),
-            dtype,
-        }
+        Type { shape: shape.to_vec(), dtype }
     }
 
     /// Number of elements.

@@ -38,11 +38,7 @@ pub enum Init {
 impl Init {
     /// The bytes of `count` elements.
     pub fn bytes(&self, dtype: DType, count: usize) -> Vec<u8> {
-        let element = |value: f64| {
-            shadegrad_device::Literal::of(dtype, value)
-                .bits
-                .to_le_bytes()
-        };
+        let element = |value: f64| shadegrad_device::Literal::of(dtype, value).bits.to_le_bytes();
         let uniform = |seed: u64, i: usize, lane: u32| {
             let key = random(seed as u32, (seed >> 32) as u32 ^ lane);
             (f64::from(random(key, i as u32)) + 0.5) / 4_294_967_296.0
@@ -61,10 +57,9 @@ impl Init {
                 })
                 .collect(),
             Init::Bytes(bytes) => bytes.to_vec(),
-            Init::Concat(parts) => parts
-                .iter()
-                .flat_map(|(count, init)| init.bytes(dtype, *count))
-                .collect(),
+            Init::Concat(parts) => {
+                parts.iter().flat_map(|(count, init)| init.bytes(dtype, *count)).collect()
+            }
         }
     }
 }
@@ -85,12 +80,7 @@ impl Variable {
     pub fn new(name: &str, shape: &[usize], dtype: DType, init: Init) -> Variable {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Variable(Arc::new(Inner {
-            id,
-            name: name.to_string(),
-            ty: Type::new(shape, dtype),
-            init,
-        }))
+        Variable(Arc::new(Inner { id, name: name.to_string(), ty: Type::new(shape, dtype), init }))
     }
 
     /// A single `U32` word: counters and seeds.

@@ -50,23 +50,13 @@ impl Initializer {
     /// PyTorch's default for the weights and biases of linear layers and convolutions: uniform,
     /// `bound = 1 / sqrt(fan_in)`.
     pub fn default_for(fan_in: usize) -> Initializer {
-        Initializer::Uniform {
-            bound: 1.0 / (fan_in.max(1) as f64).sqrt(),
-        }
+        Initializer::Uniform { bound: 1.0 / (fan_in.max(1) as f64).sqrt() }
     }
 
     /// The contents of a variable.
     pub fn init(self, seed: u64) -> Init {
-        let uniform = |bound: f64| Init::Uniform {
-            low: -bound,
-            high: bound,
-            seed,
-        };
-        let normal = |std: f64| Init::Normal {
-            mean: 0.0,
-            std,
-            seed,
-        };
+        let uniform = |bound: f64| Init::Uniform { low: -bound, high: bound, seed };
+        let normal = |std: f64| Init::Normal { mean: 0.0, std, seed };
         let root = |numerator: f64, fan: usize| (numerator / fan.max(1) as f64).sqrt();
         match self {
             Initializer::Zeros => Init::Full(0.0),

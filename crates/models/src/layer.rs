@@ -29,9 +29,7 @@ impl Linear {
     pub fn initializer(self, initializer: Initializer) -> Linear {
         Linear {
             weight: Parameter::new(self.weight.shape(), initializer),
-            bias: self
-                .bias
-                .map(|bias| Parameter::new(bias.shape(), Initializer::Zeros)),
+            bias: self.bias.map(|bias| Parameter::new(bias.shape(), Initializer::Zeros)),
         }
     }
 }
@@ -90,10 +88,7 @@ impl Conv2d {
         let bias = initializer.map_or(default, |_| Initializer::Zeros);
         Conv2d {
             weight: Parameter::new(weight, initializer.unwrap_or(default)),
-            bias: self
-                .bias
-                .as_ref()
-                .map(|_| Parameter::new(&weight[..1], bias)),
+            bias: self.bias.as_ref().map(|_| Parameter::new(&weight[..1], bias)),
             initializer,
             ..self
         }
@@ -124,10 +119,7 @@ impl Conv2d {
         let per_group = (shape[1] * self.groups / groups.max(1)).max(1);
         let weight = [shape[0], per_group, shape[2], shape[3]];
         let initializer = self.initializer;
-        Conv2d {
-            groups,
-            ..self.rebuilt(&weight, initializer)
-        }
+        Conv2d { groups, ..self.rebuilt(&weight, initializer) }
     }
 
     /// Without a bias.
@@ -156,13 +148,7 @@ impl Module for Conv2d {
     #[track_caller]
     fn forward(&self, x: &Tensor) -> Tensor {
         let weight = self.weight.tensor(x.graph());
-        let y = x.conv2d(
-            &weight,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
-        );
+        let y = x.conv2d(&weight, self.stride, self.padding, self.dilation, self.groups);
         match &self.bias {
             Some(bias) => y + bias.tensor(x.graph()).reshape(&[1, bias.shape()[0], 1, 1]),
             None => y,

@@ -30,11 +30,7 @@ impl Loss for Mse {
         let error = output - target;
         let axes: Vec<usize> = (1..error.shape().len()).collect();
         let squared = &error * &error;
-        if axes.is_empty() {
-            squared
-        } else {
-            squared.mean(&axes)
-        }
+        if axes.is_empty() { squared } else { squared.mean(&axes) }
     }
 }
 
@@ -44,14 +40,11 @@ impl Loss for Mse {
 #[track_caller]
 pub fn cross_entropy(logits: &Tensor, target: &Tensor) -> Tensor {
     let shape = logits.shape();
-    let (&[batch, classes], true) = (
-        shape.as_slice(),
-        target.shape() == shape.get(..1).unwrap_or_default(),
-    ) else {
+    let (&[batch, classes], true) =
+        (shape.as_slice(), target.shape() == shape.get(..1).unwrap_or_default())
+    else {
         let reason = "takes logits [batch, classes] and class indices [batch]";
-        return logits
-            .graph()
-            .refuse("cross_entropy", &[logits, target], reason);
+        return logits.graph().refuse("cross_entropy", &[logits, target], reason);
     };
     let logs = logits.log_softmax(1);
     let hit = logs.along(1).equal(&target.reshape(&[batch, 1]));

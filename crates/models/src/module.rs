@@ -125,8 +125,6 @@ impl Named for Sequential {
 
 impl Module for Sequential {
     fn forward(&self, x: &Tensor) -> Tensor {
-        self.layers
-            .iter()
-            .fold(x.clone(), |x, (_, layer)| layer.forward(&x))
+        self.layers.iter().fold(x.clone(), |x, (_, layer)| layer.forward(&x))
     }
 }

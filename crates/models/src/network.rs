@@ -11,9 +11,7 @@ pub struct Mlp {
 impl Mlp {
     /// Layers between the given widths: `Mlp::new(&[784, 128, 10])` has two.
     pub fn new(widths: &[usize]) -> Mlp {
-        Mlp {
-            layers: widths.windows(2).map(|w| Linear::new(w[0], w[1])).collect(),
-        }
+        Mlp { layers: widths.windows(2).map(|w| Linear::new(w[0], w[1])).collect() }
     }
 }
 
@@ -47,12 +45,7 @@ pub struct Cnn {
     fc2: Linear,
 }
 
-named!(Cnn {
-    conv1,
-    conv2,
-    fc1,
-    fc2
-});
+named!(Cnn { conv1, conv2, fc1, fc2 });
 
 impl Cnn {
     /// A network for images of a shape `[channels, h, w]`.
@@ -69,16 +62,8 @@ impl Cnn {
 impl Module for Cnn {
     #[track_caller]
     fn forward(&self, x: &Tensor) -> Tensor {
-        let x = self
-            .conv1
-            .forward(x)
-            .relu()
-            .max_pool2d([2, 2], [2, 2], [0, 0]);
-        let x = self
-            .conv2
-            .forward(&x)
-            .relu()
-            .max_pool2d([2, 2], [2, 2], [0, 0]);
+        let x = self.conv1.forward(x).relu().max_pool2d([2, 2], [2, 2], [0, 0]);
+        let x = self.conv2.forward(&x).relu().max_pool2d([2, 2], [2, 2], [0, 0]);
         self.fc2.forward(&self.fc1.forward(&x.flatten(1)).relu())
     }
 }

@@ -48,13 +48,7 @@ pub struct Sgd {
 impl Sgd {
     /// Plain descent with a learning rate.
     pub fn new(lr: f64) -> Sgd {
-        Sgd {
-            lr,
-            momentum: 0.0,
-            dampening: 0.0,
-            weight_decay: 0.0,
-            nesterov: false,
-        }
+        Sgd { lr, momentum: 0.0, dampening: 0.0, weight_decay: 0.0, nesterov: false }
     }
 
     /// `buffer = momentum buffer + (1 - dampening) gradient`; the buffer is the step.
@@ -88,34 +82,20 @@ impl Optimizer for Sgd {
     }
 
     fn state(&self) -> Vec<&'static str> {
-        if self.momentum == 0.0 {
-            vec![]
-        } else {
-            vec!["momentum_buffer"]
-        }
+        if self.momentum == 0.0 { vec![] } else { vec!["momentum_buffer"] }
     }
 
     fn update(&self, u: &Update<'_>) -> Updated {
         let gradient = decayed(u, self.weight_decay);
         if self.momentum == 0.0 {
-            return Updated {
-                parameters: u.parameters - gradient * u.rate,
-                state: vec![],
-            };
+            return Updated { parameters: u.parameters - gradient * u.rate, state: vec![] };
         }
         // The first step takes the whole gradient into the buffer.
         let first = u.step.less_equal(&u.step.like(1.0));
         let share = first.select(&u.step.like(1.0), &u.step.like(1.0 - self.dampening));
         let buffer = &u.state[0] * self.momentum + &gradient * share;
-        let step = if self.nesterov {
-            gradient + &buffer * self.momentum
-        } else {
-            buffer.clone()
-        };
-        Updated {
-            parameters: u.parameters - step * u.rate,
-            state: vec![buffer],
-        }
+        let step = if self.nesterov { gradient + &buffer * self.momentum } else { buffer.clone() };
+        Updated { parameters: u.parameters - step * u.rate, state: vec![buffer] }
     }
 }
 
@@ -139,12 +119,7 @@ pub struct Adam {
 impl Adam {
     /// Adam with betas 0.9 and 0.999, eps 1e-8, no weight decay.
     pub fn new(lr: f64) -> Adam {
-        Adam {
-            lr,
-            betas: (0.9, 0.999),
-            eps: 1e-8,
-            weight_decay: 0.0,
-        }
+        Adam { lr, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 }
     }
 
     /// Decay of the two moments.
@@ -190,10 +165,7 @@ impl Optimizer for Adam {
     fn update(&self, u: &Update<'_>) -> Updated {
         let gradient = decayed(u, self.weight_decay);
         let (step, state) = self.step(u, &gradient);
-        Updated {
-            parameters: u.parameters - step,
-            state,
-        }
+        Updated { parameters: u.parameters - step, state }
     }
 }
 
@@ -246,9 +218,6 @@ impl Optimizer for AdamW {
     fn update(&self, u: &Update<'_>) -> Updated {
         let (step, state) = self.0.step(u, u.gradient);
         let kept = u.rate.like(1.0) - u.rate * self.0.weight_decay;
-        Updated {
-            parameters: u.parameters * kept - step,
-            state,
-        }
+        Updated { parameters: u.parameters * kept - step, state }
     }
 }

@@ -24,11 +24,7 @@ pub struct Parameter(Rc<Inner>);
 impl Parameter {
     /// A parameter of a shape.
     pub fn new(shape: &[usize], initializer: Initializer) -> Parameter {
-        Parameter(Rc::new(Inner {
-            shape: shape.to_vec(),
-            initializer,
-            place: OnceCell::new(),
-        }))
+        Parameter(Rc::new(Inner { shape: shape.to_vec(), initializer, place: OnceCell::new() }))
     }
 
     /// Its shape.
@@ -43,14 +39,8 @@ impl Parameter {
         let (variable, offset) = self.0.place.get_or_init(|| {
             // Each such parameter its own numbers, the same in every run that makes them in order.
             static NEXT: AtomicU64 = AtomicU64::new(0);
-            let init = self
-                .0
-                .initializer
-                .init(NEXT.fetch_add(1, Ordering::Relaxed));
-            (
-                Variable::new("parameter", &self.0.shape, DType::F32, init),
-                0,
-            )
+            let init = self.0.initializer.init(NEXT.fetch_add(1, Ordering::Relaxed));
+            (Variable::new("parameter", &self.0.shape, DType::F32, init), 0)
         });
         graph.variable_part(variable, *offset, &self.0.shape)
     }
@@ -134,18 +124,13 @@ impl Parameters {
 
     /// Each parameter's name and shape, in memory order.
     pub fn names(&self) -> impl Iterator<Item = (&str, &[usize])> {
-        self.entries
-            .iter()
-            .map(|(name, parameter)| (name.as_str(), parameter.shape()))
+        self.entries.iter().map(|(name, parameter)| (name.as_str(), parameter.shape()))
     }
 
     /// Each parameter's value in a recording, in memory order.
     #[track_caller]
     pub fn tensors(&self, graph: &Graph) -> Vec<Tensor> {
-        self.entries
-            .iter()
-            .map(|(_, parameter)| parameter.tensor(graph))
-            .collect()
+        self.entries.iter().map(|(_, parameter)| parameter.tensor(graph)).collect()
     }
 }
 
@@ -153,10 +138,7 @@ impl Parameters {
 fn seed_of(seed: u64, name: &str) -> u64 {
     let mut words = [seed as u32, (seed >> 32) as u32];
     for byte in name.bytes() {
-        words = [
-            random(words[0], u32::from(byte)),
-            random(words[1], words[0]),
-        ];
+        words = [random(words[0], u32::from(byte)), random(words[1], words[0])];
     }
     u64::from(words[0]) | u64::from(words[1]) << 32
 }

@@ -72,10 +72,7 @@ impl Updater {
 pub fn clip_grad_norm(gradient: &Tensor, max_norm: f64) -> Tensor {
     // Two levels, where the length allows: one row for each of up to 4096 groups of invocations.
     let count = gradient.shape().iter().product::<usize>();
-    let rows = (1..=count.min(4096))
-        .rev()
-        .find(|rows| count.is_multiple_of(*rows))
-        .unwrap_or(1);
+    let rows = (1..=count.min(4096)).rev().find(|rows| count.is_multiple_of(*rows)).unwrap_or(1);
     let squares = (gradient * gradient).reshape(&[rows, count / rows]);
     let norm = squares.sum(&[1]).sum_all().sqrt();
     let scale =

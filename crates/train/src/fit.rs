@@ -14,13 +14,7 @@ pub struct Fit<'a> {
 impl<'a> Fit<'a> {
     /// This many passes over the data, in batches of 64, with a progress bar.
     pub fn epochs(epochs: usize) -> Fit<'a> {
-        Fit {
-            epochs,
-            batch: 64,
-            steps: None,
-            validate: None,
-            progress: true,
-        }
+        Fit { epochs, batch: 64, steps: None, validate: None, progress: true }
     }
 
     /// Samples of a step.
@@ -85,12 +79,7 @@ impl std::fmt::Display for Epoch {
             self.samples_per_second
         )?;
         if let Some(v) = &self.validation {
-            write!(
-                f,
-                "; test loss {:.4}, test accuracy {:.2} %",
-                v.loss,
-                v.accuracy * 100.0
-            )?;
+            write!(f, "; test loss {:.4}, test accuracy {:.2} %", v.loss, v.accuracy * 100.0)?;
         }
         Ok(())
     }

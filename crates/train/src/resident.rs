@@ -33,11 +33,7 @@ impl Resident {
     pub fn new(data: &Images) -> Resident {
         let count = data.pixels.len().max(1) as f64;
         let sum: f64 = data.pixels.iter().map(|&p| f64::from(p)).sum();
-        let squares: f64 = data
-            .pixels
-            .iter()
-            .map(|&p| f64::from(p) * f64::from(p))
-            .sum();
+        let squares: f64 = data.pixels.iter().map(|&p| f64::from(p) * f64::from(p)).sum();
         let mean = sum / count;
         let deviation = (squares / count - mean * mean).max(0.0).sqrt();
         Resident::build(data, (mean, if deviation > 0.0 { deviation } else { 1.0 }))
@@ -103,10 +99,7 @@ impl Resident {
             Order::Sequential => places.minimum(&places.like(self.count.saturating_sub(1) as f64)),
         };
         let (mean, deviation) = self.normalise;
-        let pixels = graph
-            .variable(&self.images)
-            .index_select(&index)
-            .to(DType::F32);
+        let pixels = graph.variable(&self.images).index_select(&index).to(DType::F32);
         let [channels, h, w] = self.shape;
         let x = (pixels * (1.0 / deviation) - mean / deviation).reshape(&[batch, channels, h, w]);
         (x, graph.variable(&self.labels).index_select(&index))

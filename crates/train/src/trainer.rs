@@ -114,11 +114,7 @@ impl<M: Module> Trainer<M> {
             return Err(setting("the number of samples", 0, "at least 1"));
         }
         if batch == 0 || batch > data.len() {
-            return Err(setting(
-                "the batch size",
-                batch,
-                &format!("1 to {} samples", data.len()),
-            ));
+            return Err(setting("the batch size", batch, &format!("1 to {} samples", data.len())));
         }
         Ok(())
     }
@@ -129,9 +125,7 @@ impl<M: Module> Trainer<M> {
         let graph = Graph::training(&self.seed, &self.step);
         let step = graph.step();
         let position = &step * batch as f64;
-        let order = Order::Shuffled {
-            seed: &graph.variable(&self.seed),
-        };
+        let order = Order::Shuffled { seed: &graph.variable(&self.seed) };
         let (x, y) = data.batch(&graph, &position, &order, batch);
         let output = self.model.forward(&x);
         let loss = self.loss.each(&output, &y).mean_all();
@@ -139,14 +133,9 @@ impl<M: Module> Trainer<M> {
         self.updater.record(&graph, &self.parameters, &loss);
 
         let ring = graph.variable(&self.ring);
-        let here = ring
-            .along(1)
-            .equal(&step.remainder(&step.like(RING as f64)));
+        let here = ring.along(1).equal(&step.remainder(&step.like(RING as f64)));
         let first = ring.along(0).equal(&step.like(0.0));
-        graph.assign(
-            &self.ring,
-            &here.select(&first.select(&loss, &accuracy), &ring),
-        );
+        graph.assign(&self.ring, &here.select(&first.select(&loss, &accuracy), &ring));
         graph.assign(&self.step, &(&step + 1.0));
         graph
     }
@@ -185,14 +174,7 @@ impl<M: Module> Trainer<M> {
             }
             let bar = progress(fit.progress, end - start, epoch, fit.epochs);
             let clock = Instant::now();
-            self.run(
-                &mut step,
-                end - start,
-                &mut pace,
-                &mut history,
-                &bar,
-                fit.batch,
-            )?;
+            self.run(&mut step, end - start, &mut pace, &mut history, &bar, fit.batch)?;
             let seconds = clock.elapsed().as_secs_f64();
             bar.finish_and_clear();
             let validation = match &mut validation {
@@ -316,9 +298,7 @@ impl<M: Module> Trainer<M> {
         let output = self.model.forward(&x);
         let losses = self.loss.each(&output, &y);
         graph.assign(&self.cursor, &(&cursor + batch as f64));
-        Ok(self
-            .session
-            .compile(&graph, &[&output.argmax(1), &losses])?)
+        Ok(self.session.compile(&graph, &[&output.argmax(1), &losses])?)
     }
 
     fn evaluate_with(
@@ -338,17 +318,10 @@ impl<M: Module> Trainer<M> {
             predictions.extend(&classes[..count]);
             sum += losses[..count].iter().map(|&l| f64::from(l)).sum::<f64>();
         }
-        let right = predictions
-            .iter()
-            .zip(&data.labels)
-            .filter(|(p, l)| **p == u32::from(**l))
-            .count();
+        let right =
+            predictions.iter().zip(&data.labels).filter(|(p, l)| **p == u32::from(**l)).count();
         let count = data.len() as f64;
-        Ok(Evaluation {
-            loss: sum / count,
-            accuracy: right as f64 / count,
-            predictions,
-        })
+        Ok(Evaluation { loss: sum / count, accuracy: right as f64 / count, predictions })
     }
 
     /// The weights as they are, with the normalisation they were trained with.
@@ -363,16 +336,12 @@ impl<M: Module> Trainer<M> {
         for (name, shape) in self.parameters.names() {
             let count: usize = shape.iter().product();
             let data = flat[start..start + count].to_vec();
-            weights
-                .tensors
-                .insert(name.to_string(), (shape.to_vec(), data));
+            weights.tensors.insert(name.to_string(), (shape.to_vec(), data));
             start += count;
         }
         if let Some((mean, deviation)) = self.normalise {
             weights.notes.insert("pixel_mean".into(), mean.to_string());
-            weights
-                .notes
-                .insert("pixel_deviation".into(), deviation.to_string());
+            weights.notes.insert("pixel_deviation".into(), deviation.to_string());
         }
         Ok(weights)
     }
@@ -392,8 +361,7 @@ impl<M: Module> Trainer<M> {
     pub fn load(&mut self, path: impl AsRef<Path>) -> Result<(), TrainError> {
         let weights = Weights::load(path.as_ref())?;
         let flat = weights.flat(self.parameters.names(), path.as_ref())?;
-        self.session
-            .write(self.parameters.flat(), bytemuck::cast_slice(&flat))?;
+        self.session.write(self.parameters.flat(), bytemuck::cast_slice(&flat))?;
         let note = |name: &str| weights.notes.get(name)?.parse().ok();
         if let (Some(mean), Some(deviation)) = (note("pixel_mean"), note("pixel_deviation")) {
             self.normalise = Some((mean, deviation));

@@ -48,10 +48,7 @@ pub enum WeightsError {
 
 fn io(path: &Path) -> impl Fn(std::io::Error) -> WeightsError {
     let path = path.to_path_buf();
-    move |source| WeightsError::Io {
-        path: path.clone(),
-        source,
-    }
+    move |source| WeightsError::Io { path: path.clone(), source }
 }
 
 impl Weights {
@@ -81,9 +78,7 @@ impl Weights {
             _ => Path::new("."),
         };
         let mut part = tempfile::NamedTempFile::new_in(folder).map_err(io(path))?;
-        part.write_all(&file)
-            .and_then(|()| part.as_file().sync_all())
-            .map_err(io(path))?;
+        part.write_all(&file).and_then(|()| part.as_file().sync_all()).map_err(io(path))?;
         part.persist(path).map_err(|error| io(path)(error.error))?;
         // The rename itself must reach the disk; not every system can sync a folder.
         let _ = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
@@ -96,17 +91,9 @@ impl Weights {
     /// [`WeightsError::Io`] or [`WeightsError::Format`].
     pub fn load(path: &Path) -> Result<Weights, WeightsError> {
         let file = std::fs::read(path).map_err(io(path))?;
-        let wrong = |reason: String| WeightsError::Format {
-            path: path.to_path_buf(),
-            reason,
-        };
+        let wrong = |reason: String| WeightsError::Format { path: path.to_path_buf(), reason };
         let (_, metadata) = SafeTensors::read_metadata(&file).map_err(|e| wrong(e.to_string()))?;
-        let notes = metadata
-            .metadata()
-            .clone()
-            .unwrap_or_default()
-            .into_iter()
-            .collect();
+        let notes = metadata.metadata().clone().unwrap_or_default().into_iter().collect();
         let parsed = SafeTensors::deserialize(&file).map_err(|e| wrong(e.to_string()))?;
         let mut tensors = BTreeMap::new();
         for (name, view) in parsed.iter() {
@@ -145,29 +132,18 @@ impl Weights {
                 Some((_, data)) => flat.extend(data),
             }
         }
-        for name in self
-            .tensors
-            .keys()
-            .filter(|name| !known.contains(&name.as_str()))
-        {
+        for name in self.tensors.keys().filter(|name| !known.contains(&name.as_str())) {
             report += &format!("\n  `{name}` is not part of the model");
         }
         match report.is_empty() {
             true => Ok(flat),
-            false => Err(WeightsError::Mismatch {
-                path: path.to_path_buf(),
-                report,
-            }),
+            false => Err(WeightsError::Mismatch { path: path.to_path_buf(), report }),
         }
     }
 }
 
 fn halves<H>(data: &[u8], from: impl Fn([u8; 2]) -> H, to: impl Fn(H) -> f32) -> Vec<f32> {
-    data.as_chunks::<2>()
-        .0
-        .iter()
-        .map(|&pair| to(from(pair)))
-        .collect()
+    data.as_chunks::<2>().0.iter().map(|&pair| to(from(pair))).collect()
 }
 
 #[cfg(test)]
@@ -177,13 +153,10 @@ mod tests {
 
     fn weights() -> Weights {
         let mut weights = Weights::default();
-        weights.tensors.insert(
-            "fc.weight".into(),
-            (vec![2, 3], vec![1.0, -2.5, 3.0, 0.0, 1e-8, 7.0]),
-        );
         weights
             .tensors
-            .insert("fc.bias".into(), (vec![2], vec![0.5, -0.5]));
+            .insert("fc.weight".into(), (vec![2, 3], vec![1.0, -2.5, 3.0, 0.0, 1e-8, 7.0]));
+        weights.tensors.insert("fc.bias".into(), (vec![2], vec![0.5, -0.5]));
         weights.notes.insert("mean".into(), "33.3".into());
         weights
     }
@@ -206,14 +179,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("h.safetensors");
         let values = [1.0f32, -2.5, 0.125];
-        let f16: Vec<u8> = values
-            .iter()
-            .flat_map(|&v| half::f16::from_f32(v).to_le_bytes())
-            .collect();
-        let bf16: Vec<u8> = values
-            .iter()
-            .flat_map(|&v| half::bf16::from_f32(v).to_le_bytes())
-            .collect();
+        let f16: Vec<u8> =
+            values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect();
+        let bf16: Vec<u8> =
+            values.iter().flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()).collect();
         let views = [
             ("a", TensorView::new(Dtype::F16, vec![3], &f16).unwrap()),
             ("b", TensorView::new(Dtype::BF16, vec![3], &bf16).unwrap()),
@@ -249,19 +218,10 @@ mod tests {
     #[test]
     fn a_misfit_names_every_tensor() {
         let shape: &[(&str, &[usize])] = &[("fc.weight", &[3, 2]), ("conv.weight", &[1])];
-        let error = weights()
-            .flat(shape.iter().copied(), Path::new("w"))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("`fc.weight` is [2, 3], not [3, 2]"),
-            "{error}"
-        );
+        let error = weights().flat(shape.iter().copied(), Path::new("w")).unwrap_err().to_string();
+        assert!(error.contains("`fc.weight` is [2, 3], not [3, 2]"), "{error}");
         assert!(error.contains("`conv.weight` [1] is missing"), "{error}");
-        assert!(
-            error.contains("`fc.bias` is not part of the model"),
-            "{error}"
-        );
+        assert!(error.contains("`fc.bias` is not part of the model"), "{error}");
     }
 
     #[test]

@@ -6,8 +6,17 @@
 @group(0) @binding(1) var<storage, read> b1: array<f32>;
 @group(0) @binding(2) var<storage, read_write> b2: array<f32>;
 
+// What WGSL leaves open, settled by bits: compilers may assume that NaN and infinity don't occur, and
+// `max`, `min` and `clamp` may then drop a NaN that should be seen.
+
+// A zero that compilers can't see through, for constants that WGSL can't spell.
 var<private> opaque_zero: u32 = 0u;
 fn zero() -> u32 { return opaque_zero; }
+fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
+fn max_nan(a: f32, b: f32) -> f32 { return select(select(max(a, b), b, is_nan(b)), a, is_nan(a)); }
+fn min_nan(a: f32, b: f32) -> f32 { return select(select(min(a, b), b, is_nan(b)), a, is_nan(a)); }
+// Some drivers build tanh from exp, which overflows; past 10 it is 1 in f32 anyway.
+fn tanh_nan(x: f32) -> f32 { return select(tanh(clamp(x, -10.0, 10.0)), x, is_nan(x)); }
 
 fn left(g: u32, m: u32, k: u32) -> f32 {
     let t0: f32 = b0[((g * 4u + m) * 3u + k)];
@@ -23,7 +32,7 @@ fn keep(split: u32, g: u32, m: u32, n: u32, sum: f32) {
     let t3: f32 = b1[6u + (n)];
     let t4: f32 = (t2 + t3);
     let t5: f32 = 0.0f;
-    let t6: f32 = max(t4, t5);
+    let t6: f32 = max_nan(t4, t5);
     let t7: f32 = 0.5f;
     let t8: f32 = (t6 - t7);
     let t9: f32 = (t8 * t8);

@@ -36,17 +36,11 @@ impl Slice {
 
     /// # Safety
     /// Nothing else touches elements `from..from + len` while the slice lives.
-    #[expect(
-        clippy::mut_from_ref,
-        reason = "threads write disjoint ranges of one operand"
-    )]
+    #[expect(clippy::mut_from_ref, reason = "threads write disjoint ranges of one operand")]
     pub(super) unsafe fn write(&self, from: usize, len: usize) -> &mut [u32] {
         assert!(from + len <= self.len, "a store leaves its operand");
         // SAFETY: passed on to the caller.
-        unsafe {
-            self.memory
-                .write(self.start + from..self.start + from + len)
-        }
+        unsafe { self.memory.write(self.start + from..self.start + from + len) }
     }
 }
 
@@ -60,25 +54,12 @@ pub(super) struct Plan {
 
 enum Step {
     Literal(u32),
-    Load {
-        slice: Slice,
-        view: View,
-    },
-    Gather {
-        slice: Slice,
-        view: View,
-        index: usize,
-        stride: usize,
-        len: usize,
-    },
+    Load { slice: Slice, view: View },
+    Gather { slice: Slice, view: View, index: usize, stride: usize, len: usize },
     Index(View),
     Within(View),
     Accumulator(usize),
-    Apply {
-        op: Intrinsic,
-        dtype: DType,
-        args: [usize; 3],
-    },
+    Apply { op: Intrinsic, dtype: DType, args: [usize; 3] },
 }
 
 /// What accumulators hold while a block is evaluated: one value for each point, or one for all.
@@ -100,17 +81,10 @@ impl Plan {
             register[id] = steps.len();
             steps.push(match term {
                 Term::Literal(literal) => Step::Literal(literal.bits),
-                Term::Load { operand, view } => Step::Load {
-                    slice: slices[*operand].clone(),
-                    view: view.collapsed(),
-                },
-                Term::Gather {
-                    operand,
-                    view,
-                    index,
-                    stride,
-                    len,
-                } => Step::Gather {
+                Term::Load { operand, view } => {
+                    Step::Load { slice: slices[*operand].clone(), view: view.collapsed() }
+                }
+                Term::Gather { operand, view, index, stride, len } => Step::Gather {
                     slice: slices[*operand].clone(),
                     view: view.collapsed(),
                     index: register[*index],
@@ -125,20 +99,12 @@ impl Plan {
                     for (slot, &arg) in registers.iter_mut().zip(args) {
                         *slot = register[arg];
                     }
-                    Step::Apply {
-                        op: *op,
-                        dtype: expr.types[args[0]],
-                        args: registers,
-                    }
+                    Step::Apply { op: *op, dtype: expr.types[args[0]], args: registers }
                 }
             });
         }
         let roots = roots.iter().map(|&root| register[root]).collect();
-        Plan {
-            steps,
-            roots,
-            arch: pulp::Arch::new(),
-        }
+        Plan { steps, roots, arch: pulp::Arch::new() }
     }
 
     pub(super) fn registers(&self) -> Registers {
@@ -198,19 +164,9 @@ impl Step {
             Step::Literal(_) => {}
             // SAFETY: passed on to the caller.
             Step::Load { slice, view } => unsafe { load(slice, view, start, out) },
-            Step::Gather {
-                slice,
-                view,
-                index,
-                stride,
-                len,
-            } => {
+            Step::Gather { slice, view, index, stride, len } => {
                 let index = register(*index);
-                let missing = if slice.dtype == DType::F32 {
-                    f32::NAN.to_bits()
-                } else {
-                    0
-                };
+                let missing = if slice.dtype == DType::F32 { f32::NAN.to_bits() } else { 0 };
                 segments(view, start, out, u32::MAX, |at| at as u32);
                 for (value, &index) in out.iter_mut().zip(index) {
                     let at = *value as usize + index as usize * stride;
@@ -229,13 +185,7 @@ impl Step {
                 Accumulated::All(value) => out.fill(value),
             },
             Step::Apply { op, dtype, args } => {
-                op.evaluate(
-                    *dtype,
-                    register(args[0]),
-                    register(args[1]),
-                    register(args[2]),
-                    out,
-                );
+                op.evaluate(*dtype, register(args[0]), register(args[1]), register(args[2]), out);
             }
         }
     }

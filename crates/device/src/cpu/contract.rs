@@ -19,35 +19,19 @@ pub(super) struct Matrix<'a> {
 impl<'a> Matrix<'a> {
     /// A row-major matrix from the start of `words`.
     pub(super) fn dense(words: &'a [u32], width: usize) -> Matrix<'a> {
-        Matrix {
-            words,
-            offset: 0,
-            row: width as isize,
-            col: 1,
-        }
+        Matrix { words, offset: 0, row: width as isize, col: 1 }
     }
 
     /// The transpose of a row-major matrix from the start of `words`.
     pub(super) fn transposed(words: &'a [u32], width: usize) -> Matrix<'a> {
-        Matrix {
-            words,
-            offset: 0,
-            row: 1,
-            col: width as isize,
-        }
+        Matrix { words, offset: 0, row: 1, col: width as isize }
     }
 
     fn check(&self, rows: usize, cols: usize) {
-        let (r, c) = (
-            (rows as isize - 1) * self.row,
-            (cols as isize - 1) * self.col,
-        );
+        let (r, c) = ((rows as isize - 1) * self.row, (cols as isize - 1) * self.col);
         let low = self.offset + r.min(0) + c.min(0);
         let high = self.offset + r.max(0) + c.max(0);
-        assert!(
-            low >= 0 && (high as usize) < self.words.len(),
-            "a matrix leaves its operand"
-        );
+        assert!(low >= 0 && (high as usize) < self.words.len(), "a matrix leaves its operand");
     }
 }
 
@@ -65,16 +49,11 @@ pub(super) fn product(
     }
     if k == 0 {
         if !add {
-            out.chunks_mut(width)
-                .take(m)
-                .for_each(|row| row[..n].fill(0));
+            out.chunks_mut(width).take(m).for_each(|row| row[..n].fill(0));
         }
         return;
     }
-    assert!(
-        (m - 1) * width + n <= out.len(),
-        "a product leaves its tile"
-    );
+    assert!((m - 1) * width + n <= out.len(), "a product leaves its tile");
     a.check(m, k);
     b.check(k, n);
     // SAFETY: the three checks above bound every element that the strides can reach, words and
@@ -130,14 +109,7 @@ pub(super) struct MatMul {
 
 impl MatMul {
     pub(super) fn new(kernel: &Kernel, slices: &[Slice]) -> MatMul {
-        let Body::Contract {
-            contraction,
-            left,
-            right,
-            stores,
-            ..
-        } = &kernel.body
-        else {
+        let Body::Contract { contraction, left, right, stores, .. } = &kernel.body else {
             unreachable!("prepared as a contraction because the body is one")
         };
         let Contraction::MatMul { batch, m, n, k } = contraction else {
@@ -160,10 +132,7 @@ impl MatMul {
         let tiles = (m * n * k).div_ceil(1 << 21).max(1);
         let cut = |long: usize, parts: usize| long.div_ceil(parts).next_multiple_of(32).min(long);
         if m > 256 && n > 256 {
-            (
-                cut(m, m.div_ceil(512).max(2)),
-                cut(n, n.div_ceil(512).max(2)),
-            )
+            (cut(m, m.div_ceil(512).max(2)), cut(n, n.div_ceil(512).max(2)))
         } else if n >= m {
             (m, cut(n, tiles.min(n.div_ceil(64))))
         } else {
@@ -185,15 +154,9 @@ impl Task for MatMul {
             let (row, col) = (tile / across * rows, tile % across * cols);
             let (height, width) = (rows.min(m - row), cols.min(n - col));
             let a = left.matrix(&self.batch, b, [m, k]);
-            let a = Matrix {
-                offset: a.offset + row as isize * a.row,
-                ..a
-            };
+            let a = Matrix { offset: a.offset + row as isize * a.row, ..a };
             let c = right.matrix(&self.batch, b, [k, n]);
-            let c = Matrix {
-                offset: c.offset + col as isize * c.col,
-                ..c
-            };
+            let c = Matrix { offset: c.offset + col as isize * c.col, ..c };
             let start = b * m * n + row * n + col;
             let size = [height, width, k];
             if self.stores.plain && width == n {
@@ -228,26 +191,17 @@ impl<'a> Operand<'a> {
             Source::Memory(slice, view) => {
                 // SAFETY: passed on to the caller.
                 let words = unsafe { slice.read() };
-                Operand {
-                    words: words.into(),
-                    view: Some(view),
-                }
+                Operand { words: words.into(), view: Some(view) }
             }
             // SAFETY: passed on to the caller.
-            Source::Computed(..) => Operand {
-                words: unsafe { source.dense() },
-                view: None,
-            },
+            Source::Computed(..) => Operand { words: unsafe { source.dense() }, view: None },
         }
     }
 
     fn matrix(&self, batch: &[usize], number: usize, [rows, cols]: [usize; 2]) -> Matrix<'_> {
         let Some(view) = self.view else {
             let dense = Matrix::dense(&self.words, cols);
-            return Matrix {
-                offset: (number * rows * cols) as isize,
-                ..dense
-            };
+            return Matrix { offset: (number * rows * cols) as isize, ..dense };
         };
         let mut offset = view.offset;
         for (axis, step) in contiguous_strides(batch).iter().enumerate() {
@@ -255,11 +209,6 @@ impl<'a> Operand<'a> {
             offset += at as isize * view.strides[axis];
         }
         let (row, col) = (view.strides[batch.len()], view.strides[batch.len() + 1]);
-        Matrix {
-            words: &self.words,
-            offset,
-            row,
-            col,
-        }
+        Matrix { words: &self.words, offset, row, col }
     }
 }

@@ -21,14 +21,7 @@ pub(super) struct ConvTask {
 
 impl ConvTask {
     pub(super) fn new(kernel: &Kernel, slices: &[Slice]) -> ConvTask {
-        let Body::Contract {
-            contraction,
-            left,
-            right,
-            stores,
-            ..
-        } = &kernel.body
-        else {
+        let Body::Contract { contraction, left, right, stores, .. } = &kernel.body else {
             unreachable!("prepared as a contraction because the body is one")
         };
         let Contraction::Conv(conv, role) = contraction else {
@@ -96,46 +89,40 @@ impl ConvTask {
         let (c, s) = (&self.conv, Sizes::new(&self.conv));
         let k = s.ci * s.window;
         let tiles = c.output[0].div_ceil(s.tile_rows);
-        (0..c.batch * c.groups * tiles)
-            .into_par_iter()
-            .for_each(|task| {
-                let (plane, tile) = (task / tiles, task % tiles);
-                let (image, group) = (plane / c.groups, plane % c.groups);
-                let rows = tile * s.tile_rows..((tile + 1) * s.tile_rows).min(c.output[0]);
-                let width = rows.len() * c.output[1];
-                let from = (image * c.in_channels + group * s.ci) * s.pixels_in;
-                let w = Matrix::dense(&w[group * s.co * k..(group + 1) * s.co * k], k);
-                let first = (image * c.out_channels + group * s.co) * s.pixels_out;
-                with_tile(k * width, |unfolded| {
-                    unfold(c, &x[from..], s.ci, rows.clone(), unfolded);
-                    let size = [s.co, width, k];
-                    if self.stores.plain && tiles == 1 {
-                        // SAFETY: each plane of the output belongs to one task.
-                        let out = unsafe { self.stores.target(first..first + s.co * width) };
-                        return product(out, width, size, w, Matrix::dense(unfolded, width), false);
-                    }
-                    with_tile(s.co * width, |out| {
-                        product(out, width, size, w, Matrix::dense(unfolded, width), false);
-                        let mut registers = self.stores.registers();
-                        let mut store = |at: usize, values: &[u32]| {
-                            // SAFETY: the rows of a plane belong to one task.
-                            unsafe {
-                                self.stores
-                                    .run(&mut registers, at..at + values.len(), &[values])
-                            };
+        (0..c.batch * c.groups * tiles).into_par_iter().for_each(|task| {
+            let (plane, tile) = (task / tiles, task % tiles);
+            let (image, group) = (plane / c.groups, plane % c.groups);
+            let rows = tile * s.tile_rows..((tile + 1) * s.tile_rows).min(c.output[0]);
+            let width = rows.len() * c.output[1];
+            let from = (image * c.in_channels + group * s.ci) * s.pixels_in;
+            let w = Matrix::dense(&w[group * s.co * k..(group + 1) * s.co * k], k);
+            let first = (image * c.out_channels + group * s.co) * s.pixels_out;
+            with_tile(k * width, |unfolded| {
+                unfold(c, &x[from..], s.ci, rows.clone(), unfolded);
+                let size = [s.co, width, k];
+                if self.stores.plain && tiles == 1 {
+                    // SAFETY: each plane of the output belongs to one task.
+                    let out = unsafe { self.stores.target(first..first + s.co * width) };
+                    return product(out, width, size, w, Matrix::dense(unfolded, width), false);
+                }
+                with_tile(s.co * width, |out| {
+                    product(out, width, size, w, Matrix::dense(unfolded, width), false);
+                    let mut registers = self.stores.registers();
+                    let mut store = |at: usize, values: &[u32]| {
+                        // SAFETY: the rows of a plane belong to one task.
+                        unsafe {
+                            self.stores.run(&mut registers, at..at + values.len(), &[values])
                         };
-                        if tiles == 1 {
-                            return store(first, out);
-                        }
-                        for (channel, line) in out.chunks(width).enumerate() {
-                            store(
-                                first + channel * s.pixels_out + rows.start * c.output[1],
-                                line,
-                            );
-                        }
-                    });
+                    };
+                    if tiles == 1 {
+                        return store(first, out);
+                    }
+                    for (channel, line) in out.chunks(width).enumerate() {
+                        store(first + channel * s.pixels_out + rows.start * c.output[1], line);
+                    }
                 });
             });
+        });
     }
 
     /// # Safety
@@ -146,35 +133,27 @@ impl ConvTask {
         // Channels whose unfolded gradients fill a tile.
         let channels = (TILE_WORDS / (s.window * s.pixels_out).max(1)).clamp(1, s.ci.max(1));
         let tiles = s.ci.div_ceil(channels);
-        (0..c.batch * c.groups * tiles)
-            .into_par_iter()
-            .for_each(|task| {
-                let (plane, tile) = (task / tiles, task % tiles);
-                let (image, group) = (plane / c.groups, plane % c.groups);
-                let low = tile * channels;
-                let count = channels.min(s.ci - low);
-                let from = (image * c.out_channels + group * s.co) * s.pixels_out;
-                let w = Matrix::transposed(&w[group * s.co * k..(group + 1) * s.co * k], k);
-                let w = Matrix {
-                    offset: (low * s.window) as isize,
-                    ..w
-                };
-                with_tile(count * s.window * s.pixels_out, |unfolded| {
-                    let size = [count * s.window, s.pixels_out, s.co];
-                    let dy = Matrix::dense(&dy[from..from + s.co * s.pixels_out], s.pixels_out);
-                    product(unfolded, s.pixels_out, size, w, dy, false);
-                    with_tile(count * s.pixels_in, |out| {
-                        fold(c, unfolded, count, out);
-                        let first = (image * c.in_channels + group * s.ci + low) * s.pixels_in;
-                        let mut registers = self.stores.registers();
-                        // SAFETY: each channel of the input belongs to one task.
-                        unsafe {
-                            self.stores
-                                .run(&mut registers, first..first + out.len(), &[out])
-                        };
-                    });
+        (0..c.batch * c.groups * tiles).into_par_iter().for_each(|task| {
+            let (plane, tile) = (task / tiles, task % tiles);
+            let (image, group) = (plane / c.groups, plane % c.groups);
+            let low = tile * channels;
+            let count = channels.min(s.ci - low);
+            let from = (image * c.out_channels + group * s.co) * s.pixels_out;
+            let w = Matrix::transposed(&w[group * s.co * k..(group + 1) * s.co * k], k);
+            let w = Matrix { offset: (low * s.window) as isize, ..w };
+            with_tile(count * s.window * s.pixels_out, |unfolded| {
+                let size = [count * s.window, s.pixels_out, s.co];
+                let dy = Matrix::dense(&dy[from..from + s.co * s.pixels_out], s.pixels_out);
+                product(unfolded, s.pixels_out, size, w, dy, false);
+                with_tile(count * s.pixels_in, |out| {
+                    fold(c, unfolded, count, out);
+                    let first = (image * c.in_channels + group * s.ci + low) * s.pixels_in;
+                    let mut registers = self.stores.registers();
+                    // SAFETY: each channel of the input belongs to one task.
+                    unsafe { self.stores.run(&mut registers, first..first + out.len(), &[out]) };
                 });
             });
+        });
     }
 
     /// # Safety
@@ -184,35 +163,31 @@ impl ConvTask {
         let k = s.ci * s.window;
         let size = c.out_channels * k;
         // Images are summed in a fixed number of parts, so that the order doesn't depend on threads.
-        let parts = (TILE_WORDS * 8 / size.max(1))
-            .clamp(2, 16)
-            .min(c.batch.max(1));
+        let parts = (TILE_WORDS * 8 / size.max(1)).clamp(2, 16).min(c.batch.max(1));
         let mut sums = vec![0u32; parts * size];
-        sums.par_chunks_mut(size.max(1))
-            .enumerate()
-            .for_each(|(part, sum)| {
-                let images = part * c.batch / parts..(part + 1) * c.batch / parts;
-                for image in images {
-                    for group in 0..c.groups {
-                        let from = (image * c.in_channels + group * s.ci) * s.pixels_in;
-                        let dy_from = (image * c.out_channels + group * s.co) * s.pixels_out;
-                        for row in (0..c.output[0]).step_by(s.tile_rows) {
-                            let rows = row..(row + s.tile_rows).min(c.output[0]);
-                            let width = rows.len() * c.output[1];
-                            with_tile(k * width, |unfolded| {
-                                unfold(c, &x[from..], s.ci, rows, unfolded);
-                                let dy = Matrix::dense(
-                                    &dy[dy_from + row * c.output[1]..dy_from + s.co * s.pixels_out],
-                                    s.pixels_out,
-                                );
-                                let columns = Matrix::transposed(unfolded, width);
-                                let out = &mut sum[group * s.co * k..(group + 1) * s.co * k];
-                                product(out, k, [s.co, k, width], dy, columns, true);
-                            });
-                        }
+        sums.par_chunks_mut(size.max(1)).enumerate().for_each(|(part, sum)| {
+            let images = part * c.batch / parts..(part + 1) * c.batch / parts;
+            for image in images {
+                for group in 0..c.groups {
+                    let from = (image * c.in_channels + group * s.ci) * s.pixels_in;
+                    let dy_from = (image * c.out_channels + group * s.co) * s.pixels_out;
+                    for row in (0..c.output[0]).step_by(s.tile_rows) {
+                        let rows = row..(row + s.tile_rows).min(c.output[0]);
+                        let width = rows.len() * c.output[1];
+                        with_tile(k * width, |unfolded| {
+                            unfold(c, &x[from..], s.ci, rows, unfolded);
+                            let dy = Matrix::dense(
+                                &dy[dy_from + row * c.output[1]..dy_from + s.co * s.pixels_out],
+                                s.pixels_out,
+                            );
+                            let columns = Matrix::transposed(unfolded, width);
+                            let out = &mut sum[group * s.co * k..(group + 1) * s.co * k];
+                            product(out, k, [s.co, k, width], dy, columns, true);
+                        });
                     }
                 }
-            });
+            }
+        });
         let (total, rest) = sums.split_at_mut(size);
         for part in rest.chunks(size.max(1)) {
             for (sum, value) in total.iter_mut().zip(part) {
@@ -234,10 +209,7 @@ fn inside(c: &Conv, kx: usize) -> (Range<usize>, usize) {
     let end = (c.input[1] as isize - shift + stride - 1).div_euclid(stride);
     let end = end.clamp(0, c.output[1] as isize);
     let first = first.min(end);
-    (
-        first as usize..end as usize,
-        (first * stride + shift).max(0) as usize,
-    )
+    (first as usize..end as usize, (first * stride + shift).max(0) as usize)
 }
 
 /// The input row of an output row and window row, if it lies inside.

@@ -45,9 +45,7 @@ impl Memory {
         let mut words = Vec::new();
         words.try_reserve_exact(bytes / 4).ok()?;
         words.resize_with(bytes / 4, || UnsafeCell::new(0));
-        Some(Memory {
-            words: words.into(),
-        })
+        Some(Memory { words: words.into() })
     }
 
     /// Words that can be read one by one.
@@ -69,10 +67,7 @@ impl Memory {
     ///
     /// # Safety
     /// Nothing else reads or writes the range while the slice lives.
-    #[expect(
-        clippy::mut_from_ref,
-        reason = "threads write disjoint ranges of one buffer"
-    )]
+    #[expect(clippy::mut_from_ref, reason = "threads write disjoint ranges of one buffer")]
     pub(super) unsafe fn write(&self, range: Range<usize>) -> &mut [u32] {
         let cells = &self.words[range];
         // SAFETY: `UnsafeCell<u32>` has the layout of `u32`; the caller excludes everyone else.

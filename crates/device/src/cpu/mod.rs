@@ -61,16 +61,9 @@ impl Cpu {
             .build()
             .or_else(|_| builder().num_threads(1).use_current_thread().build());
         // A process that can't have one thread has no way to report anything either.
-        #[expect(
-            clippy::expect_used,
-            reason = "the calling thread itself always exists"
-        )]
+        #[expect(clippy::expect_used, reason = "the calling thread itself always exists")]
         let pool = Arc::new(pool.expect("a pool of the calling thread alone"));
-        Cpu {
-            info,
-            pool,
-            turn: Arc::default(),
-        }
+        Cpu { info, pool, turn: Arc::default() }
     }
 
     fn turn(&self) -> std::sync::MutexGuard<'_, Counters> {
@@ -80,10 +73,7 @@ impl Cpu {
     fn host(&self, memory: &device::Memory, name: &str) -> Result<Arc<Memory>, DeviceError> {
         match memory {
             device::Memory::Host(memory) => Ok(memory.clone()),
-            _ => Err(DeviceError::Foreign {
-                name: name.into(),
-                device: self.info.to_string(),
-            }),
+            _ => Err(DeviceError::Foreign { name: name.into(), device: self.info.to_string() }),
         }
     }
 }
@@ -149,23 +139,11 @@ impl Backend for Cpu {
         for (number, kernel) in program.kernels.iter().enumerate() {
             if matches!(kernel.body, Body::Contract { splits: 2.., .. }) {
                 let (label, reason) = (kernel.label.clone(), "this backend splits no sums".into());
-                return Err(DeviceError::Program {
-                    number,
-                    label,
-                    reason,
-                });
+                return Err(DeviceError::Program { number, label, reason });
             }
         }
-        let tasks = program
-            .kernels
-            .iter()
-            .map(|kernel| prepare(kernel, &memories))
-            .collect();
-        Ok(Box::new(CpuRun {
-            tasks,
-            pool: self.pool.clone(),
-            turn: self.turn.clone(),
-        }))
+        let tasks = program.kernels.iter().map(|kernel| prepare(kernel, &memories)).collect();
+        Ok(Box::new(CpuRun { tasks, pool: self.pool.clone(), turn: self.turn.clone() }))
     }
 
     fn synchronize(&self) -> Result<(), DeviceError> {
@@ -182,10 +160,9 @@ fn prepare(kernel: &Kernel, memories: &[Arc<Memory>]) -> Box<dyn Task> {
     match &kernel.body {
         Body::Map { .. } => Box::new(stores::Map::new(kernel, &slices)),
         Body::Rows { .. } => Box::new(rows::Rows::new(kernel, &slices)),
-        Body::Contract {
-            contraction: Contraction::MatMul { .. },
-            ..
-        } => Box::new(contract::MatMul::new(kernel, &slices)),
+        Body::Contract { contraction: Contraction::MatMul { .. }, .. } => {
+            Box::new(contract::MatMul::new(kernel, &slices))
+        }
         Body::Contract { .. } => Box::new(conv::ConvTask::new(kernel, &slices)),
         Body::Window { .. } => Box::new(window::WindowTask::new(kernel, &slices)),
         Body::Scatter { .. } => Box::new(scatter::Scatter::new(kernel, &slices)),

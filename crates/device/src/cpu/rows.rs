@@ -22,14 +22,7 @@ pub(super) struct Rows {
 
 impl Rows {
     pub(super) fn new(kernel: &Kernel, slices: &[Slice]) -> Rows {
-        let Body::Rows {
-            rows,
-            cols,
-            reductions,
-            row_stores,
-            stores,
-        } = &kernel.body
-        else {
+        let Body::Rows { rows, cols, reductions, row_stores, stores } = &kernel.body else {
             unreachable!("prepared as rows because the body is rows")
         };
         let plan = |term| Plan::new(&kernel.expr, &[term], slices);
@@ -65,13 +58,11 @@ impl Rows {
         }
         // SAFETY: passed on to the caller; rows store disjoint ranges.
         unsafe {
-            self.row_stores
-                .block(&mut scratch.row_stores, first, row, 1, found);
+            self.row_stores.block(&mut scratch.row_stores, first, row, 1, found);
             if self.stores_elements {
                 for start in (first..first + self.cols).step_by(BLOCK) {
                     let len = BLOCK.min(first + self.cols - start);
-                    self.stores
-                        .block(&mut scratch.stores, start, start, len, found);
+                    self.stores.block(&mut scratch.stores, start, start, len, found);
                 }
             }
         }
@@ -87,24 +78,18 @@ struct Scratch {
 impl Task for Rows {
     unsafe fn run(&self) {
         let rows_each = (TASK_POINTS / self.cols.max(1) / 4).max(1);
-        (0..self.rows.div_ceil(rows_each))
-            .into_par_iter()
-            .for_each(|task| {
-                let mut scratch = Scratch {
-                    reductions: self
-                        .reductions
-                        .iter()
-                        .map(|(_, _, plan)| plan.registers())
-                        .collect(),
-                    row_stores: self.row_stores.registers(),
-                    stores: self.stores.registers(),
-                };
-                let mut found = Vec::with_capacity(self.reductions.len());
-                for row in task * rows_each..((task + 1) * rows_each).min(self.rows) {
-                    // SAFETY: each row belongs to one task, and nothing loaded is stored.
-                    unsafe { self.row(row, &mut scratch, &mut found) };
-                }
-            });
+        (0..self.rows.div_ceil(rows_each)).into_par_iter().for_each(|task| {
+            let mut scratch = Scratch {
+                reductions: self.reductions.iter().map(|(_, _, plan)| plan.registers()).collect(),
+                row_stores: self.row_stores.registers(),
+                stores: self.stores.registers(),
+            };
+            let mut found = Vec::with_capacity(self.reductions.len());
+            for row in task * rows_each..((task + 1) * rows_each).min(self.rows) {
+                // SAFETY: each row belongs to one task, and nothing loaded is stored.
+                unsafe { self.row(row, &mut scratch, &mut found) };
+            }
+        });
     }
 }
 
@@ -118,12 +103,7 @@ struct Total {
 
 impl Total {
     fn new(combine: Combine, dtype: DType) -> Total {
-        Total {
-            combine,
-            dtype,
-            sum: 0.0,
-            bits: combine.identity(dtype).bits,
-        }
+        Total { combine, dtype, sum: 0.0, bits: combine.identity(dtype).bits }
     }
 
     fn add(&mut self, block: &[u32]) {
@@ -160,10 +140,7 @@ impl Total {
 
     fn float(&mut self, block: &[u32], f: impl Fn(f32, f32) -> f32) {
         let start = f32::from_bits(self.bits);
-        self.bits = block
-            .iter()
-            .fold(start, |a, &b| f(a, f32::from_bits(b)))
-            .to_bits();
+        self.bits = block.iter().fold(start, |a, &b| f(a, f32::from_bits(b))).to_bits();
     }
 
     fn signed(&mut self, block: &[u32], f: impl Fn(i32, i32) -> i32) {

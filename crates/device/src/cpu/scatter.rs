@@ -17,14 +17,7 @@ pub(super) struct Scatter {
 
 impl Scatter {
     pub(super) fn new(kernel: &Kernel, slices: &[Slice]) -> Scatter {
-        let Body::Scatter {
-            shape,
-            count,
-            index,
-            source,
-            stores,
-        } = &kernel.body
-        else {
+        let Body::Scatter { shape, count, index, source, stores } = &kernel.body else {
             unreachable!("prepared as a scatter because the body is one")
         };
         let domain = [shape[0], *count, shape[2]];
@@ -58,10 +51,7 @@ impl Task for Scatter {
                 let first = slab * len * inner;
                 let mut registers = self.stores.registers();
                 // SAFETY: each slab belongs to one task.
-                unsafe {
-                    self.stores
-                        .run(&mut registers, first..first + out.len(), &[out])
-                };
+                unsafe { self.stores.run(&mut registers, first..first + out.len(), &[out]) };
             });
         });
     }

@@ -35,10 +35,7 @@ impl Stores {
     ///
     /// # Safety
     /// Nothing else touches that part while it lives.
-    #[expect(
-        clippy::mut_from_ref,
-        reason = "threads write disjoint ranges of one operand"
-    )]
+    #[expect(clippy::mut_from_ref, reason = "threads write disjoint ranges of one operand")]
     pub(super) unsafe fn target(&self, range: Range<usize>) -> &mut [u32] {
         // SAFETY: passed on to the caller.
         unsafe { self.targets[0].write(range.start, range.len()) }
@@ -85,9 +82,7 @@ impl Stores {
         unsafe {
             self.plan.evaluate(registers, point, len, accumulated);
             for (root, target) in self.targets.iter().enumerate() {
-                target
-                    .write(at, len)
-                    .copy_from_slice(self.plan.root(registers, root, len));
+                target.write(at, len).copy_from_slice(self.plan.root(registers, root, len));
             }
         }
     }
@@ -106,24 +101,19 @@ impl Map {
             _ => &[],
         };
         let points = numel(&kernel.body.domain());
-        Map {
-            points,
-            stores: Stores::new(&kernel.expr, stores, slices),
-        }
+        Map { points, stores: Stores::new(&kernel.expr, stores, slices) }
     }
 }
 
 impl Task for Map {
     unsafe fn run(&self) {
-        (0..self.points.div_ceil(TASK_POINTS))
-            .into_par_iter()
-            .for_each(|task| {
-                let start = task * TASK_POINTS;
-                let range = start..(start + TASK_POINTS).min(self.points);
-                // SAFETY: tasks cover disjoint ranges; a point that is loaded from a stored operand is
-                // loaded by the task that stores it (`Program::verify`).
-                unsafe { self.stores.run(&mut self.stores.registers(), range, &[]) };
-            });
+        (0..self.points.div_ceil(TASK_POINTS)).into_par_iter().for_each(|task| {
+            let start = task * TASK_POINTS;
+            let range = start..(start + TASK_POINTS).min(self.points);
+            // SAFETY: tasks cover disjoint ranges; a point that is loaded from a stored operand is
+            // loaded by the task that stores it (`Program::verify`).
+            unsafe { self.stores.run(&mut self.stores.registers(), range, &[]) };
+        });
     }
 }
 
@@ -159,10 +149,7 @@ impl Source {
             }
             Source::Memory(slice, view) => {
                 let mut expr = Expr::default();
-                let load = Term::Load {
-                    operand: 0,
-                    view: view.clone(),
-                };
+                let load = Term::Load { operand: 0, view: view.clone() };
                 let root = expr.push(load, slice.dtype);
                 let plan = Plan::new(&expr, &[root], std::slice::from_ref(slice));
                 // SAFETY: passed on to the caller.
@@ -178,17 +165,14 @@ impl Source {
 /// Nothing writes to what the plan loads while this runs.
 unsafe fn evaluate(plan: &Plan, points: usize) -> Vec<u32> {
     let mut values = vec![0; points];
-    values
-        .par_chunks_mut(TASK_POINTS)
-        .enumerate()
-        .for_each(|(task, chunk)| {
-            let mut registers = plan.registers();
-            for (number, block) in chunk.chunks_mut(BLOCK).enumerate() {
-                let start = task * TASK_POINTS + number * BLOCK;
-                // SAFETY: passed on to the caller.
-                unsafe { plan.evaluate(&mut registers, start, block.len(), &[]) };
-                block.copy_from_slice(plan.root(&registers, 0, block.len()));
-            }
-        });
+    values.par_chunks_mut(TASK_POINTS).enumerate().for_each(|(task, chunk)| {
+        let mut registers = plan.registers();
+        for (number, block) in chunk.chunks_mut(BLOCK).enumerate() {
+            let start = task * TASK_POINTS + number * BLOCK;
+            // SAFETY: passed on to the caller.
+            unsafe { plan.evaluate(&mut registers, start, block.len(), &[]) };
+            block.copy_from_slice(plan.root(&registers, 0, block.len()));
+        }
+    });
     values
 }

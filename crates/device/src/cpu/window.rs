@@ -21,21 +21,10 @@ pub(super) struct WindowTask {
 
 impl WindowTask {
     pub(super) fn new(kernel: &Kernel, slices: &[Slice]) -> WindowTask {
-        let Body::Window {
-            window,
-            role,
-            source,
-            index,
-            stores,
-        } = &kernel.body
-        else {
+        let Body::Window { window, role, source, index, stores } = &kernel.body else {
             unreachable!("prepared as a window because the body is one")
         };
-        let [h, w] = if role.is_gradient() {
-            window.output
-        } else {
-            window.input
-        };
+        let [h, w] = if role.is_gradient() { window.output } else { window.input };
         let shape = [window.planes, h, w];
         WindowTask {
             window: *window,
@@ -55,54 +44,46 @@ impl Task for WindowTask {
         // SAFETY: as above.
         let index = self.index.as_ref().map(|index| unsafe { index.dense() });
         let (from, to) = (w.input[0] * w.input[1], w.output[0] * w.output[1]);
-        let (from, to) = if self.role.is_gradient() {
-            (to, from)
-        } else {
-            (from, to)
-        };
+        let (from, to) = if self.role.is_gradient() { (to, from) } else { (from, to) };
         let planes = (TASK_POINTS / from.max(to).max(1)).max(1);
-        (0..w.planes.div_ceil(planes))
-            .into_par_iter()
-            .for_each(|task| {
-                let range = task * planes..((task + 1) * planes).min(w.planes);
-                with_tile(range.len() * to * 2, |out| {
-                    let (values, places) = out.split_at_mut(range.len() * to);
-                    for (number, plane) in range.clone().enumerate() {
-                        let source: &[f32] =
-                            bytemuck::cast_slice(&source[plane * from..(plane + 1) * from]);
-                        let out = number * to..(number + 1) * to;
-                        let values: &mut [f32] = bytemuck::cast_slice_mut(&mut values[out.clone()]);
-                        match (self.role, &index) {
-                            (WindowRole::Max, _) => max(w, source, values, &mut places[out]),
-                            (WindowRole::Average, _) => average(w, source, values),
-                            (WindowRole::MaxGradient, Some(index)) => {
-                                values.fill(0.0);
-                                let index = &index[plane * from..(plane + 1) * from];
-                                for (&at, &gradient) in index.iter().zip(source) {
-                                    if let Some(value) = values.get_mut(at as usize) {
-                                        *value += gradient;
-                                    }
+        (0..w.planes.div_ceil(planes)).into_par_iter().for_each(|task| {
+            let range = task * planes..((task + 1) * planes).min(w.planes);
+            with_tile(range.len() * to * 2, |out| {
+                let (values, places) = out.split_at_mut(range.len() * to);
+                for (number, plane) in range.clone().enumerate() {
+                    let source: &[f32] =
+                        bytemuck::cast_slice(&source[plane * from..(plane + 1) * from]);
+                    let out = number * to..(number + 1) * to;
+                    let values: &mut [f32] = bytemuck::cast_slice_mut(&mut values[out.clone()]);
+                    match (self.role, &index) {
+                        (WindowRole::Max, _) => max(w, source, values, &mut places[out]),
+                        (WindowRole::Average, _) => average(w, source, values),
+                        (WindowRole::MaxGradient, Some(index)) => {
+                            values.fill(0.0);
+                            let index = &index[plane * from..(plane + 1) * from];
+                            for (&at, &gradient) in index.iter().zip(source) {
+                                if let Some(value) = values.get_mut(at as usize) {
+                                    *value += gradient;
                                 }
                             }
-                            (WindowRole::MaxGradient, None) => values.fill(0.0),
-                            (WindowRole::AverageGradient, _) => spread(w, source, values),
                         }
+                        (WindowRole::MaxGradient, None) => values.fill(0.0),
+                        (WindowRole::AverageGradient, _) => spread(w, source, values),
                     }
-                    let points = range.start * to..range.end * to;
-                    let mut registers = self.stores.registers();
-                    // SAFETY: each plane belongs to one task.
-                    unsafe { self.stores.run(&mut registers, points, &[values, places]) };
-                });
+                }
+                let points = range.start * to..range.end * to;
+                let mut registers = self.stores.registers();
+                // SAFETY: each plane belongs to one task.
+                unsafe { self.stores.run(&mut registers, points, &[values, places]) };
             });
+        });
     }
 }
 
 /// The input coordinates along an axis that output coordinate `at` covers.
 fn covered(w: &Window, axis: usize, at: usize) -> Range<usize> {
     let start = at * w.stride[axis];
-    let end = (start + w.kernel[axis])
-        .saturating_sub(w.padding[axis])
-        .min(w.input[axis]);
+    let end = (start + w.kernel[axis]).saturating_sub(w.padding[axis]).min(w.input[axis]);
     start.saturating_sub(w.padding[axis]).min(end)..end
 }
 

@@ -46,10 +46,7 @@ pub(super) fn load(
         .kernels
         .par_iter()
         .map(|kernel| {
-            let shader = |reason| DeviceError::Shader {
-                label: kernel.label.clone(),
-                reason,
-            };
+            let shader = |reason| DeviceError::Shader { label: kernel.label.clone(), reason };
             let rendered = render(kernel, &shared.limits, &shared.variant).map_err(shader)?;
             let pipeline = pipeline(shared, &kernel.label, &rendered)?;
             Ok((rendered, pipeline))
@@ -61,11 +58,7 @@ pub(super) fn load(
         if rendered.groups.contains(&0) {
             continue;
         }
-        let numbers: Vec<usize> = rendered
-            .bindings
-            .iter()
-            .map(|(number, _)| *number)
-            .collect();
+        let numbers: Vec<usize> = rendered.bindings.iter().map(|(number, _)| *number).collect();
         let key = (numbers, Arc::as_ptr(&pipeline) as usize);
         let bind_group = match bind_groups.get(&key) {
             Some(bind_group) => bind_group.clone(),
@@ -81,11 +74,7 @@ pub(super) fn load(
                 bind_group
             }
         };
-        dispatches.push(Dispatch {
-            pipeline,
-            bind_group,
-            groups: rendered.groups,
-        });
+        dispatches.push(Dispatch { pipeline, bind_group, groups: rendered.groups });
     }
     save_cache(shared);
     shared.check()?;
@@ -94,12 +83,7 @@ pub(super) fn load(
         DeviceClass::Software => 1,
         _ => (DISPATCHES / dispatches.len().max(1)).max(1),
     };
-    Ok(GpuRun {
-        shared: shared.clone(),
-        dispatches,
-        steps,
-        flying: VecDeque::new(),
-    })
+    Ok(GpuRun { shared: shared.clone(), dispatches, steps, flying: VecDeque::new() })
 }
 
 fn bindings<'b>(
@@ -125,42 +109,31 @@ fn pipeline(
     if let Some(pipeline) = lock(&shared.pipelines).get(&rendered.source) {
         return Ok(pipeline.clone());
     }
-    let refuse = |reason: String| DeviceError::Shader {
-        label: label.to_string(),
-        reason,
-    };
+    let refuse = |reason: String| DeviceError::Shader { label: label.to_string(), reason };
     let module = naga::front::wgsl::parse_str(&rendered.source)
         .map_err(|error| refuse(error.emit_to_string(&rendered.source)))?;
     reflect(&module, rendered).map_err(refuse)?;
-    let scope = shared
-        .device
-        .push_error_scope(wgpu::ErrorFilter::Validation);
+    let scope = shared.device.push_error_scope(wgpu::ErrorFilter::Validation);
     let entry = |(binding, (_, written)): (usize, &(usize, bool))| wgpu::BindGroupLayoutEntry {
         binding: binding as u32,
         visibility: wgpu::ShaderStages::COMPUTE,
         ty: wgpu::BindingType::Buffer {
-            ty: wgpu::BufferBindingType::Storage {
-                read_only: !written,
-            },
+            ty: wgpu::BufferBindingType::Storage { read_only: !written },
             has_dynamic_offset: false,
             min_binding_size: None,
         },
         count: None,
     };
     let entries: Vec<_> = rendered.bindings.iter().enumerate().map(entry).collect();
-    let layout = shared
-        .device
-        .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some(label),
-            entries: &entries,
-        });
-    let pipeline_layout = shared
-        .device
-        .create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(label),
-            bind_group_layouts: &[Some(&layout)],
-            immediate_size: 0,
-        });
+    let layout = shared.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        label: Some(label),
+        entries: &entries,
+    });
+    let pipeline_layout = shared.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label: Some(label),
+        bind_group_layouts: &[Some(&layout)],
+        immediate_size: 0,
+    });
     let checks = match shared.variant.checks {
         true => wgpu::ShaderRuntimeChecks::checked(),
         false => wgpu::ShaderRuntimeChecks::unchecked(),
@@ -171,25 +144,19 @@ fn pipeline(
     };
     // SAFETY: `Program::verify` bounds every load and store of the kernel, the shaders guard the
     // edges of their grids, their loops end, and integer division is guarded.
-    let module = unsafe {
-        shared
-            .device
-            .create_shader_module_trusted(descriptor, checks)
-    };
-    let pipeline = shared
-        .device
-        .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(label),
-            layout: Some(&pipeline_layout),
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                // Every element that is read was written before.
-                zero_initialize_workgroup_memory: false,
-                ..Default::default()
-            },
-            cache: shared.cache.as_ref().map(|(cache, _)| cache),
-        });
+    let module = unsafe { shared.device.create_shader_module_trusted(descriptor, checks) };
+    let pipeline = shared.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(label),
+        layout: Some(&pipeline_layout),
+        module: &module,
+        entry_point: Some("main"),
+        compilation_options: wgpu::PipelineCompilationOptions {
+            // Every element that is read was written before.
+            zero_initialize_workgroup_memory: false,
+            ..Default::default()
+        },
+        cache: shared.cache.as_ref().map(|(cache, _)| cache),
+    });
     if let Some(error) = pollster::block_on(scope.pop()) {
         return Err(refuse(error.to_string()));
     }
@@ -224,9 +191,7 @@ fn reflect(module: &naga::Module, rendered: &Rendered) -> Result<(), String> {
         .collect();
     match declared == planned {
         true => Ok(()),
-        false => Err(format!(
-            "declares bindings {declared:?}, but {planned:?} are planned"
-        )),
+        false => Err(format!("declares bindings {declared:?}, but {planned:?} are planned")),
     }
 }
 
@@ -255,8 +220,7 @@ impl Run for GpuRun {
                 }
             }
             self.flying.push_back(self.shared.submit(encoder));
-            self.shared
-                .count(|c| c.dispatches += (steps * self.dispatches.len()) as u64);
+            self.shared.count(|c| c.dispatches += (steps * self.dispatches.len()) as u64);
             if self.flying.len() > FLYING {
                 let oldest = self.flying.pop_front();
                 self.shared.wait(oldest)?;
@@ -268,27 +232,19 @@ impl Run for GpuRun {
     fn profile(&mut self) -> Result<Vec<f64>, DeviceError> {
         if !self.shared.timestamps {
             let device = self.shared.name.clone();
-            return Err(DeviceError::Unsupported {
-                device,
-                what: "measure kernels".into(),
-            });
+            return Err(DeviceError::Unsupported { device, what: "measure kernels".into() });
         }
         let mut times = Vec::new();
         // A query set holds at most 4096 timestamps.
         for part in self.dispatches.chunks(2048) {
             let count = part.len() as u32 * 2;
-            let queries = self
-                .shared
-                .device
-                .create_query_set(&wgpu::QuerySetDescriptor {
-                    label: None,
-                    ty: wgpu::QueryType::Timestamp,
-                    count,
-                });
+            let queries = self.shared.device.create_query_set(&wgpu::QuerySetDescriptor {
+                label: None,
+                ty: wgpu::QueryType::Timestamp,
+                count,
+            });
             let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
-            let resolved = self
-                .shared
-                .create("timestamps", count as usize * 8, usage)?;
+            let resolved = self.shared.create("timestamps", count as usize * 8, usage)?;
             let mut encoder = self.shared.encoder();
             for (number, dispatch) in part.iter().enumerate() {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
@@ -307,11 +263,7 @@ impl Run for GpuRun {
             let bytes = self.shared.read(&resolved, 0, count as usize * 8)?.wait()?;
             let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&bytes);
             let period = f64::from(self.shared.queue.get_timestamp_period()) * 1e-6;
-            times.extend(
-                ticks
-                    .chunks(2)
-                    .map(|t| t[1].saturating_sub(t[0]) as f64 * period),
-            );
+            times.extend(ticks.chunks(2).map(|t| t[1].saturating_sub(t[0]) as f64 * period));
         }
         Ok(times)
     }
@@ -343,18 +295,11 @@ fn save_cache(shared: &Shared) {
     };
     let Some(data) = cache.get_data() else { return };
     let unchanged = std::fs::metadata(path).is_ok_and(|file| file.len() == data.len() as u64);
-    if unchanged
-        || path
-            .parent()
-            .is_none_or(|folder| std::fs::create_dir_all(folder).is_err())
-    {
+    if unchanged || path.parent().is_none_or(|folder| std::fs::create_dir_all(folder).is_err()) {
         return;
     }
     let part = path.with_extension(format!("{}.tmp", std::process::id()));
-    if std::fs::write(&part, data)
-        .and_then(|()| std::fs::rename(&part, path))
-        .is_err()
-    {
+    if std::fs::write(&part, data).and_then(|()| std::fs::rename(&part, path)).is_err() {
         let _ = std::fs::remove_file(&part);
     }
 }

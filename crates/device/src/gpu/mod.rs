@@ -17,9 +17,8 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-const BACKENDS: wgpu::Backends = wgpu::Backends::VULKAN
-    .union(wgpu::Backends::METAL)
-    .union(wgpu::Backends::DX12);
+const BACKENDS: wgpu::Backends =
+    wgpu::Backends::VULKAN.union(wgpu::Backends::METAL).union(wgpu::Backends::DX12);
 
 fn adapters() -> Vec<(DeviceInfo, wgpu::Adapter)> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
@@ -48,14 +47,7 @@ fn adapters() -> Vec<(DeviceInfo, wgpu::Adapter)> {
                 _ => "",
             };
             let description = format!("{} ({}{kind})", info.name, driver.trim());
-            (
-                DeviceInfo {
-                    name,
-                    description,
-                    class,
-                },
-                adapter,
-            )
+            (DeviceInfo { name, description, class }, adapter)
         })
         .collect()
 }
@@ -69,17 +61,13 @@ pub(crate) fn open(name: &str, variant: Option<Variant>) -> Result<Option<Gpu>, 
     let mut adapters = adapters();
     adapters.sort_by_key(|(info, _)| info.class);
     let wanted = name.to_lowercase();
-    let found = adapters
-        .into_iter()
-        .find(|(info, _)| match wanted.as_str() {
-            "gpu" => info.class != DeviceClass::Software,
-            "software" => info.class == DeviceClass::Software,
-            "" => false,
-            _ => info.name == wanted || info.description.to_lowercase().contains(&wanted),
-        });
-    found
-        .map(|(info, adapter)| Gpu::new(info, &adapter, variant.unwrap_or_default()))
-        .transpose()
+    let found = adapters.into_iter().find(|(info, _)| match wanted.as_str() {
+        "gpu" => info.class != DeviceClass::Software,
+        "software" => info.class == DeviceClass::Software,
+        "" => false,
+        _ => info.name == wanted || info.description.to_lowercase().contains(&wanted),
+    });
+    found.map(|(info, adapter)| Gpu::new(info, &adapter, variant.unwrap_or_default())).transpose()
 }
 
 /// An open adapter.
@@ -128,10 +116,7 @@ impl Gpu {
         };
         let (device, queue) =
             pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| {
-                DeviceError::Open {
-                    device: info.to_string(),
-                    reason: error.to_string(),
-                }
+                DeviceError::Open { device: info.to_string(), reason: error.to_string() }
             })?;
         let failure: Arc<Mutex<Option<String>>> = Arc::default();
         let report = {
@@ -154,10 +139,7 @@ impl Gpu {
             invocations: allowed.max_compute_invocations_per_workgroup as usize,
             groups: allowed.max_compute_workgroups_per_dimension as usize,
         };
-        let limits = variant
-            .limits
-            .as_ref()
-            .map_or(real.clone(), |forced| real.at_most(forced));
+        let limits = variant.limits.as_ref().map_or(real.clone(), |forced| real.at_most(forced));
         let cache = (has.contains(wgpu::Features::PIPELINE_CACHE))
             .then(|| load::open_cache(&device, &adapter.get_info()))
             .flatten();
@@ -174,11 +156,7 @@ impl Gpu {
             failure,
             timestamps: has.contains(wgpu::Features::TIMESTAMP_QUERY),
         };
-        Ok(Gpu {
-            info,
-            limits,
-            shared: Arc::new(shared),
-        })
+        Ok(Gpu { info, limits, shared: Arc::new(shared) })
     }
 }
 
@@ -188,10 +166,7 @@ impl Shared {
     }
 
     fn lost(&self, reason: impl ToString) -> DeviceError {
-        DeviceError::Lost {
-            device: self.name.clone(),
-            reason: reason.to_string(),
-        }
+        DeviceError::Lost { device: self.name.clone(), reason: reason.to_string() }
     }
 
     /// The first failure that was reported since the last call.
@@ -205,10 +180,7 @@ impl Shared {
     /// Waits for a submission, or for all.
     fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<(), DeviceError> {
         self.device
-            .poll(wgpu::PollType::Wait {
-                submission_index: submission,
-                timeout: None,
-            })
+            .poll(wgpu::PollType::Wait { submission_index: submission, timeout: None })
             .map_err(|error| self.lost(error))?;
         self.check()
     }
@@ -219,8 +191,7 @@ impl Shared {
     }
 
     fn encoder(&self) -> wgpu::CommandEncoder {
-        self.device
-            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+        self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
     }
 
     fn create(
@@ -259,9 +230,7 @@ impl Shared {
     ) -> Result<Later, DeviceError> {
         let free = {
             let mut staging = lock(&self.staging);
-            let fits = staging
-                .iter()
-                .position(|b: &wgpu::Buffer| b.size() == bytes as u64);
+            let fits = staging.iter().position(|b: &wgpu::Buffer| b.size() == bytes as u64);
             fits.map(|at| staging.swap_remove(at))
         };
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
@@ -274,15 +243,8 @@ impl Shared {
         let submission = self.submit(encoder);
         self.count(|c| c.reads += 1);
         let (sender, receiver) = std::sync::mpsc::channel();
-        staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            _ = sender.send(result)
-        });
-        Ok(Later {
-            shared: self.clone(),
-            staging,
-            submission,
-            receiver,
-        })
+        staging.map_async(wgpu::MapMode::Read, .., move |result| _ = sender.send(result));
+        Ok(Later { shared: self.clone(), staging, submission, receiver })
     }
 }
 
@@ -297,15 +259,9 @@ pub(crate) struct Later {
 impl Later {
     pub(crate) fn wait(self) -> Result<Vec<u8>, DeviceError> {
         self.shared.wait(Some(self.submission))?;
-        let mapped = self
-            .receiver
-            .recv()
-            .map_err(|error| self.shared.lost(error))?;
+        let mapped = self.receiver.recv().map_err(|error| self.shared.lost(error))?;
         mapped.map_err(|error| self.shared.lost(error))?;
-        let view = self
-            .staging
-            .get_mapped_range(..)
-            .map_err(|error| self.shared.lost(error))?;
+        let view = self.staging.get_mapped_range(..).map_err(|error| self.shared.lost(error))?;
         let data = view.to_vec();
         drop(view);
         self.staging.unmap();
@@ -339,15 +295,11 @@ impl Backend for Gpu {
         };
         self.shared.count(|c| c.writes += 1);
         let whole = data.len() / 4 * 4;
-        self.shared
-            .queue
-            .write_buffer(buffer, offset as u64, &data[..whole]);
+        self.shared.queue.write_buffer(buffer, offset as u64, &data[..whole]);
         if whole < data.len() {
             let mut word = [0; 4];
             word[..data.len() - whole].copy_from_slice(&data[whole..]);
-            self.shared
-                .queue
-                .write_buffer(buffer, (offset + whole) as u64, &word);
+            self.shared.queue.write_buffer(buffer, (offset + whole) as u64, &word);
         }
         self.shared.check()
     }
@@ -355,20 +307,12 @@ impl Backend for Gpu {
     fn read(&self, memory: &Memory, offset: usize, bytes: usize) -> Result<Arriving, DeviceError> {
         match memory {
             Memory::Gpu(buffer) => Ok(Arriving::Later(self.shared.read(buffer, offset, bytes)?)),
-            _ => Err(DeviceError::Foreign {
-                name: "read".into(),
-                device: self.info.to_string(),
-            }),
+            _ => Err(DeviceError::Foreign { name: "read".into(), device: self.info.to_string() }),
         }
     }
 
     fn load(&self, program: &Program, buffers: &[Buffer]) -> Result<Box<dyn Run>, DeviceError> {
-        Ok(Box::new(load::load(
-            &self.shared,
-            &self.info,
-            program,
-            buffers,
-        )?))
+        Ok(Box::new(load::load(&self.shared, &self.info, program, buffers)?))
     }
 
     fn synchronize(&self) -> Result<(), DeviceError> {

@@ -41,48 +41,22 @@ const SIZE: usize = 64;
 /// What doesn't fit, as text: a defect of this crate's shaders.
 pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Rendered, String> {
     let bindings = Bindings::new(kernel);
-    let renderer = Renderer {
-        kernel,
-        limits,
-        variant,
-        bindings: &bindings,
-    };
+    let renderer = Renderer { kernel, limits, variant, bindings: &bindings };
     let (source, groups) = match &kernel.body {
         Body::Map { shape, stores } => renderer.map(shape, stores)?,
         Body::Rows { .. } => renderer.rows()?,
-        Body::Contract {
-            contraction,
-            left,
-            right,
-            splits,
-            stores,
-        } => renderer.contract(contraction, *left, *right, *splits, stores)?,
-        Body::Window {
-            window,
-            role,
-            source,
-            index,
-            stores,
-        } => renderer.window(window, *role, *source, *index, stores)?,
-        Body::Scatter {
-            shape,
-            count,
-            index,
-            source,
-            stores,
-        } => renderer.scatter(*shape, *count, *index, *source, stores)?,
+        Body::Contract { contraction, left, right, splits, stores } => {
+            renderer.contract(contraction, *left, *right, *splits, stores)?
+        }
+        Body::Window { window, role, source, index, stores } => {
+            renderer.window(window, *role, *source, *index, stores)?
+        }
+        Body::Scatter { shape, count, index, source, stores } => {
+            renderer.scatter(*shape, *count, *index, *source, stores)?
+        }
     };
-    let bindings = bindings
-        .buffers
-        .iter()
-        .copied()
-        .zip(bindings.written.iter().copied())
-        .collect();
-    Ok(Rendered {
-        source,
-        bindings,
-        groups,
-    })
+    let bindings = bindings.buffers.iter().copied().zip(bindings.written.iter().copied()).collect();
+    Ok(Rendered { source, bindings, groups })
 }
 
 struct Renderer<'a> {
@@ -116,10 +90,7 @@ impl Renderer<'_> {
         if random {
             functions += shaders::RANDOM;
         }
-        vec![
-            ("declarations", self.bindings.declarations()),
-            ("functions", functions),
-        ]
+        vec![("declarations", self.bindings.declarations()), ("functions", functions)]
     }
 
     /// Statements that compute and store at a point.
@@ -137,9 +108,7 @@ impl Renderer<'_> {
         let mut text = terms(self.kernel, expr, &wanted, self.bindings, point, indent);
         for store in stores {
             let operand = &self.kernel.operands[store.operand];
-            let line = self
-                .bindings
-                .store(operand, at, &format!("t{}", store.term));
+            let line = self.bindings.store(operand, at, &format!("t{}", store.term));
             let _ = writeln!(text, "{indent}{line}");
         }
         text
@@ -150,10 +119,7 @@ impl Renderer<'_> {
         let (expr, groups) = self.joined(shape, 0);
         let shape: Vec<usize> = groups.iter().map(|g| numel(&shape[g.clone()])).collect();
         let (mut body, names) = coordinates(&shape, "i", "c", "    ");
-        let point = Point {
-            coordinates: names,
-            flat: Some("i".into()),
-        };
+        let point = Point { coordinates: names, flat: Some("i".into()) };
         let none = vec![false; expr.terms.len()];
         body += &self.stores(&expr, stores, &none, &point, "i", "    ");
         let (grid, line) = self.grid(points.div_ceil(self.size()));
@@ -183,44 +149,25 @@ impl Renderer<'_> {
     }
 
     fn rows(&self) -> Source {
-        let Body::Rows {
-            rows,
-            cols,
-            reductions,
-            row_stores,
-            stores,
-        } = &self.kernel.body
-        else {
+        let Body::Rows { rows, cols, reductions, row_stores, stores } = &self.kernel.body else {
             return Err("not a row kernel".into());
         };
         let (row_count, col_count) = (numel(rows), numel(cols));
         let long = col_count >= 128 && self.limits.class != DeviceClass::Software;
         let grouped = self.variant.grouped.unwrap_or(long);
-        let size = if grouped {
-            256.min(self.limits.invocations)
-        } else {
-            self.size()
-        };
+        let size = if grouped { 256.min(self.limits.invocations) } else { self.size() };
 
         // Rows and columns are joined apart, so that the two kinds of coordinates stay apart.
         let shape = self.kernel.body.domain();
         let (expr, groups) = self.joined(&shape, rows.len());
-        let split = groups
-            .iter()
-            .take_while(|g| g.end <= rows.len() && g.start < rows.len())
-            .count();
+        let split =
+            groups.iter().take_while(|g| g.end <= rows.len() && g.start < rows.len()).count();
         let joined: Vec<usize> = groups.iter().map(|g| numel(&shape[g.clone()])).collect();
         let (mut body, mut names) = coordinates(&joined[..split], "r", "r", "    ");
         let (columns, column_names) = coordinates(&joined[split..], "c", "c", "        ");
         names.extend(column_names);
-        let point = Point {
-            coordinates: names,
-            flat: Some(format!("(r * {col_count}u + c)")),
-        };
-        let row_point = Point {
-            flat: None,
-            coordinates: point.coordinates.clone(),
-        };
+        let point = Point { coordinates: names, flat: Some(format!("(r * {col_count}u + c)")) };
+        let row_point = Point { flat: None, coordinates: point.coordinates.clone() };
         let by_row = row_terms(&expr, &joined, split);
         let mut done = vec![false; expr.terms.len()];
         let header = if grouped {
@@ -241,11 +188,7 @@ impl Renderer<'_> {
                 && dtype == DType::F32
                 && col_count > 256
                 && !grouped;
-            let target = if nested {
-                "part"
-            } else {
-                &format!("a{number}")
-            };
+            let target = if nested { "part" } else { &format!("a{number}") };
             if nested {
                 let _ = writeln!(
                     body,
@@ -258,14 +201,7 @@ impl Renderer<'_> {
             } else {
                 let _ = writeln!(body, "    {header}");
             }
-            body += &terms(
-                self.kernel,
-                &expr,
-                &inner,
-                self.bindings,
-                &point,
-                "        ",
-            );
+            body += &terms(self.kernel, &expr, &inner, self.bindings, &point, "        ");
             let _ = writeln!(
                 body,
                 "        {target} = {};\n    }}",
@@ -304,11 +240,7 @@ impl Renderer<'_> {
             let text = self.stores(&expr, stores, &done, &point, &at, "        ");
             let _ = writeln!(body, "    {header}{text}    }}");
         }
-        let groups = if grouped {
-            row_count
-        } else {
-            row_count.div_ceil(size)
-        };
+        let groups = if grouped { row_count } else { row_count.div_ceil(size) };
         let (grid, line) = self.grid(groups);
         let mut holes = self.frame();
         holes.extend([
@@ -346,17 +278,8 @@ impl Renderer<'_> {
             collapse(&shape, &views.iter().collect::<Vec<_>>())
         };
         let mut groups = part(0..at);
-        groups.extend(
-            part(at..shape.len())
-                .into_iter()
-                .map(|g| g.start + at..g.end + at),
-        );
-        for (term, _) in expr
-            .terms
-            .iter_mut()
-            .zip(&needed)
-            .filter(|(_, needed)| **needed)
-        {
+        groups.extend(part(at..shape.len()).into_iter().map(|g| g.start + at..g.end + at));
+        for (term, _) in expr.terms.iter_mut().zip(&needed).filter(|(_, needed)| **needed) {
             if let Some(view) = term.view_mut() {
                 *view = view.join(&groups);
             }
@@ -384,14 +307,7 @@ impl Renderer<'_> {
     /// A WGSL function of coordinates that returns a term.
     fn function(&self, head: &str, before: &str, point: &Point, term: TermId) -> String {
         let expr = &self.kernel.expr;
-        let text = terms(
-            self.kernel,
-            expr,
-            &expr.needed(&[term]),
-            self.bindings,
-            point,
-            "    ",
-        );
+        let text = terms(self.kernel, expr, &expr.needed(&[term]), self.bindings, point, "    ");
         format!(
             "fn {head} -> {} {{\n{before}{text}    return t{term};\n}}\n",
             expr.types[term].wgsl()
@@ -442,15 +358,10 @@ impl Renderer<'_> {
         let (left_by_k, right_by_k) = match contraction {
             Contraction::MatMul { batch, .. } => {
                 let along = |term: TermId, axis: usize| {
-                    self.kernel.expr.terms[term]
-                        .view()
-                        .map_or(1, |view| view.strides[axis])
+                    self.kernel.expr.terms[term].view().map_or(1, |view| view.strides[axis])
                 };
                 let rank = batch.len();
-                (
-                    along(left, rank + 1) == 1,
-                    along(right, rank) == 1 && along(right, rank + 1) != 1,
-                )
+                (along(left, rank + 1) == 1, along(right, rank) == 1 && along(right, rank + 1) != 1)
             }
             Contraction::Conv(_, role) => (true, *role == ConvRole::WeightGradient),
         };
@@ -481,17 +392,8 @@ impl Renderer<'_> {
             coordinates: [names.as_slice(), &[row.to_string(), col.to_string()]].concat(),
             flat: Some(format!("((g * {rows}u + {row}) * {cols}u + {col})")),
         };
-        self.function(
-            "left(g: u32, m: u32, k: u32)",
-            &text,
-            &point(m, k, "m", "k"),
-            left,
-        ) + &self.function(
-            "right(g: u32, k: u32, n: u32)",
-            &text,
-            &point(k, n, "k", "n"),
-            right,
-        )
+        self.function("left(g: u32, m: u32, k: u32)", &text, &point(m, k, "m", "k"), left)
+            + &self.function("right(g: u32, k: u32, n: u32)", &text, &point(k, n, "k", "n"), right)
     }
 
     fn conv_sources(&self, c: &Conv, role: ConvRole, left: TermId, right: TermId) -> String {
@@ -506,10 +408,7 @@ impl Renderer<'_> {
         };
         let input = Point {
             coordinates: names(["image", "channel", "y", "x"]),
-            flat: Some(format!(
-                "(((image * {}u + channel) * {h}u + y) * {w}u + x)",
-                c.in_channels
-            )),
+            flat: Some(format!("(((image * {}u + channel) * {h}u + y) * {w}u + x)", c.in_channels)),
         };
         let output = Point {
             coordinates: names(["image", "channel", "y", "x"]),
@@ -564,10 +463,8 @@ impl Renderer<'_> {
                 text
             }
             ConvRole::WeightGradient => {
-                let before = format!(
-                    "    let channel = g * {co}u + m;\n{}",
-                    pixel("k", oh, ow, "y", "x")
-                );
+                let before =
+                    format!("    let channel = g * {co}u + m;\n{}", pixel("k", oh, ow, "y", "x"));
                 let mut text =
                     self.function("left(g: u32, m: u32, k: u32)", &before, &output, right);
                 let before = format!(
@@ -608,10 +505,7 @@ impl Renderer<'_> {
                     "    let image = n / {plane}u;\n    let channel = g * {m}u + m;\n    let y = n % {plane}u / {width}u;\n    let x = n % {width}u;\n"
                 );
                 names = ["image", "channel", "y", "x"].map(str::to_string).to_vec();
-                flat = format!(
-                    "((image * {}u + channel) * {plane}u + n % {plane}u)",
-                    shape[1]
-                );
+                flat = format!("((image * {}u + channel) * {plane}u + n % {plane}u)", shape[1]);
             }
         }
         let _ = writeln!(text, "    let at = split * {total}u + {flat};");
@@ -620,10 +514,7 @@ impl Renderer<'_> {
             domain.insert(0, splits);
             names.insert(0, "split".to_string());
         }
-        let point = Point {
-            coordinates: names,
-            flat: Some("at".into()),
-        };
+        let point = Point { coordinates: names, flat: Some("at".into()) };
         text += &self.accumulators(&self.kernel.expr, &["sum"]);
         let done = accumulated(&self.kernel.expr);
         text += &self.stores(&self.kernel.expr, stores, &done, &point, "at", "    ");
@@ -640,11 +531,7 @@ impl Renderer<'_> {
     ) -> Source {
         let (input, output) = (window.input, window.output);
         let gradient = role.is_gradient();
-        let [from, to] = if gradient {
-            [output, input]
-        } else {
-            [input, output]
-        };
+        let [from, to] = if gradient { [output, input] } else { [input, output] };
         let at = |[h, w]: [usize; 2]| Point {
             coordinates: ["plane", "y", "x"].map(str::to_string).to_vec(),
             flat: Some(format!("((plane * {h}u + y) * {w}u + x)")),
@@ -661,25 +548,20 @@ impl Renderer<'_> {
                     .to_string(),
                 String::new(),
             ),
-            WindowRole::Average => (
-                "value += v;".to_string(),
-                format!("value /= {area}.0; place = 0u;"),
-            ),
+            WindowRole::Average => {
+                ("value += v;".to_string(), format!("value /= {area}.0; place = 0u;"))
+            }
             WindowRole::MaxGradient => (
                 "if (index(plane, oy, ox) == at) { value += source(plane, oy, ox); }".to_string(),
                 String::new(),
             ),
-            WindowRole::AverageGradient => (
-                "value += source(plane, oy, ox);".to_string(),
-                format!("value /= {area}.0;"),
-            ),
+            WindowRole::AverageGradient => {
+                ("value += source(plane, oy, ox);".to_string(), format!("value /= {area}.0;"))
+            }
         };
         let shape = self.kernel.body.domain();
         let (mut body, names) = coordinates(&shape, "i", "p", "    ");
-        let point = Point {
-            coordinates: names,
-            flat: Some("i".into()),
-        };
+        let point = Point { coordinates: names, flat: Some("i".into()) };
         body += &self.accumulators(&self.kernel.expr, &["value", "place"]);
         let done = accumulated(&self.kernel.expr);
         body += &self.stores(&self.kernel.expr, stores, &done, &point, "i", "    ");
@@ -708,24 +590,11 @@ impl Renderer<'_> {
             hole("out_width", output[1]);
             hole("in_height", input[0]);
             hole("in_width", input[1]);
-            let identity = if role == WindowRole::Max {
-                f32::MIN
-            } else {
-                0.0
-            };
+            let identity = if role == WindowRole::Max { f32::MIN } else { 0.0 };
             holes.push(("identity", literal(Literal::f32(identity))));
         }
-        holes.extend([
-            ("sources", sources),
-            ("visit", visit),
-            ("finish", finish),
-            ("body", body),
-        ]);
-        let template = if gradient {
-            shaders::WINDOW_GRADIENT
-        } else {
-            shaders::WINDOW
-        };
+        holes.extend([("sources", sources), ("visit", visit), ("finish", finish), ("body", body)]);
+        let template = if gradient { shaders::WINDOW_GRADIENT } else { shaders::WINDOW };
         Ok((shaders::fill(template, &holes)?, grid))
     }
 
@@ -770,10 +639,7 @@ impl Renderer<'_> {
 
 /// The accumulators of an expression: printed apart, so already done.
 fn accumulated(expr: &Expr) -> Vec<bool> {
-    expr.terms
-        .iter()
-        .map(|term| matches!(term, Term::Accumulator(_)))
-        .collect()
+    expr.terms.iter().map(|term| matches!(term, Term::Accumulator(_))).collect()
 }
 
 /// Which terms are the same for all columns of a row. Axes from `split` on are columns.
@@ -811,10 +677,8 @@ fn tree(number: usize, reduction: &Reduction, dtype: DType, size: usize) -> Stri
         let (a, b) = (format!("{array}[lane]"), format!("{array}[lane + {half}u]"));
         let step = combine(reduction, dtype, &a, &b);
         let bound = half.min(size - half);
-        let _ = writeln!(
-            text,
-            "    if (lane < {bound}u) {{ {a} = {step}; }}\n    workgroupBarrier();"
-        );
+        let _ =
+            writeln!(text, "    if (lane < {bound}u) {{ {a} = {step}; }}\n    workgroupBarrier();");
         half /= 2;
     }
     let _ = writeln!(text, "    a{number} = {array}[0];\n    workgroupBarrier();");

@@ -23,11 +23,7 @@ pub(super) struct Bindings {
 
 impl Bindings {
     pub(super) fn new(kernel: &Kernel) -> Bindings {
-        let mut bindings = Bindings {
-            buffers: vec![],
-            written: vec![],
-            floats: vec![],
-        };
+        let mut bindings = Bindings { buffers: vec![], written: vec![], floats: vec![] };
         for (number, operand) in kernel.operands.iter().enumerate() {
             let (read, written) = kernel.access(number);
             if !read && !written {
@@ -60,10 +56,7 @@ impl Bindings {
     }
 
     fn slot(&self, operand: &Operand) -> usize {
-        self.buffers
-            .iter()
-            .position(|&b| b == operand.buffer)
-            .unwrap_or(0)
+        self.buffers.iter().position(|&b| b == operand.buffer).unwrap_or(0)
     }
 
     /// The element of an operand at an index, as its loaded type.
@@ -92,10 +85,7 @@ impl Bindings {
             DType::Bool => format!("u32({value})"),
             DType::U32 | DType::U8 => value.to_string(),
         };
-        format!(
-            "b{slot}[{}] = {value};",
-            sum(operand.offset as isize / 4, index)
-        )
+        format!("b{slot}[{}] = {value};", sum(operand.offset as isize / 4, index))
     }
 }
 
@@ -145,13 +135,7 @@ pub(super) fn terms(
                 let operand = &kernel.operands[*operand];
                 masked(view, point, &zero, |at| bindings.load(operand, at))
             }
-            Term::Gather {
-                operand,
-                view,
-                index,
-                stride,
-                len,
-            } => {
+            Term::Gather { operand, view, index, stride, len } => {
                 let operand = &kernel.operands[*operand];
                 let missing = match dtype {
                     DType::F32 => "bitcast<f32>(0x7fc00000u + zero())".to_string(),
@@ -250,9 +234,5 @@ pub(super) fn coordinates(
 
 /// The terms that `roots` need and `done` doesn't have yet.
 pub(super) fn missing(expr: &Expr, roots: &[TermId], done: &[bool]) -> Vec<bool> {
-    expr.needed(roots)
-        .iter()
-        .zip(done)
-        .map(|(&needed, &done)| needed && !done)
-        .collect()
+    expr.needed(roots).iter().zip(done).map(|(&needed, &done)| needed && !done).collect()
 }

@@ -22,11 +22,7 @@ impl Operation for MatMul {
         }
         let rank = a.len();
         if a[rank - 1] != b[rank - 2] {
-            return Err(format!(
-                "{} columns don't meet {} rows",
-                a[rank - 1],
-                b[rank - 2]
-            ));
+            return Err(format!("{} columns don't meet {} rows", a[rank - 1], b[rank - 2]));
         }
         let mut shape = a.clone();
         shape[rank - 1] = b[rank - 1];
@@ -66,10 +62,7 @@ impl Operation for MatMul {
                 }
             }
         }
-        Array {
-            ty: ty.clone(),
-            data,
-        }
+        Array { ty: ty.clone(), data }
     }
 
     fn samples() -> Vec<Sample> {
@@ -84,12 +77,7 @@ impl Operation for MatMul {
             (&[4, 1025], &[1025, 3]),
         ];
         let input = |shape: &[usize]| SampleInput::float(shape, -1.0, 1.0);
-        cases
-            .map(|(a, b)| Sample {
-                op: MatMul.into(),
-                inputs: vec![input(a), input(b)],
-            })
-            .to_vec()
+        cases.map(|(a, b)| Sample { op: MatMul.into(), inputs: vec![input(a), input(b)] }).to_vec()
     }
 }
 
@@ -202,13 +190,8 @@ pub(crate) fn conv_extent([input, kernel, stride, padding, dilation]: [usize; 5]
 fn samples(op: impl Fn(Conv) -> super::Op, role: ConvRole) -> Vec<Sample> {
     let sample = |conv: Conv| {
         let [left, right, _] = conv.shapes(role);
-        let inputs = [left, right]
-            .map(|shape| SampleInput::float(&shape, -1.0, 1.0))
-            .to_vec();
-        Sample {
-            op: op(conv),
-            inputs,
-        }
+        let inputs = [left, right].map(|shape| SampleInput::float(&shape, -1.0, 1.0)).to_vec();
+        Sample { op: op(conv), inputs }
     };
     geometries().into_iter().map(sample).collect()
 }
@@ -233,10 +216,7 @@ impl Operation for Conv2d {
         let (x, w) = (inputs[0], inputs[1]);
         let mut y = vec![0.0; ty.numel()];
         products(&self.0, |i, j, o| y[o] += x.data[i] * w.data[j]);
-        Array {
-            ty: ty.clone(),
-            data: y,
-        }
+        Array { ty: ty.clone(), data: y }
     }
     fn samples() -> Vec<Sample> {
         samples(|conv| Conv2d(conv).into(), ConvRole::Forward)
@@ -263,16 +243,10 @@ impl Operation for Conv2dInputGradient {
         let (dy, w) = (inputs[0], inputs[1]);
         let mut dx = vec![0.0; ty.numel()];
         products(&self.0, |i, j, o| dx[i] += dy.data[o] * w.data[j]);
-        Array {
-            ty: ty.clone(),
-            data: dx,
-        }
+        Array { ty: ty.clone(), data: dx }
     }
     fn samples() -> Vec<Sample> {
-        samples(
-            |conv| Conv2dInputGradient(conv).into(),
-            ConvRole::InputGradient,
-        )
+        samples(|conv| Conv2dInputGradient(conv).into(), ConvRole::InputGradient)
     }
 }
 
@@ -296,15 +270,9 @@ impl Operation for Conv2dWeightGradient {
         let (x, dy) = (inputs[0], inputs[1]);
         let mut dw = vec![0.0; ty.numel()];
         products(&self.0, |i, j, o| dw[j] += x.data[i] * dy.data[o]);
-        Array {
-            ty: ty.clone(),
-            data: dw,
-        }
+        Array { ty: ty.clone(), data: dw }
     }
     fn samples() -> Vec<Sample> {
-        samples(
-            |conv| Conv2dWeightGradient(conv).into(),
-            ConvRole::WeightGradient,
-        )
+        samples(|conv| Conv2dWeightGradient(conv).into(), ConvRole::WeightGradient)
     }
 }

@@ -40,10 +40,7 @@ impl Operation for Gather {
     fn gradient(&self, b: &Backward<'_>) -> Gradient {
         let (x, index) = (&b.inputs[0], &b.inputs[1]);
         let (shape, taken) = (x.shape(), index.shape());
-        let op = ScatterAdd {
-            axis: self.axis,
-            len: shape[self.axis],
-        };
+        let op = ScatterAdd { axis: self.axis, len: shape[self.axis] };
         let mut dx = b.upstream.record(op, &[b.upstream, index]);
         for axis in 0..shape.len() {
             if axis != self.axis {
@@ -81,10 +78,7 @@ impl Operation for Gather {
         cases
             .map(|(x, index, axis)| Sample {
                 op: Gather { axis }.into(),
-                inputs: vec![
-                    SampleInput::float(x, -2.0, 2.0),
-                    SampleInput::index(index, x[axis]),
-                ],
+                inputs: vec![SampleInput::float(x, -2.0, 2.0), SampleInput::index(index, x[axis])],
             })
             .to_vec()
     }
@@ -152,12 +146,8 @@ impl Operation for ScatterAdd {
     }
 
     fn samples() -> Vec<Sample> {
-        let cases: [(&[usize], usize, usize); 4] = [
-            (&[9], 0, 5),
-            (&[4, 3], 0, 7),
-            (&[2, 65, 3], 1, 4),
-            (&[3, 2], 1, 257),
-        ];
+        let cases: [(&[usize], usize, usize); 4] =
+            [(&[9], 0, 5), (&[4, 3], 0, 7), (&[2, 65, 3], 1, 4), (&[3, 2], 1, 257)];
         cases
             .map(|(source, axis, len)| Sample {
                 op: ScatterAdd { axis, len }.into(),

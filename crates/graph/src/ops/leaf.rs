@@ -32,10 +32,7 @@ impl Operation for Leaf {
     fn reference(&self, inputs: &[&Array], ty: &Type) -> Array {
         // The interpreter hands the variable's contents over as the only input.
         let data = inputs[0].data[self.offset..self.offset + ty.numel()].to_vec();
-        Array {
-            ty: ty.clone(),
-            data,
-        }
+        Array { ty: ty.clone(), data }
     }
     fn samples() -> Vec<Sample> {
         // Every sample's inputs are leaves.
@@ -74,17 +71,10 @@ impl Operation for Full {
             shape: shape.to_vec(),
             literal: Literal::of(dtype, value),
         };
-        [
-            full(&[3], DType::F32, -1.5),
-            full(&[], DType::U32, 7.0),
-            full(&[2, 2], DType::Bool, 1.0),
-        ]
-        .into_iter()
-        .map(|op| Sample {
-            op: op.into(),
-            inputs: vec![],
-        })
-        .collect()
+        [full(&[3], DType::F32, -1.5), full(&[], DType::U32, 7.0), full(&[2, 2], DType::Bool, 1.0)]
+            .into_iter()
+            .map(|op| Sample { op: op.into(), inputs: vec![] })
+            .collect()
     }
 }
 
@@ -113,11 +103,6 @@ impl Operation for Iota {
         Array::from_fn(ty, |at| at[0] as f64)
     }
     fn samples() -> Vec<Sample> {
-        [1, 3, 257]
-            .map(|len| Sample {
-                op: Iota { len }.into(),
-                inputs: vec![],
-            })
-            .to_vec()
+        [1, 3, 257].map(|len| Sample { op: Iota { len }.into(), inputs: vec![] }).to_vec()
     }
 }

@@ -123,33 +123,18 @@ impl SampleInput {
     /// Floats between `low` and `high`.
     pub fn float(shape: &[usize], low: f64, high: f64) -> SampleInput {
         let ty = Type::new(shape, shadegrad_device::DType::F32);
-        SampleInput {
-            ty,
-            low,
-            high,
-            distinct: false,
-            kinks: &[],
-        }
+        SampleInput { ty, low, high, distinct: false, kinks: &[] }
     }
 
     /// Unsigned integers below `high`.
     pub fn index(shape: &[usize], high: usize) -> SampleInput {
         let ty = Type::new(shape, shadegrad_device::DType::U32);
-        SampleInput {
-            ty,
-            low: 0.0,
-            high: high as f64,
-            distinct: false,
-            kinks: &[],
-        }
+        SampleInput { ty, low: 0.0, high: high as f64, distinct: false, kinks: &[] }
     }
 
     /// The same, with all elements different.
     pub fn distinct(self) -> SampleInput {
-        SampleInput {
-            distinct: true,
-            ..self
-        }
+        SampleInput { distinct: true, ..self }
     }
 }
 
@@ -225,10 +210,7 @@ fn arity(inputs: &[&Type], count: usize) -> Result<(), String> {
 
 /// An error unless all inputs are floats.
 fn floats(inputs: &[&Type]) -> Result<(), String> {
-    match inputs
-        .iter()
-        .find(|ty| ty.dtype != shadegrad_device::DType::F32)
-    {
+    match inputs.iter().find(|ty| ty.dtype != shadegrad_device::DType::F32) {
         Some(ty) => Err(format!("works on f32, not {}", ty.dtype)),
         None => Ok(()),
     }

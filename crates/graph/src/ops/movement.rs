@@ -34,10 +34,7 @@ impl Movement {
 }
 
 fn sample(op: impl Into<super::Op>, shape: &[usize]) -> Sample {
-    Sample {
-        op: op.into(),
-        inputs: vec![SampleInput::float(shape, -2.0, 2.0)],
-    }
+    Sample { op: op.into(), inputs: vec![SampleInput::float(shape, -2.0, 2.0)] }
 }
 
 /// Another shape for the same elements in row-major order.
@@ -62,16 +59,10 @@ impl Operation for Reshape {
         Lowering::View(Movement::Reshape(self.0.clone()))
     }
     fn reference(&self, inputs: &[&Array], ty: &Type) -> Array {
-        Array {
-            ty: ty.clone(),
-            data: inputs[0].data.clone(),
-        }
+        Array { ty: ty.clone(), data: inputs[0].data.clone() }
     }
     fn samples() -> Vec<Sample> {
-        vec![
-            sample(Reshape(vec![6, 4]), &[2, 3, 4]),
-            sample(Reshape(vec![]), &[1, 1]),
-        ]
+        vec![sample(Reshape(vec![6, 4]), &[2, 3, 4]), sample(Reshape(vec![]), &[1, 1])]
     }
 }
 
@@ -132,11 +123,7 @@ impl Operation for Expand {
     fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
         arity(inputs, 1)?;
         let fits = inputs[0].shape.len() == self.0.len()
-            && inputs[0]
-                .shape
-                .iter()
-                .zip(&self.0)
-                .all(|(&from, &to)| from == to || from == 1);
+            && inputs[0].shape.iter().zip(&self.0).all(|(&from, &to)| from == to || from == 1);
         match fits {
             true => Ok(Type::new(&self.0, inputs[0].dtype)),
             false => Err(format!("does not expand to {:?}", self.0)),
@@ -144,9 +131,7 @@ impl Operation for Expand {
     }
     fn gradient(&self, b: &Backward<'_>) -> Gradient {
         let from = b.inputs[0].shape();
-        let axes: Vec<usize> = (0..from.len())
-            .filter(|&axis| from[axis] != self.0[axis])
-            .collect();
+        let axes: Vec<usize> = (0..from.len()).filter(|&axis| from[axis] != self.0[axis]).collect();
         Gradient::Of(vec![Some(b.upstream.sum(&axes).reshape(&from))])
     }
     fn lower(&self, _: &[&Type]) -> Lowering {
@@ -188,9 +173,7 @@ impl Operation for Slice {
     fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
         arity(inputs, 1)?;
         let mut shape = inputs[0].shape.clone();
-        let extent = *shape
-            .get(self.axis)
-            .ok_or(format!("there is no axis {}", self.axis))?;
+        let extent = *shape.get(self.axis).ok_or(format!("there is no axis {}", self.axis))?;
         let last = self.start as isize + (self.len as isize - 1) * self.step;
         let inside = |at: isize| at >= 0 && (at as usize) < extent;
         if self.step == 0 || self.len > 0 && !(inside(self.start as isize) && inside(last)) {
@@ -225,11 +208,7 @@ impl Operation for Slice {
             g = g.reshape(&joined).narrow(self.axis, 0, keep);
         }
         let covered = g.shape()[self.axis];
-        Gradient::Of(vec![Some(g.pad(
-            self.axis,
-            start,
-            extent - start - covered,
-        ))])
+        Gradient::Of(vec![Some(g.pad(self.axis, start, extent - start - covered))])
     }
     fn lower(&self, _: &[&Type]) -> Lowering {
         Lowering::View(Movement::Slice(self.axis, self.start, self.step, self.len))
@@ -242,12 +221,7 @@ impl Operation for Slice {
         })
     }
     fn samples() -> Vec<Sample> {
-        let slice = |axis, start, step, len| Slice {
-            axis,
-            start,
-            step,
-            len,
-        };
+        let slice = |axis, start, step, len| Slice { axis, start, step, len };
         vec![
             sample(slice(0, 1, 1, 3), &[5, 3]),
             sample(slice(1, 6, -2, 3), &[2, 7]),
@@ -275,18 +249,13 @@ impl Operation for Pad {
     fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
         arity(inputs, 1)?;
         let mut shape = inputs[0].shape.clone();
-        *shape
-            .get_mut(self.axis)
-            .ok_or(format!("there is no axis {}", self.axis))? += self.before + self.after;
+        *shape.get_mut(self.axis).ok_or(format!("there is no axis {}", self.axis))? +=
+            self.before + self.after;
         Ok(Type::new(&shape, inputs[0].dtype))
     }
     fn gradient(&self, b: &Backward<'_>) -> Gradient {
         let extent = b.inputs[0].shape()[self.axis];
-        Gradient::Of(vec![Some(b.upstream.narrow(
-            self.axis,
-            self.before,
-            extent,
-        ))])
+        Gradient::Of(vec![Some(b.upstream.narrow(self.axis, self.before, extent))])
     }
     fn lower(&self, _: &[&Type]) -> Lowering {
         Lowering::View(Movement::Pad(self.axis, self.before, self.after))
@@ -303,11 +272,7 @@ impl Operation for Pad {
         })
     }
     fn samples() -> Vec<Sample> {
-        let pad = |axis, before, after| Pad {
-            axis,
-            before,
-            after,
-        };
+        let pad = |axis, before, after| Pad { axis, before, after };
         vec![
             sample(pad(0, 2, 1), &[3]),
             sample(pad(1, 0, 4), &[2, 5, 3]),

@@ -15,10 +15,7 @@ impl Operation for Pack {
     }
     fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
         floats(inputs)?;
-        Ok(Type::new(
-            &[inputs.iter().map(|ty| ty.numel()).sum()],
-            DType::F32,
-        ))
+        Ok(Type::new(&[inputs.iter().map(|ty| ty.numel()).sum()], DType::F32))
     }
     fn gradient(&self, b: &Backward<'_>) -> Gradient {
         let mut start = 0;
@@ -34,22 +31,13 @@ impl Operation for Pack {
         Lowering::Pack
     }
     fn reference(&self, inputs: &[&Array], ty: &Type) -> Array {
-        Array {
-            ty: ty.clone(),
-            data: inputs.iter().flat_map(|x| x.data.clone()).collect(),
-        }
+        Array { ty: ty.clone(), data: inputs.iter().flat_map(|x| x.data.clone()).collect() }
     }
     fn samples() -> Vec<Sample> {
         let input = |shape: &[usize]| SampleInput::float(shape, -2.0, 2.0);
         vec![
-            Sample {
-                op: Pack.into(),
-                inputs: vec![input(&[3])],
-            },
-            Sample {
-                op: Pack.into(),
-                inputs: vec![input(&[2, 3]), input(&[]), input(&[65])],
-            },
+            Sample { op: Pack.into(), inputs: vec![input(&[3])] },
+            Sample { op: Pack.into(), inputs: vec![input(&[2, 3]), input(&[]), input(&[65])] },
         ]
     }
 }

@@ -46,30 +46,15 @@ struct Domain {
 }
 
 const fn floats(low: f64, high: f64) -> Domain {
-    Domain {
-        dtype: DType::F32,
-        low,
-        high,
-        kinks: &[],
-    }
+    Domain { dtype: DType::F32, low, high, kinks: &[] }
 }
 
 const fn kinked(low: f64, high: f64) -> Domain {
-    Domain {
-        dtype: DType::F32,
-        low,
-        high,
-        kinks: &[0.0],
-    }
+    Domain { dtype: DType::F32, low, high, kinks: &[0.0] }
 }
 
 const fn of(dtype: DType, high: f64) -> Domain {
-    Domain {
-        dtype,
-        low: 0.0,
-        high,
-        kinks: &[],
-    }
+    Domain { dtype, low: 0.0, high, kinks: &[] }
 }
 
 type GradientRule = fn(&Backward<'_>) -> Gradient;
@@ -162,36 +147,22 @@ impl Scalar {
                 },
                 vec![kinked(-3.0, 3.0)],
             ),
-            Scalar::Exp => row(
-                One(I::Exp),
-                8,
-                |b| flows([b.upstream * b.output]),
-                vec![wide()],
-            ),
-            Scalar::Log => row(
-                One(I::Log),
-                8,
-                |b| flows([b.upstream / &b.inputs[0]]),
-                vec![floats(0.3, 4.0)],
-            ),
+            Scalar::Exp => row(One(I::Exp), 8, |b| flows([b.upstream * b.output]), vec![wide()]),
+            Scalar::Log => {
+                row(One(I::Log), 8, |b| flows([b.upstream / &b.inputs[0]]), vec![floats(0.3, 4.0)])
+            }
             Scalar::Sqrt => row(
                 One(I::Sqrt),
                 4,
                 |b| flows([b.upstream * 0.5 / b.output]),
                 vec![floats(0.3, 4.0)],
             ),
-            Scalar::Sin => row(
-                One(I::Sin),
-                8,
-                |b| flows([b.upstream * b.inputs[0].cos()]),
-                vec![wide()],
-            ),
-            Scalar::Cos => row(
-                One(I::Cos),
-                8,
-                |b| flows([-(b.upstream * b.inputs[0].sin())]),
-                vec![wide()],
-            ),
+            Scalar::Sin => {
+                row(One(I::Sin), 8, |b| flows([b.upstream * b.inputs[0].cos()]), vec![wide()])
+            }
+            Scalar::Cos => {
+                row(One(I::Cos), 8, |b| flows([-(b.upstream * b.inputs[0].sin())]), vec![wide()])
+            }
             Scalar::Tanh => row(
                 One(I::Tanh),
                 8,
@@ -239,28 +210,20 @@ impl Scalar {
             Scalar::Less => row(One(I::Less), 1, STEP, vec![wide(), wide()]),
             Scalar::LessEqual => row(One(I::LessEqual), 1, STEP, vec![wide(), wide()]),
             Scalar::Equal => row(One(I::Equal), 1, STEP, vec![wide(), wide()]),
-            Scalar::And => row(
-                One(I::And),
-                1,
-                INTEGER,
-                vec![of(DType::Bool, 2.0), of(DType::Bool, 2.0)],
-            ),
-            Scalar::Or => row(
-                One(I::Or),
-                1,
-                INTEGER,
-                vec![of(DType::Bool, 2.0), of(DType::Bool, 2.0)],
-            ),
+            Scalar::And => {
+                row(One(I::And), 1, INTEGER, vec![of(DType::Bool, 2.0), of(DType::Bool, 2.0)])
+            }
+            Scalar::Or => {
+                row(One(I::Or), 1, INTEGER, vec![of(DType::Bool, 2.0), of(DType::Bool, 2.0)])
+            }
             Scalar::Not => row(One(I::Not), 1, INTEGER, vec![of(DType::Bool, 2.0)]),
             Scalar::Select => row(
                 One(I::Select),
                 1,
                 |b| {
                     let (condition, zero) = (&b.inputs[0], b.upstream.like(0.0));
-                    let (yes, no) = (
-                        condition.select(b.upstream, &zero),
-                        condition.select(&zero, b.upstream),
-                    );
+                    let (yes, no) =
+                        (condition.select(b.upstream, &zero), condition.select(&zero, b.upstream));
                     Gradient::Of(vec![None, Some(yes), Some(no)])
                 },
                 vec![of(DType::Bool, 2.0), wide(), wide()],
@@ -269,22 +232,16 @@ impl Scalar {
             Scalar::ToI32 => row(One(I::ToI32), 1, STEP, vec![floats(-9.0, 9.0)]),
             Scalar::ToU32 => row(One(I::ToU32), 1, STEP, vec![floats(0.0, 9.0)]),
             Scalar::ToBool => row(One(I::ToBool), 1, STEP, vec![of(DType::U32, 2.0)]),
-            Scalar::Random => row(
-                One(I::Random),
-                4,
-                INTEGER,
-                vec![of(DType::U32, 4e9), of(DType::U32, 4e9)],
-            ),
+            Scalar::Random => {
+                row(One(I::Random), 4, INTEGER, vec![of(DType::U32, 4e9), of(DType::U32, 4e9)])
+            }
             Scalar::Shuffle => row(
                 One(I::Shuffle),
                 24,
                 INTEGER,
                 vec![
                     of(DType::U32, 90.0),
-                    Domain {
-                        low: 100.0,
-                        ..of(DType::U32, 101.0)
-                    },
+                    Domain { low: 100.0, ..of(DType::U32, 101.0) },
                     of(DType::U32, 4e9),
                 ],
             ),
@@ -321,10 +278,7 @@ impl Scalar {
 /// The gradient of a choice between two inputs.
 fn choose(b: &Backward<'_>, first: &Tensor) -> Gradient {
     let zero = b.upstream.like(0.0);
-    flows([
-        first.select(b.upstream, &zero),
-        first.select(&zero, b.upstream),
-    ])
+    flows([first.select(b.upstream, &zero), first.select(&zero, b.upstream)])
 }
 
 impl Operation for Pointwise {
@@ -336,9 +290,9 @@ impl Operation for Pointwise {
         let dtypes: Vec<DType> = inputs.iter().map(|ty| ty.dtype.loaded()).collect();
         arity(inputs, self.0.arity())?;
         let dtype = match self.0.forward() {
-            Forward::One(intrinsic) => intrinsic
-                .result(&dtypes)
-                .ok_or("is not defined for these element types")?,
+            Forward::One(intrinsic) => {
+                intrinsic.result(&dtypes).ok_or("is not defined for these element types")?
+            }
             Forward::Tree(..) => {
                 super::floats(inputs)?;
                 DType::F32
@@ -367,10 +321,7 @@ impl Operation for Pointwise {
                 Forward::Tree(.., formula) => formula(&args),
             }
         };
-        Array {
-            ty: ty.clone(),
-            data: (0..ty.numel()).map(value).collect(),
-        }
+        Array { ty: ty.clone(), data: (0..ty.numel()).map(value).collect() }
     }
 
     fn samples() -> Vec<Sample> {
@@ -392,22 +343,11 @@ impl Operation for Pointwise {
                 });
             }
         }
-        for scalar in [
-            Add, Sub, Mul, Div, Remainder, Maximum, Minimum, Neg, Abs, Less, Equal,
-        ] {
+        for scalar in [Add, Sub, Mul, Div, Remainder, Maximum, Minimum, Neg, Abs, Less, Equal] {
             let arity = scalar.arity();
             let ty = Type::new(&[67], DType::I32);
-            let input = SampleInput {
-                ty,
-                low: -9.0,
-                high: 9.0,
-                distinct: false,
-                kinks: &[],
-            };
-            samples.push(Sample {
-                op: Pointwise(scalar).into(),
-                inputs: vec![input; arity],
-            });
+            let input = SampleInput { ty, low: -9.0, high: 9.0, distinct: false, kinks: &[] };
+            samples.push(Sample { op: Pointwise(scalar).into(), inputs: vec![input; arity] });
         }
         samples
     }

@@ -23,10 +23,7 @@ impl Operation for Reduce {
         let rank = inputs[0].shape.len();
         if self.axes.iter().any(|&axis| axis >= rank) || self.axes.windows(2).any(|w| w[0] >= w[1])
         {
-            return Err(format!(
-                "{:?} are not axes of rank {rank}, ascending",
-                self.axes
-            ));
+            return Err(format!("{:?} are not axes of rank {rank}, ascending", self.axes));
         }
         let empty = self.axes.iter().any(|&axis| inputs[0].shape[axis] == 0);
         if empty && self.combine != Combine::Sum {
@@ -52,11 +49,7 @@ impl Operation for Reduce {
         }
         // Equal extremes share the gradient.
         let hit = x.equal(&b.output.reshape(&kept).expand(&shape));
-        let count = hit
-            .to(DType::F32)
-            .sum(&self.axes)
-            .reshape(&kept)
-            .expand(&shape);
+        let count = hit.to(DType::F32).sum(&self.axes).reshape(&kept).expand(&shape);
         Gradient::Of(vec![Some(hit.select(&(g / count), &x.like(0.0)))])
     }
 
@@ -71,10 +64,7 @@ impl Operation for Reduce {
             Combine::Max => f64::NEG_INFINITY,
             Combine::Min => f64::INFINITY,
         };
-        let mut result = Array {
-            ty: ty.clone(),
-            data: vec![start; ty.numel()],
-        };
+        let mut result = Array { ty: ty.clone(), data: vec![start; ty.numel()] };
         let mut point = 0;
         Array::from_fn(&input.ty, |at| {
             let mut to = 0;
@@ -96,10 +86,7 @@ impl Operation for Reduce {
         });
         if self.combine == Combine::Sum && ty.dtype == DType::U32 {
             // Sums of words wrap.
-            result
-                .data
-                .iter_mut()
-                .for_each(|v| *v = v.rem_euclid(4_294_967_296.0));
+            result.data.iter_mut().for_each(|v| *v = v.rem_euclid(4_294_967_296.0));
         }
         result
     }
@@ -120,11 +107,7 @@ impl Operation for Reduce {
         for combine in [Combine::Sum, Combine::Max, Combine::Min] {
             for (shape, axes) in cases {
                 samples.push(Sample {
-                    op: Reduce {
-                        combine,
-                        axes: axes.to_vec(),
-                    }
-                    .into(),
+                    op: Reduce { combine, axes: axes.to_vec() }.into(),
                     inputs: vec![SampleInput::float(shape, -2.0, 2.0).distinct()],
                 });
             }

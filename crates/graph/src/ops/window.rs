@@ -85,12 +85,7 @@ impl Pool {
 }
 
 fn pools() -> Vec<Pool> {
-    let pool = |input, kernel, stride, padding| Pool {
-        input,
-        kernel,
-        stride,
-        padding,
-    };
+    let pool = |input, kernel, stride, padding| Pool { input, kernel, stride, padding };
     vec![
         pool([2, 3, 6, 4], [2, 2], [2, 2], [0, 0]),
         pool([1, 2, 7, 5], [3, 2], [2, 1], [1, 0]),
@@ -104,13 +99,7 @@ fn samples(
     op: impl Fn(Pool) -> super::Op,
     inputs: impl Fn(&Pool) -> Vec<SampleInput>,
 ) -> Vec<Sample> {
-    pools()
-        .into_iter()
-        .map(|pool| Sample {
-            inputs: inputs(&pool),
-            op: op(pool),
-        })
-        .collect()
+    pools().into_iter().map(|pool| Sample { inputs: inputs(&pool), op: op(pool) }).collect()
 }
 
 /// The largest element of each window.
@@ -154,12 +143,8 @@ impl Operation for MaxPool2d {
     }
     fn reference(&self, inputs: &[&Array], ty: &Type) -> Array {
         let mut data = vec![f64::NEG_INFINITY; ty.numel()];
-        self.0
-            .covered(|o, i| data[o] = data[o].max(inputs[0].data[i]));
-        Array {
-            ty: ty.clone(),
-            data,
-        }
+        self.0.covered(|o, i| data[o] = data[o].max(inputs[0].data[i]));
+        Array { ty: ty.clone(), data }
     }
     fn samples() -> Vec<Sample> {
         let x = |pool: &Pool| vec![SampleInput::float(&pool.input, -2.0, 2.0).distinct()];
@@ -190,10 +175,7 @@ impl Operation for MaxPool2dIndex {
                 (best[o], data[o]) = (inputs[0].data[i], (i % plane) as f64);
             }
         });
-        Array {
-            ty: ty.clone(),
-            data,
-        }
+        Array { ty: ty.clone(), data }
     }
     fn samples() -> Vec<Sample> {
         let x = |pool: &Pool| vec![SampleInput::float(&pool.input, -2.0, 2.0).distinct()];
@@ -231,10 +213,7 @@ impl Operation for MaxPool2dGradient {
         for (o, (&g, &at)) in inputs[0].data.iter().zip(&inputs[1].data).enumerate() {
             data[o / (oh * ow) * h * w + at as usize] += g;
         }
-        Array {
-            ty: ty.clone(),
-            data,
-        }
+        Array { ty: ty.clone(), data }
     }
     fn samples() -> Vec<Sample> {
         // The place of a maximum lies in its window: one plane of ones picks the top left corner.
@@ -243,12 +222,7 @@ impl Operation for MaxPool2dGradient {
             .filter(|pool| {
                 pool.padding == [0, 0] && pool.output()[2..] == [1, 1] || pool.kernel == [1, 1]
             })
-            .chain([Pool {
-                input: [2, 3, 4, 4],
-                kernel: [4, 4],
-                stride: [4, 4],
-                padding: [0, 0],
-            }])
+            .chain([Pool { input: [2, 3, 4, 4], kernel: [4, 4], stride: [4, 4], padding: [0, 0] }])
             .map(|pool| Sample {
                 inputs: vec![
                     SampleInput::float(&pool.output(), -2.0, 2.0),
@@ -269,8 +243,7 @@ impl Operation for AvgPool2d {
     }
     fn gradient(&self, b: &Backward<'_>) -> Gradient {
         Gradient::Of(vec![Some(
-            b.upstream
-                .record(AvgPool2dGradient(self.0.clone()), &[b.upstream]),
+            b.upstream.record(AvgPool2dGradient(self.0.clone()), &[b.upstream]),
         )])
     }
     fn lower(&self, _: &[&Type]) -> Lowering {
@@ -280,10 +253,7 @@ impl Operation for AvgPool2d {
         let size = (self.0.kernel[0] * self.0.kernel[1]) as f64;
         let mut data = vec![0.0; ty.numel()];
         self.0.covered(|o, i| data[o] += inputs[0].data[i] / size);
-        Array {
-            ty: ty.clone(),
-            data,
-        }
+        Array { ty: ty.clone(), data }
     }
     fn samples() -> Vec<Sample> {
         let x = |pool: &Pool| vec![SampleInput::float(&pool.input, -2.0, 2.0)];
@@ -302,9 +272,7 @@ impl Operation for AvgPool2dGradient {
         Ok(Type::new(&self.0.input, DType::F32))
     }
     fn gradient(&self, b: &Backward<'_>) -> Gradient {
-        Gradient::Of(vec![Some(
-            b.upstream.record(AvgPool2d(self.0.clone()), &[b.upstream]),
-        )])
+        Gradient::Of(vec![Some(b.upstream.record(AvgPool2d(self.0.clone()), &[b.upstream]))])
     }
     fn lower(&self, _: &[&Type]) -> Lowering {
         Lowering::Window(self.0.window(), WindowRole::AverageGradient, false)
@@ -313,10 +281,7 @@ impl Operation for AvgPool2dGradient {
         let size = (self.0.kernel[0] * self.0.kernel[1]) as f64;
         let mut data = vec![0.0; ty.numel()];
         self.0.covered(|o, i| data[i] += inputs[0].data[o] / size);
-        Array {
-            ty: ty.clone(),
-            data,
-        }
+        Array { ty: ty.clone(), data }
     }
     fn samples() -> Vec<Sample> {
         let y = |pool: &Pool| vec![SampleInput::float(&pool.output(), -2.0, 2.0)];

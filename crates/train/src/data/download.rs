@@ -50,11 +50,7 @@ impl Pinned {
             return Ok(());
         }
         let (origin, expected) = (origin.to_owned(), self.sha256.to_owned());
-        Err(DataError::Checksum {
-            origin,
-            expected,
-            found,
-        })
+        Err(DataError::Checksum { origin, expected, found })
     }
 
     /// More than any compressor would make of the contents: gzip adds at most 5 bytes per 16 KiB.
@@ -70,11 +66,7 @@ fn digest(mut stream: impl Read) -> io::Result<String> {
     loop {
         match stream.read(&mut chunk) {
             Ok(0) => {
-                return Ok(hasher
-                    .finalize()
-                    .iter()
-                    .map(|b| format!("{b:02x}"))
-                    .collect());
+                return Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect());
             }
             Ok(length) => hasher.update(&chunk[..length]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -105,25 +97,16 @@ pub(crate) fn fetch(
         let mut temporary = NamedTempFile::new_in(dir).map_err(DataError::at(dir))?;
         match receive(&agent, file, &url, temporary.as_file_mut(), progress) {
             Ok(()) => {
-                temporary
-                    .as_file()
-                    .sync_all()
-                    .map_err(DataError::at(&path))?;
+                temporary.as_file().sync_all().map_err(DataError::at(&path))?;
                 return match temporary.persist(&path) {
                     Ok(_) => Ok(()),
-                    Err(error) => Err(DataError::Io {
-                        path,
-                        source: error.error,
-                    }),
+                    Err(error) => Err(DataError::Io { path, source: error.error }),
                 };
             }
             Err(error) => attempts.push(error),
         }
     }
-    Err(DataError::Download {
-        file: file.name.to_owned(),
-        attempts,
-    })
+    Err(DataError::Download { file: file.name.to_owned(), attempts })
 }
 
 fn agent() -> ureq::Agent {
@@ -148,14 +131,8 @@ fn receive(
     target: &mut File,
     progress: Progress,
 ) -> Result<(), DataError> {
-    let failed = |source| DataError::Fetch {
-        url: url.to_owned(),
-        source,
-    };
-    let response = agent
-        .get(url)
-        .call()
-        .map_err(|error| failed(error.into_io()))?;
+    let failed = |source| DataError::Fetch { url: url.to_owned(), source };
+    let response = agent.get(url).call().map_err(|error| failed(error.into_io()))?;
     let (_, body) = response.into_parts();
     let bar = bar(progress, file, body.content_length());
     let mut body = body.into_with_config().limit(file.packed_limit()).reader();
@@ -167,9 +144,7 @@ fn receive(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(failed(error)),
         };
-        target
-            .write_all(&chunk[..length])
-            .map_err(DataError::at(file.name))?;
+        target.write_all(&chunk[..length]).map_err(DataError::at(file.name))?;
         bar.inc(length as u64);
     }
     bar.finish_and_clear();

@@ -35,14 +35,7 @@ pub fn digits(count: usize, seed: u64) -> Images {
     for (index, &label) in labels.iter().enumerate() {
         draw(label, &mut Rng::new(seed, index as u64 + 1), &mut pixels);
     }
-    Images {
-        pixels,
-        labels,
-        channels: 1,
-        height: SIDE,
-        width: SIDE,
-        classes: CLASSES,
-    }
+    Images { pixels, labels, channels: 1, height: SIDE, width: SIDE, classes: CLASSES }
 }
 
 /// Appends the pixels of one digit.
@@ -56,16 +49,10 @@ fn draw(digit: u8, rng: &mut Rng, pixels: &mut Vec<u8>) {
     for stroke in &strokes {
         mask.polyline(stroke, radius * rng.between(0.85, 1.15));
     }
-    let (ink, blur, noise) = (
-        rng.between(0.45, 1.0),
-        rng.between(0.0, 1.0),
-        rng.between(0.0, 0.2),
-    );
+    let (ink, blur, noise) = (rng.between(0.45, 1.0), rng.between(0.0, 1.0), rng.between(0.0, 0.2));
     let sharp = mask.coverage();
     for (i, &covered) in sharp.iter().enumerate() {
-        let inside = [i % SIDE, i / SIDE]
-            .iter()
-            .all(|side| (1..SIDE - 1).contains(side));
+        let inside = [i % SIDE, i / SIDE].iter().all(|side| (1..SIDE - 1).contains(side));
         let around = if inside {
             (sharp[i - 1] + sharp[i + 1] + sharp[i - SIDE] + sharp[i + SIDE]) / 4.0
         } else {

@@ -53,38 +53,24 @@ pub(crate) fn read_if(
 
     let magic: [u8; 4] = bytes.array(4)?;
     let [0, 0, element, rank] = magic else {
-        return Err(DataError::Magic {
-            path: path.to_owned(),
-            found: magic,
-        });
+        return Err(DataError::Magic { path: path.to_owned(), found: magic });
     };
     if element != UNSIGNED_BYTE {
-        return Err(DataError::ElementType {
-            path: path.to_owned(),
-            found: element,
-        });
+        return Err(DataError::ElementType { path: path.to_owned(), found: element });
     }
     let header = 4 + 4 * u64::from(rank);
     let mut shape = Vec::new();
     for _ in 0..rank {
         shape.push(u32::from_be_bytes(bytes.array(header)?) as usize);
     }
-    let elements = shape
-        .iter()
-        .try_fold(1_usize, |product, &side| product.checked_mul(side));
+    let elements = shape.iter().try_fold(1_usize, |product, &side| product.checked_mul(side));
     let Some((elements, total)) =
         elements.and_then(|n| Some((n as u64, header.checked_add(n as u64)?)))
     else {
-        return Err(DataError::TooLarge {
-            path: path.to_owned(),
-            shape,
-        });
+        return Err(DataError::TooLarge { path: path.to_owned(), shape });
     };
     accept(&shape)?;
-    Ok(Idx {
-        shape,
-        data: bytes.rest(elements, total)?,
-    })
+    Ok(Idx { shape, data: bytes.rest(elements, total)? })
 }
 
 /// The contents of a stream that may be gzipped.
@@ -93,11 +79,7 @@ pub(crate) fn unpack<'a>(mut packed: impl Read + 'a) -> io::Result<Box<dyn Read 
     packed.by_ref().take(2).read_to_end(&mut start)?;
     let gzipped = start == [0x1f, 0x8b];
     let whole = Cursor::new(start).chain(packed);
-    Ok(if gzipped {
-        Box::new(MultiGzDecoder::new(whole))
-    } else {
-        Box::new(whole)
-    })
+    Ok(if gzipped { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) })
 }
 
 /// Reads from a file and knows how far it is, for the sake of errors.
@@ -121,10 +103,7 @@ impl Counted<'_> {
         // Asking for one more byte also makes the decoder compare gzip's own checksum.
         match self.inner.read(&mut [0]) {
             Ok(0) => Ok(data),
-            Ok(_) => Err(DataError::Trailing {
-                path: self.path.to_owned(),
-                expected,
-            }),
+            Ok(_) => Err(DataError::Trailing { path: self.path.to_owned(), expected }),
             Err(error) => Err(self.failed(error, expected)),
         }
     }
@@ -144,11 +123,7 @@ impl Counted<'_> {
     fn failed(&self, source: io::Error, expected: u64) -> DataError {
         let path = self.path.to_owned();
         if source.kind() == ErrorKind::UnexpectedEof {
-            DataError::Truncated {
-                path,
-                expected,
-                found: self.read,
-            }
+            DataError::Truncated { path, expected, found: self.read }
         } else {
             DataError::Io { path, source }
         }

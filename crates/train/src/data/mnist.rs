@@ -160,18 +160,12 @@ fn find_from(
         Ok((train, test, Source::Downloaded(dir)))
     });
     Ok(real.unwrap_or_else(|reason| {
-        (
-            drawn::digits(12_000, 1),
-            drawn::digits(2_000, 2),
-            Source::Drawn { reason },
-        )
+        (drawn::digits(12_000, 1), drawn::digits(2_000, 2), Source::Drawn { reason })
     }))
 }
 
 fn download_from(mirrors: &[&str], dir: &Path, progress: Progress) -> Result<(), DataError> {
-    FILES
-        .iter()
-        .try_for_each(|file| fetch(file, mirrors, dir, progress))
+    FILES.iter().try_for_each(|file| fetch(file, mirrors, dir, progress))
 }
 
 fn load(dir: &Path, part: &str) -> Result<Images, DataError> {
@@ -199,28 +193,16 @@ fn load(dir: &Path, part: &str) -> Result<Images, DataError> {
 }
 
 fn wrong_shape(path: &Path, expected: &'static str, found: &[usize]) -> DataError {
-    DataError::Shape {
-        path: path.to_owned(),
-        expected,
-        found: found.to_vec(),
-    }
+    DataError::Shape { path: path.to_owned(), expected, found: found.to_vec() }
 }
 
 /// The file of that name in one of its usual spellings.
 fn locate(dir: &Path, stem: &str, kind: &str) -> Result<PathBuf, DataError> {
-    let names = ["-", "."]
-        .map(|dot| ["", ".gz"].map(|gz| format!("{stem}{dot}{kind}{gz}")))
-        .concat();
-    match names
-        .iter()
-        .map(|name| dir.join(name))
-        .find(|path| path.is_file())
-    {
+    let names =
+        ["-", "."].map(|dot| ["", ".gz"].map(|gz| format!("{stem}{dot}{kind}{gz}"))).concat();
+    match names.iter().map(|name| dir.join(name)).find(|path| path.is_file()) {
         Some(path) => Ok(path),
-        None => Err(DataError::Missing {
-            dir: dir.to_owned(),
-            names,
-        }),
+        None => Err(DataError::Missing { dir: dir.to_owned(), names }),
     }
 }
 

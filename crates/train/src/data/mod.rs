@@ -54,26 +54,13 @@ impl Images {
         shape: [usize; 3],
         classes: usize,
     ) -> Result<Self, DataError> {
-        let needed = shape
-            .iter()
-            .try_fold(labels.len(), |n, &side| n.checked_mul(side));
+        let needed = shape.iter().try_fold(labels.len(), |n, &side| n.checked_mul(side));
         if needed != Some(pixels.len()) {
-            return Err(DataError::Pixels {
-                images: labels.len(),
-                shape,
-                found: pixels.len(),
-            });
+            return Err(DataError::Pixels { images: labels.len(), shape, found: pixels.len() });
         }
         check_labels("labels", &labels, classes)?;
         let [channels, height, width] = shape;
-        Ok(Self {
-            pixels,
-            labels,
-            channels,
-            height,
-            width,
-            classes,
-        })
+        Ok(Self { pixels, labels, channels, height, width, classes })
     }
 
     /// How many images there are.
@@ -117,10 +104,7 @@ impl Images {
 
 /// Refuses the first label that is not below `classes`, naming the `origin` of the labels.
 pub(crate) fn check_labels(origin: &str, labels: &[u8], classes: usize) -> Result<(), DataError> {
-    match labels
-        .iter()
-        .position(|&label| usize::from(label) >= classes)
-    {
+    match labels.iter().position(|&label| usize::from(label) >= classes) {
         None => Ok(()),
         Some(index) => Err(DataError::Label {
             origin: origin.to_owned(),
@@ -151,10 +135,7 @@ mod tests {
     #[test]
     fn pixels_must_add_up() {
         let error = Images::new(vec![0; 5], vec![0], [1, 2, 3], 2).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "1 images of [1, 2, 3] do not take 5 bytes"
-        );
+        assert_eq!(error.to_string(), "1 images of [1, 2, 3] do not take 5 bytes");
         let huge = Images::new(vec![], vec![0, 0], [usize::MAX, 2, 2], 2);
         assert!(matches!(huge, Err(DataError::Pixels { .. })));
     }

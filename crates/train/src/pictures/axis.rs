@@ -16,22 +16,14 @@ impl Axis {
     pub(crate) fn tight(values: impl Iterator<Item = f64>, ticks: f64, whole: bool) -> Self {
         let (low, high) = range(values);
         let step = nice_step((high - low) / ticks);
-        Self {
-            low,
-            high,
-            step: if whole { step.max(1.0) } else { step },
-        }
+        Self { low, high, step: if whole { step.max(1.0) } else { step } }
     }
 
     /// An axis from tick to tick that covers all of `values`.
     pub(crate) fn rounded(values: impl Iterator<Item = f64>, ticks: f64) -> Self {
         let (low, high) = range(values);
         let step = nice_step((high - low) / ticks);
-        Self {
-            low: (low / step).floor() * step,
-            high: (high / step).ceil() * step,
-            step,
-        }
+        Self { low: (low / step).floor() * step, high: (high / step).ceil() * step, step }
     }
 
     /// Where `value` lies: 0 at the low end, 1 at the high end.
@@ -47,21 +39,15 @@ impl Axis {
         let count = (last - first).max(0.0) as usize;
         (0..=count)
             .map(|i| (first + i as f64) * self.step)
-            .map(|tick| {
-                (
-                    tick,
-                    label(tick, self.step, self.low.abs().max(self.high.abs())),
-                )
-            })
+            .map(|tick| (tick, label(tick, self.step, self.low.abs().max(self.high.abs()))))
             .collect()
     }
 }
 
 /// The outermost of the values, moved apart if they are one.
 fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| {
-        (low.min(v), high.max(v))
-    });
+    let (low, high) =
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
     if low > high {
         return (0.0, 1.0);
     }
@@ -70,20 +56,14 @@ fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     if high - low > least {
         return (low, high);
     }
-    let apart = if low.abs() < 1e-280 {
-        1.0
-    } else {
-        low.abs() * 0.1
-    };
+    let apart = if low.abs() < 1e-280 { 1.0 } else { low.abs() * 0.1 };
     (low - apart, high + apart)
 }
 
 /// The smallest of 1, 2 and 5 times a power of ten that is no less than `step`, or nearly.
 fn nice_step(step: f64) -> f64 {
     let power = 10_f64.powf(step.log10().floor());
-    let digit = [1.0, 2.0, 5.0]
-        .into_iter()
-        .find(|digit| step <= digit * power * 1.001);
+    let digit = [1.0, 2.0, 5.0].into_iter().find(|digit| step <= digit * power * 1.001);
     digit.unwrap_or(10.0) * power
 }
 
@@ -119,14 +99,8 @@ mod tests {
 
     #[test]
     fn ticks_are_round() {
-        assert_eq!(
-            rounded(&[0.013, 2.3]),
-            ["0", "0.5", "1.0", "1.5", "2.0", "2.5"]
-        );
-        assert_eq!(
-            rounded(&[0.91, 0.987]),
-            ["0.90", "0.92", "0.94", "0.96", "0.98", "1.00"]
-        );
+        assert_eq!(rounded(&[0.013, 2.3]), ["0", "0.5", "1.0", "1.5", "2.0", "2.5"]);
+        assert_eq!(rounded(&[0.91, 0.987]), ["0.90", "0.92", "0.94", "0.96", "0.98", "1.00"]);
         assert_eq!(rounded(&[-3.0, 4.0]), ["-4", "-2", "0", "2", "4"]);
         assert_eq!(
             rounded(&[0.0, 2.1e-6]),
@@ -147,20 +121,11 @@ mod tests {
     #[test]
     fn odd_ranges_still_make_an_axis() {
         assert_eq!(rounded(&[]), ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
-        for values in [
-            &[0.5][..],
-            &[0.0],
-            &[-1e-30],
-            &[1e30, -1e30],
-            &[1.0, 1.0 + 1e-13],
-        ] {
+        for values in [&[0.5][..], &[0.0], &[-1e-30], &[1e30, -1e30], &[1.0, 1.0 + 1e-13]] {
             let axis = Axis::rounded(values.iter().copied(), 5.0);
             let ticks = axis.ticks();
             assert!((2..20).contains(&ticks.len()), "{values:?}: {ticks:?}");
-            assert!(
-                (0.0..=1.0).contains(&axis.place(values[0])),
-                "{values:?}: {axis:?}"
-            );
+            assert!((0.0..=1.0).contains(&axis.place(values[0])), "{values:?}: {axis:?}");
         }
     }
 }

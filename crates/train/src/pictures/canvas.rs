@@ -49,21 +49,12 @@ pub(crate) struct Style {
 }
 
 /// Text beside marks.
-pub(crate) const SMALL: Style = Style {
-    weight: FontWeight::Regular,
-    height: RasterHeight::Size16,
-    colour: INK,
-};
+pub(crate) const SMALL: Style =
+    Style { weight: FontWeight::Regular, height: RasterHeight::Size16, colour: INK };
 /// Titles within a picture.
-pub(crate) const STRONG: Style = Style {
-    weight: FontWeight::Bold,
-    ..SMALL
-};
+pub(crate) const STRONG: Style = Style { weight: FontWeight::Bold, ..SMALL };
 /// The title of a picture.
-pub(crate) const TITLE: Style = Style {
-    height: RasterHeight::Size20,
-    ..STRONG
-};
+pub(crate) const TITLE: Style = Style { height: RasterHeight::Size20, ..STRONG };
 
 impl Style {
     pub(crate) fn coloured(self, colour: Colour) -> Self {
@@ -81,10 +72,7 @@ pub(crate) fn shortened(text: &str, limit: usize) -> String {
     if text.chars().count() <= limit {
         return text.to_owned();
     }
-    text.chars()
-        .take(limit.saturating_sub(2))
-        .chain("..".chars())
-        .collect()
+    text.chars().take(limit.saturating_sub(2)).chain("..".chars()).collect()
 }
 
 /// A picture in the making.
@@ -94,30 +82,18 @@ pub(crate) struct Canvas {
 
 impl Canvas {
     pub(crate) fn new(width: usize, height: usize) -> Result<Self, PictureError> {
-        if width
-            .checked_mul(height)
-            .is_none_or(|pixels| pixels > PIXEL_LIMIT)
-        {
-            return Err(PictureError::TooLarge {
-                width,
-                height,
-                limit: PIXEL_LIMIT,
-            });
+        if width.checked_mul(height).is_none_or(|pixels| pixels > PIXEL_LIMIT) {
+            return Err(PictureError::TooLarge { width, height, limit: PIXEL_LIMIT });
         }
         // An image without pixels cannot be written.
         let (width, height) = (width.max(1) as u32, height.max(1) as u32);
-        Ok(Self {
-            image: RgbImage::from_pixel(width, height, Rgb(WHITE)),
-        })
+        Ok(Self { image: RgbImage::from_pixel(width, height, Rgb(WHITE)) })
     }
 
     pub(crate) fn save(&self, path: &Path) -> Result<(), PictureError> {
         self.image
             .save_with_format(path, ImageFormat::Png)
-            .map_err(|source| PictureError::Write {
-                path: path.to_owned(),
-                source,
-            })
+            .map_err(|source| PictureError::Write { path: path.to_owned(), source })
     }
 
     /// Mixes `colour` into a pixel; an `alpha` of 1 replaces it.
@@ -147,12 +123,7 @@ impl Canvas {
         colour: Colour,
         alpha: f32,
     ) {
-        for (i, &covered) in mask
-            .coverage()
-            .iter()
-            .enumerate()
-            .filter(|(_, c)| **c > 0.0)
-        {
+        for (i, &covered) in mask.coverage().iter().enumerate().filter(|(_, c)| **c > 0.0) {
             let (dx, dy) = ((i % width) as i32, (i / width) as i32);
             self.blend(x + dx, y + dy, colour, alpha * covered);
         }

@@ -36,15 +36,9 @@ pub fn draw(
 ) -> Result<(), PictureError> {
     let classes = names.len();
     if classes.checked_mul(classes) != Some(counts.len()) {
-        return Err(PictureError::Counts {
-            classes,
-            found: counts.len(),
-        });
+        return Err(PictureError::Counts { classes, found: counts.len() });
     }
-    let names: Vec<String> = names
-        .iter()
-        .map(|name| shortened(name.as_ref(), NAME))
-        .collect();
+    let names: Vec<String> = names.iter().map(|name| shortened(name.as_ref(), NAME)).collect();
     let layout = Layout::new(counts, &names, title);
     let mut canvas = Canvas::new(layout.width, layout.height)?;
     layout.draw(&mut canvas, title, counts, &names);
@@ -68,11 +62,7 @@ struct Layout {
 impl Layout {
     fn new(counts: &[u64], names: &[String], title: &str) -> Self {
         let classes = names.len();
-        let longest = names
-            .iter()
-            .map(|name| SMALL.width(name))
-            .max()
-            .unwrap_or(0);
+        let longest = names.iter().map(|name| SMALL.width(name)).max().unwrap_or(0);
         let largest = counts.iter().max().copied().unwrap_or(0).to_string();
         let cell = match classes {
             0..=NUMBERED => (SMALL.width(&largest) + 14).max(46),
@@ -105,18 +95,8 @@ impl Layout {
         canvas.text([left, 56], Align::Left, SMALL.coloured(GREY), &summary);
         canvas.text_upwards([24, top + side / 2], Align::Centre, STRONG, "true class");
         let bottom = self.height as i32 - 22;
-        canvas.text(
-            [left + side / 2, bottom],
-            Align::Centre,
-            STRONG,
-            "predicted class",
-        );
-        canvas.text(
-            [left + side + 12, top - 14],
-            Align::Left,
-            SMALL.coloured(GREY),
-            "recall",
-        );
+        canvas.text([left + side / 2, bottom], Align::Centre, STRONG, "predicted class");
+        canvas.text([left + side + 12, top - 14], Align::Left, SMALL.coloured(GREY), "recall");
 
         canvas.fill([left - 1, top - 1], [side + 1; 2], GRID);
         for (row, name) in names.iter().enumerate() {
@@ -162,21 +142,14 @@ impl Layout {
                 (_, false) => INK,
             };
             let middle = [x + self.cell / 2, y + self.cell / 2];
-            canvas.text(
-                middle,
-                Align::Centre,
-                SMALL.coloured(ink),
-                &count.to_string(),
-            );
+            canvas.text(middle, Align::Centre, SMALL.coloured(ink), &count.to_string());
         }
     }
 }
 
 /// A sum that sticks at its limit rather than overflow.
 fn sum<'a>(counts: impl IntoIterator<Item = &'a u64>) -> u64 {
-    counts
-        .into_iter()
-        .fold(0, |sum, count| sum.saturating_add(*count))
+    counts.into_iter().fold(0, |sum, count| sum.saturating_add(*count))
 }
 
 /// `", 97.5 %"`, or nothing of nothing.
@@ -218,21 +191,13 @@ mod tests {
 
     #[test]
     fn counts_must_be_square() {
-        let error = draw("/unused", "", &[1, 2, 3], &["a", "b"])
-            .unwrap_err()
-            .to_string();
-        assert_eq!(
-            error,
-            "a confusion matrix of 2 classes takes 4 counts, found 3"
-        );
+        let error = draw("/unused", "", &[1, 2, 3], &["a", "b"]).unwrap_err().to_string();
+        assert_eq!(error, "a confusion matrix of 2 classes takes 4 counts, found 3");
     }
 
     #[test]
     fn a_path_that_cannot_be_written_is_named() {
         let error = draw("/no/such/folder/c.png", "", &[1], &["a"]).unwrap_err();
-        assert!(
-            error.to_string().starts_with("/no/such/folder/c.png: "),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("/no/such/folder/c.png: "), "{error}");
     }
 }

@@ -43,21 +43,13 @@ pub struct Panel {
 impl Panel {
     /// A panel without lines, such as `Panel::new("loss", "step")`; `x` names the horizontal axis.
     pub fn new(title: impl Into<String>, x: impl Into<String>) -> Self {
-        Self {
-            title: title.into(),
-            x: x.into(),
-            series: Vec::new(),
-        }
+        Self { title: title.into(), x: x.into(), series: Vec::new() }
     }
 
     /// Adds a line through `points`, each `(x, y)`, in their order.
     #[must_use]
     pub fn line(mut self, name: impl Into<String>, points: Vec<(f64, f64)>) -> Self {
-        self.series.push(Series {
-            name: name.into(),
-            points,
-            raw: Vec::new(),
-        });
+        self.series.push(Series { name: name.into(), points, raw: Vec::new() });
         self
     }
 
@@ -84,20 +76,13 @@ impl Panel {
             (x, mean / weight)
         };
         let means = points.iter().map(smooth).collect();
-        self.series.push(Series {
-            name: name.into(),
-            points: means,
-            raw: points,
-        });
+        self.series.push(Series { name: name.into(), points: means, raw: points });
         self
     }
 
     /// All points that can be shown.
     fn points(&self) -> impl Iterator<Item = (f64, f64)> {
-        let all = self
-            .series
-            .iter()
-            .flat_map(|series| series.points.iter().chain(&series.raw));
+        let all = self.series.iter().flat_map(|series| series.points.iter().chain(&series.raw));
         all.copied().filter(|&point| is_shown(point))
     }
 }
@@ -116,11 +101,7 @@ pub fn draw(path: impl AsRef<Path>, title: &str, panels: &[Panel]) -> Result<(),
     canvas.text([middle, 28], Align::Centre, TITLE, title);
     for (index, panel) in panels.iter().enumerate() {
         let (column, row) = ((index % columns) as i32, (index / columns) as i32);
-        draw_panel(
-            &mut canvas,
-            [column * PANEL[0], row * PANEL[1] + TITLE_HEIGHT],
-            panel,
-        );
+        draw_panel(&mut canvas, [column * PANEL[0], row * PANEL[1] + TITLE_HEIGHT], panel);
     }
     canvas.save(path.as_ref())
 }
@@ -137,45 +118,24 @@ fn draw_panel(canvas: &mut Canvas, [left, top]: [i32; 2], panel: &Panel) {
     for (tick, label) in y.ticks() {
         let tick_y = bottom - (y.place(tick) * f64::from(PLOT[1])).round() as i32;
         canvas.fill([at[0], tick_y], [PLOT[0], 1], GRID);
-        canvas.text(
-            [at[0] - 10, tick_y],
-            Align::Right,
-            SMALL.coloured(GREY),
-            &label,
-        );
+        canvas.text([at[0] - 10, tick_y], Align::Right, SMALL.coloured(GREY), &label);
     }
     for (tick, label) in x.ticks() {
         let tick_x = at[0] + (x.place(tick) * f64::from(PLOT[0])).round() as i32;
         canvas.fill([tick_x, bottom], [1, 6], INK);
-        canvas.text(
-            [tick_x, bottom + 18],
-            Align::Centre,
-            SMALL.coloured(GREY),
-            &label,
-        );
+        canvas.text([tick_x, bottom + 18], Align::Centre, SMALL.coloured(GREY), &label);
     }
     canvas.fill([at[0], bottom], [PLOT[0] + 1, 1], INK);
-    canvas.text(
-        [at[0] + PLOT[0] / 2, bottom + 44],
-        Align::Centre,
-        SMALL,
-        &panel.x,
-    );
+    canvas.text([at[0] + PLOT[0] / 2, bottom + 44], Align::Centre, SMALL, &panel.x);
     if panel.points().next().is_none() {
         let middle = [at[0] + PLOT[0] / 2, at[1] + PLOT[1] / 2];
         canvas.text(middle, Align::Centre, SMALL.coloured(GREY), "no data");
     }
 
     let pixel = |(px, py): (f64, f64)| {
-        let (x, y) = (
-            x.place(px) * f64::from(PLOT[0]),
-            y.place(py) * f64::from(PLOT[1]),
-        );
+        let (x, y) = (x.place(px) * f64::from(PLOT[0]), y.place(py) * f64::from(PLOT[1]));
         // Half a pixel further is the middle of the pixel that a tick is drawn on.
-        (
-            (x + f64::from(BORDER)) as f32 + 0.5,
-            (f64::from(PLOT[1] + BORDER) - y) as f32 + 0.5,
-        )
+        ((x + f64::from(BORDER)) as f32 + 0.5, (f64::from(PLOT[1] + BORDER) - y) as f32 + 0.5)
     };
     for (series, colour) in panel.series.iter().zip(PALETTE.iter().cycle()) {
         for (points, radius, alpha) in [(&series.raw, 0.6, 0.3), (&series.points, 1.1, 1.0)] {
@@ -192,13 +152,7 @@ fn draw_panel(canvas: &mut Canvas, [left, top]: [i32; 2], panel: &Panel) {
                     mask.polyline(&[lone], radius.max(1.6));
                 }
             }
-            canvas.stamp(
-                [at[0] - BORDER, at[1] - BORDER],
-                size[0],
-                &mask,
-                *colour,
-                alpha,
-            );
+            canvas.stamp([at[0] - BORDER, at[1] - BORDER], size[0], &mask, *colour, alpha);
         }
     }
 }

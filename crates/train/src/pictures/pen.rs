@@ -16,10 +16,7 @@ pub(crate) struct Mask {
 impl Mask {
     /// A mask on which nothing is drawn yet.
     pub(crate) fn new(width: usize, height: usize) -> Self {
-        Self {
-            width,
-            coverage: vec![0.0; width * height],
-        }
+        Self { width, coverage: vec![0.0; width * height] }
     }
 
     /// The coverage of each pixel, row by row.
@@ -49,11 +46,7 @@ impl Mask {
         for y in range(a.1, b.1, height) {
             for x in range(a.0, b.0, self.width) {
                 let (px, py) = (x as f32 + 0.5 - a.0, y as f32 + 0.5 - a.1);
-                let t = if length2 > 0.0 {
-                    (px * dx + py * dy) / length2
-                } else {
-                    0.0
-                };
+                let t = if length2 > 0.0 { (px * dx + py * dy) / length2 } else { 0.0 };
                 let t = t.clamp(0.0, 1.0);
                 let (ex, ey) = (px - t * dx, py - t * dy);
                 let covered = radius + 0.5 - (ex * ex + ey * ey).sqrt();

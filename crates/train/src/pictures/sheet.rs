@@ -45,16 +45,10 @@ pub fn draw(
     tiles: &[Tile<'_>],
     columns: usize,
 ) -> Result<(), PictureError> {
-    let needed = shape
-        .iter()
-        .try_fold(1_usize, |n, &side| n.checked_mul(side));
+    let needed = shape.iter().try_fold(1_usize, |n, &side| n.checked_mul(side));
     let sound = |tile: &Tile<'_>| needed == Some(tile.pixels.len()) && [1, 3].contains(&shape[0]);
     if let Some(index) = tiles.iter().position(|tile| !sound(tile)) {
-        return Err(PictureError::Tile {
-            index,
-            shape,
-            found: tiles[index].pixels.len(),
-        });
+        return Err(PictureError::Tile { index, shape, found: tiles[index].pixels.len() });
     }
     let columns = match columns {
         0 => (tiles.len() as f64).sqrt().ceil() as usize,
@@ -63,25 +57,11 @@ pub fn draw(
     let columns = columns.max(1);
     let rows = tiles.len().div_ceil(columns);
 
-    let scale = if tiles.is_empty() {
-        1
-    } else {
-        (SHOWN / shape[2].max(1)).max(1)
-    };
-    let [height, width] = if tiles.is_empty() {
-        [0, 0]
-    } else {
-        [shape[1] * scale, shape[2] * scale]
-    };
-    let captions: Vec<String> = tiles
-        .iter()
-        .map(|t| shortened(&t.caption, LONGEST))
-        .collect();
-    let widest = captions
-        .iter()
-        .map(|caption| SMALL.width(caption))
-        .max()
-        .unwrap_or(0);
+    let scale = if tiles.is_empty() { 1 } else { (SHOWN / shape[2].max(1)).max(1) };
+    let [height, width] =
+        if tiles.is_empty() { [0, 0] } else { [shape[1] * scale, shape[2] * scale] };
+    let captions: Vec<String> = tiles.iter().map(|t| shortened(&t.caption, LONGEST)).collect();
+    let widest = captions.iter().map(|caption| SMALL.width(caption)).max().unwrap_or(0);
     let cell = [width.max(widest) + GAP, height + CAPTION + GAP];
     let sheet_width = (columns * cell[0] + GAP).max(TITLE.width(title) + 2 * GAP);
     let sheet_height = TITLE_HEIGHT + if tiles.is_empty() { 60 } else { rows * cell[1] };
@@ -140,13 +120,7 @@ mod tests {
     }
 
     fn tiles(pixels: &[u8], count: usize) -> Vec<Tile<'_>> {
-        vec![
-            Tile {
-                pixels,
-                caption: "7 not 1".into()
-            };
-            count
-        ]
+        vec![Tile { pixels, caption: "7 not 1".into() }; count]
     }
 
     #[test]
@@ -155,21 +129,13 @@ mod tests {
         let count = |colour: [u8; 3]| grey.pixels().filter(|pixel| pixel.0 == colour).count();
         assert_eq!((count([1; 3]), count([4; 3])), (42 * 42, 42 * 42));
         let coloured = drawn([3, 1, 1], &tiles(&[9, 8, 7], 1), 0);
-        assert_eq!(
-            coloured
-                .pixels()
-                .filter(|pixel| pixel.0 == [9, 8, 7])
-                .count(),
-            84 * 84
-        );
+        assert_eq!(coloured.pixels().filter(|pixel| pixel.0 == [9, 8, 7]).count(), 84 * 84);
     }
 
     #[test]
     fn rows_fill_from_the_left() {
-        let (wide, square) = (
-            drawn([1, 1, 1], &tiles(&[0], 7), 7),
-            drawn([1, 1, 1], &tiles(&[0], 7), 0),
-        );
+        let (wide, square) =
+            (drawn([1, 1, 1], &tiles(&[0], 7), 7), drawn([1, 1, 1], &tiles(&[0], 7), 0));
         assert!(wide.width() > square.width() && wide.height() < square.height());
     }
 
@@ -183,20 +149,12 @@ mod tests {
     fn wrong_shapes_are_refused() {
         let refused = |shape, pixels: &[u8]| {
             let tiles = [&tiles(&[0; 4], 1)[..], &tiles(pixels, 1)].concat();
-            draw("/unused", "", shape, &tiles, 0)
-                .unwrap_err()
-                .to_string()
+            draw("/unused", "", shape, &tiles, 0).unwrap_err().to_string()
         };
         let error = refused([1, 2, 2], &[0; 5]);
-        assert_eq!(
-            error,
-            "tile 1: 5 bytes are no image of [1, 2, 2], with 1 or 3 channels"
-        );
+        assert_eq!(error, "tile 1: 5 bytes are no image of [1, 2, 2], with 1 or 3 channels");
         assert!(refused([2, 1, 2], &[0; 4]).starts_with("tile 0"));
         let error = draw("/no/such/folder/s.png", "", [1, 1, 1], &[], 0).unwrap_err();
-        assert!(
-            error.to_string().starts_with("/no/such/folder/s.png: "),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("/no/such/folder/s.png: "), "{error}");
     }
 }

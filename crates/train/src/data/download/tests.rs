@@ -53,13 +53,8 @@ fn fetch_from(mirrors: &[&str]) -> (Result<Vec<u8>, DataError>, Vec<String>) {
     let inner = dir.path().join("made/as/needed");
     let result = fetch(&FILE, mirrors, &inner, Progress::Silent)
         .map(|()| fs::read(inner.join(FILE.name)).unwrap());
-    let names = fs::read_dir(&inner)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name());
-    (
-        result,
-        names.map(|name| name.into_string().unwrap()).collect(),
-    )
+    let names = fs::read_dir(&inner).unwrap().map(|entry| entry.unwrap().file_name());
+    (result, names.map(|name| name.into_string().unwrap()).collect())
 }
 
 #[test]
@@ -68,10 +63,7 @@ fn a_verified_file_arrives() {
     assert_eq!(result.unwrap(), gzip(CONTENTS));
     assert_eq!(names, [FILE.name]);
     // Mirrors that unpack on the way are as good.
-    assert_eq!(
-        fetch_from(&[&serving(CONTENTS.to_vec())]).0.unwrap(),
-        CONTENTS
-    );
+    assert_eq!(fetch_from(&[&serving(CONTENTS.to_vec())]).0.unwrap(), CONTENTS);
 }
 
 #[test]
@@ -99,12 +91,8 @@ fn failures_are_all_reported_and_leave_nothing() {
     assert!(names.is_empty(), "{names:?}");
     let error = result.unwrap_err();
     assert!(error.to_string().contains("404"), "{error}");
-    let DataError::Download { attempts, .. } = error else {
-        panic!("{error}")
-    };
-    let [first, second, third, fourth, fifth] = &attempts[..] else {
-        panic!("{attempts:?}")
-    };
+    let DataError::Download { attempts, .. } = error else { panic!("{error}") };
+    let [first, second, third, fourth, fifth] = &attempts[..] else { panic!("{attempts:?}") };
     assert!(matches!(first, DataError::Fetch { url, .. } if url.ends_with("/file.gz")));
     assert!(matches!(second, DataError::Checksum { expected, .. } if expected == FILE.sha256));
     assert!(matches!(third, DataError::Fetch { .. }), "{third}");
@@ -120,13 +108,7 @@ fn a_whole_file_is_kept_and_a_damaged_one_replaced() {
     fetch(&FILE, &[], dir.path(), Progress::Silent).unwrap();
     fs::write(&path, b"damaged").unwrap();
     assert!(fetch(&FILE, &[], dir.path(), Progress::Silent).is_err());
-    fetch(
-        &FILE,
-        &[&serving(gzip(CONTENTS))],
-        dir.path(),
-        Progress::Silent,
-    )
-    .unwrap();
+    fetch(&FILE, &[&serving(gzip(CONTENTS))], dir.path(), Progress::Silent).unwrap();
     assert_eq!(fs::read(&path).unwrap(), gzip(CONTENTS));
 }
 

@@ -36,18 +36,10 @@ impl Pose {
         let t = rng.between(-0.21, 0.21);
         let (cos, sin) = ((1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t));
         let slant = rng.between(-0.35, 0.35) * height;
-        let matrix = [
-            width * cos,
-            slant * cos - height * sin,
-            width * sin,
-            slant * sin + height * cos,
-        ];
+        let matrix =
+            [width * cos, slant * cos - height * sin, width * sin, slant * sin + height * cos];
         let shift = (rng.between(-SHIFT, SHIFT), rng.between(-SHIFT, SHIFT));
-        Self {
-            field,
-            matrix,
-            shift,
-        }
+        Self { field, matrix, shift }
     }
 
     /// Moves strokes from the unit square to pixels of a square of `side`.

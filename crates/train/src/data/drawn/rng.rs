@@ -13,9 +13,7 @@ pub(crate) struct Rng {
 impl Rng {
     /// Stream number `stream` of a seed.
     pub(crate) fn new(seed: u64, stream: u64) -> Self {
-        Self {
-            state: mix(mix(seed).wrapping_add(stream.wrapping_mul(GOLDEN))),
-        }
+        Self { state: mix(mix(seed).wrapping_add(stream.wrapping_mul(GOLDEN))) }
     }
 
     fn next(&mut self) -> u64 {

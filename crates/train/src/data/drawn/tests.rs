@@ -9,11 +9,8 @@ use super::*;
 #[test]
 fn the_same_bytes_on_every_platform() {
     let images = digits(200, 7);
-    let digest: String = Sha256::digest(&images.pixels)
-        .iter()
-        .take(8)
-        .map(|b| format!("{b:02x}"))
-        .collect();
+    let digest: String =
+        Sha256::digest(&images.pixels).iter().take(8).map(|b| format!("{b:02x}")).collect();
     assert_eq!(digest, "ca27b29729031150");
     assert_eq!(digits(30, 7), images.clone().first(30));
     assert_ne!(digits(200, 8).pixels, images.pixels);
@@ -22,24 +19,14 @@ fn the_same_bytes_on_every_platform() {
 #[test]
 fn classes_are_balanced_and_every_digit_visible() {
     let images = digits(205, 3);
-    assert_eq!(
-        (images.len(), images.shape(), images.classes),
-        (205, [1, 28, 28], 10)
-    );
+    assert_eq!((images.len(), images.shape(), images.classes), (205, [1, 28, 28], 10));
     for class in 0..10 {
-        let count = images
-            .labels
-            .iter()
-            .filter(|&&label| label == class)
-            .count();
+        let count = images.labels.iter().filter(|&&label| label == class).count();
         assert!((20..=21).contains(&count), "{count} of {class}");
     }
     for i in 0..images.len() {
         let inked = images.image(i).iter().filter(|&&pixel| pixel > 70).count();
-        assert!(
-            (15..300).contains(&inked),
-            "{inked} inked pixels in image {i}"
-        );
+        assert!((15..300).contains(&inked), "{inked} inked pixels in image {i}");
     }
     assert!(digits(0, 0).is_empty());
 }
@@ -47,11 +34,7 @@ fn classes_are_balanced_and_every_digit_visible() {
 /// Softmax regression by plain stochastic gradient descent: its accuracy on `test`.
 fn linear_accuracy(train: &Images, test: &Images, epochs: usize) -> f64 {
     let scaled = |images: &Images| -> Vec<f32> {
-        images
-            .pixels
-            .iter()
-            .map(|&pixel| f32::from(pixel) / 255.0)
-            .collect()
+        images.pixels.iter().map(|&pixel| f32::from(pixel) / 255.0).collect()
     };
     let mut weights = [[0.0_f32; SIDE * SIDE]; CLASSES];
     let mut biases = [0.0_f32; CLASSES];
@@ -81,25 +64,18 @@ fn linear_accuracy(train: &Images, test: &Images, epochs: usize) -> f64 {
         }
     }
     let pixels = scaled(test);
-    let right = pixels
-        .chunks(SIDE * SIDE)
-        .zip(&test.labels)
-        .filter(|(x, label)| {
-            let z = logits(&weights, &biases, x);
-            let best = (0..CLASSES).max_by(|&a, &b| z[a].total_cmp(&z[b]));
-            best == Some(usize::from(**label))
-        });
+    let right = pixels.chunks(SIDE * SIDE).zip(&test.labels).filter(|(x, label)| {
+        let z = logits(&weights, &biases, x);
+        let best = (0..CLASSES).max_by(|&a, &b| z[a].total_cmp(&z[b]));
+        best == Some(usize::from(**label))
+    });
     right.count() as f64 / test.len() as f64
 }
 
 #[test]
 fn a_linear_classifier_is_not_enough() {
     // Without optimisation the full size would take a minute.
-    let (count, epochs) = if cfg!(debug_assertions) {
-        (3_000, 3)
-    } else {
-        (12_000, 15)
-    };
+    let (count, epochs) = if cfg!(debug_assertions) { (3_000, 3) } else { (12_000, 15) };
     let accuracy = linear_accuracy(&digits(count, 1), &digits(2_000, 2), epochs);
     println!("linear: {:.1} %", 100.0 * accuracy);
     assert!(accuracy > 0.5 && accuracy < 0.92, "{accuracy}");

@@ -27,31 +27,17 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn plain_and_gzipped_files_read_the_same() {
     let idx = read_bytes(&SOUND).unwrap();
-    assert_eq!(
-        idx,
-        Idx {
-            shape: vec![2, 3],
-            data: vec![1, 2, 3, 4, 5, 6]
-        }
-    );
+    assert_eq!(idx, Idx { shape: vec![2, 3], data: vec![1, 2, 3, 4, 5, 6] });
     assert_eq!(read_bytes(&gzip(&SOUND)).unwrap(), idx);
     let scalar = read_bytes(&[0, 0, 8, 0, 7]).unwrap();
-    assert_eq!(
-        scalar,
-        Idx {
-            shape: vec![],
-            data: vec![7]
-        }
-    );
+    assert_eq!(scalar, Idx { shape: vec![], data: vec![7] });
 }
 
 #[test]
 fn foreign_files_are_refused() {
     let error = read_bytes(b"PNG\n....").unwrap_err().to_string();
     assert!(error.contains("found [50, 4e, 47, 0a]"), "{error}");
-    let floats = read_bytes(&[0, 0, 0x0d, 1, 0, 0, 0, 0])
-        .unwrap_err()
-        .to_string();
+    let floats = read_bytes(&[0, 0, 0x0d, 1, 0, 0, 0, 0]).unwrap_err().to_string();
     assert!(floats.contains("found element type 0x0d"), "{floats}");
     assert!(matches!(read("/no/such/file"), Err(DataError::Io { .. })));
 }
@@ -66,32 +52,20 @@ fn every_cut_is_noticed() {
         );
     }
     let error = read_bytes(&SOUND[..15]).unwrap_err().to_string();
-    assert!(
-        error.ends_with("expected 18 bytes (unpacked), found 15"),
-        "{error}"
-    );
+    assert!(error.ends_with("expected 18 bytes (unpacked), found 15"), "{error}");
     // Also when gzip's own checksum is all that is missing.
     let packed = gzip(&SOUND);
     for cut in 2..packed.len() {
         let error = read_bytes(&packed[..cut]).unwrap_err();
-        assert!(
-            matches!(error, DataError::Truncated { .. }),
-            "{cut}: {error}"
-        );
+        assert!(matches!(error, DataError::Truncated { .. }), "{cut}: {error}");
     }
 }
 
 #[test]
 fn damage_and_trailing_bytes_are_noticed() {
     let long = [&SOUND[..], &[7]].concat();
-    assert!(matches!(
-        read_bytes(&long),
-        Err(DataError::Trailing { expected: 18, .. })
-    ));
-    assert!(matches!(
-        read_bytes(&gzip(&long)),
-        Err(DataError::Trailing { .. })
-    ));
+    assert!(matches!(read_bytes(&long), Err(DataError::Trailing { expected: 18, .. })));
+    assert!(matches!(read_bytes(&gzip(&long)), Err(DataError::Trailing { .. })));
     let mut damaged = gzip(&SOUND);
     let crc = damaged.len() - 8;
     damaged[crc] ^= 1;
@@ -103,14 +77,8 @@ fn a_header_is_not_believed() {
     // 2^96 elements, and then 2^60: neither is allocated.
     let mut hostile = vec![0, 0, 8, 3];
     hostile.extend([0xff; 12]);
-    assert!(matches!(
-        read_bytes(&hostile),
-        Err(DataError::TooLarge { .. })
-    ));
+    assert!(matches!(read_bytes(&hostile), Err(DataError::TooLarge { .. })));
     let mut hostile = vec![0, 0, 8, 2];
     hostile.extend([0x40, 0, 0, 0, 0x40, 0, 0, 0]);
-    assert!(matches!(
-        read_bytes(&hostile),
-        Err(DataError::Truncated { found: 12, .. })
-    ));
+    assert!(matches!(read_bytes(&hostile), Err(DataError::Truncated { found: 12, .. })));
 }

@@ -20,17 +20,9 @@ fn images(count: usize) -> Vec<u8> {
 
 fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    write(
-        dir.path().join("train-images-idx3-ubyte"),
-        &[3, 28, 28],
-        &images(3),
-    );
+    write(dir.path().join("train-images-idx3-ubyte"), &[3, 28, 28], &images(3));
     write(dir.path().join("train-labels.idx1-ubyte"), &[3], &[0, 9, 4]);
-    write(
-        dir.path().join("t10k-images.idx3-ubyte"),
-        &[1, 28, 28],
-        &images(1),
-    );
+    write(dir.path().join("t10k-images.idx3-ubyte"), &[1, 28, 28], &images(1));
     write(dir.path().join("t10k-labels-idx1-ubyte"), &[1], &[7]);
     dir
 }
@@ -39,10 +31,7 @@ fn folder() -> tempfile::TempDir {
 fn a_folder_is_read_whatever_its_spelling() {
     let dir = folder();
     let train = Mnist::train(dir.path()).unwrap();
-    assert_eq!(
-        (train.len(), train.shape(), train.classes),
-        (3, [1, 28, 28], 10)
-    );
+    assert_eq!((train.len(), train.shape(), train.classes), (3, [1, 28, 28], 10));
     assert_eq!((train.pixels, train.labels), (images(3), vec![0, 9, 4]));
     let (_, test, source) = find_from(&[], Some(dir.path()), None).unwrap();
     assert_eq!(test.labels, [7]);
@@ -53,9 +42,7 @@ fn a_folder_is_read_whatever_its_spelling() {
 fn a_missing_file_lists_its_names() {
     let dir = folder();
     fs::remove_file(dir.path().join("t10k-labels-idx1-ubyte")).unwrap();
-    let error = find_from(&[], Some(dir.path()), None)
-        .unwrap_err()
-        .to_string();
+    let error = find_from(&[], Some(dir.path()), None).unwrap_err().to_string();
     assert!(error.contains("t10k-labels-idx1-ubyte.gz"), "{error}");
     assert!(error.contains("t10k-labels.idx1-ubyte"), "{error}");
 }
@@ -71,16 +58,10 @@ fn files_must_belong_together() {
 
     write(path("train-images-idx3-ubyte"), &[3, 28, 27], &[]);
     let error = Mnist::train(dir.path()).unwrap_err().to_string();
-    assert!(
-        error.ends_with("expected shape [count, 28, 28], found [3, 28, 27]"),
-        "{error}"
-    );
+    assert!(error.ends_with("expected shape [count, 28, 28], found [3, 28, 27]"), "{error}");
 
     write(path("train-labels.idx1-ubyte"), &[1, 3], &[1, 2, 3]);
-    assert!(matches!(
-        Mnist::train(dir.path()),
-        Err(DataError::Shape { .. })
-    ));
+    assert!(matches!(Mnist::train(dir.path()), Err(DataError::Shape { .. })));
 }
 
 #[test]
@@ -102,13 +83,7 @@ fn the_cache_is_used_and_drawn_digits_come_last() {
     let (train, test, source) = find_from(&[], None, Some(dir.path().to_owned())).unwrap();
     assert_eq!((train.len(), test.len()), (12_000, 2_000));
     let text = source.to_string();
-    assert!(
-        text.contains("train-images-idx3-ubyte.gz could not be downloaded"),
-        "{text}"
-    );
+    assert!(text.contains("train-images-idx3-ubyte.gz could not be downloaded"), "{text}");
     let (_, _, source) = find_from(&[], None, None).unwrap();
-    assert!(
-        source.to_string().contains("set SHADEGRAD_CACHE"),
-        "{source}"
-    );
+    assert!(source.to_string().contains("set SHADEGRAD_CACHE"), "{source}");
 }

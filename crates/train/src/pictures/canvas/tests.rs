@@ -5,11 +5,7 @@
 use super::*;
 
 fn inked(canvas: &Canvas) -> usize {
-    canvas
-        .image
-        .pixels()
-        .filter(|pixel| pixel.0 != WHITE)
-        .count()
+    canvas.image.pixels().filter(|pixel| pixel.0 != WHITE).count()
 }
 
 #[test]

@@ -18,14 +18,8 @@ fn count(picture: &image::RgbImage, colour: [u8; 3]) -> usize {
 
 #[test]
 fn lines_have_their_colours() {
-    let line = |scale: f64| {
-        (0..100)
-            .map(|i| (f64::from(i), scale * f64::from(i)))
-            .collect()
-    };
-    let panel = Panel::new("loss", "step")
-        .line("one", line(1.0))
-        .smoothed("two", line(2.0), 10);
+    let line = |scale: f64| (0..100).map(|i| (f64::from(i), scale * f64::from(i))).collect();
+    let panel = Panel::new("loss", "step").line("one", line(1.0)).smoothed("two", line(2.0), 10);
     let picture = drawn(&[panel.clone(), panel]);
     assert_eq!(picture.dimensions(), (1240, 464));
     assert!(count(&picture, PALETTE[0]) > 500 && count(&picture, PALETTE[1]) > 500);
@@ -46,10 +40,7 @@ fn odd_series_are_drawn() {
         vec![(0.0, 0.0), (0.0, 0.0)],
     ];
     for points in marked {
-        assert!(
-            count(&drawn(&[panel(points.clone())]), PALETTE[0]) > legend + 8,
-            "{points:?}"
-        );
+        assert!(count(&drawn(&[panel(points.clone())]), PALETTE[0]) > legend + 8, "{points:?}");
     }
     drawn(&[]);
     drawn(&[Panel::new("", "")]);
@@ -58,9 +49,7 @@ fn odd_series_are_drawn() {
 #[test]
 fn legends_of_any_length_fit() {
     let name = "a name that nobody would ever want to read";
-    let panel = (0..9).fold(Panel::new("t", "x"), |panel, _| {
-        panel.line(name, vec![(0.0, 1.0)])
-    });
+    let panel = (0..9).fold(Panel::new("t", "x"), |panel, _| panel.line(name, vec![(0.0, 1.0)]));
     drawn(&[panel]);
 }
 
@@ -71,19 +60,11 @@ fn smoothing_is_a_corrected_mean() {
     assert_eq!((series.points[0].1, series.points[2].1), (2.0, 2.0));
     assert!(series.points[1].1.is_nan());
     // Weights of 1/8, 1/4 and 1/2, divided by their sum.
-    assert_eq!(
-        series.points[3].1,
-        (2.0 / 8.0 + 2.0 / 4.0 + 6.0 / 2.0) / (7.0 / 8.0)
-    );
+    assert_eq!(series.points[3].1, (2.0 / 8.0 + 2.0 / 4.0 + 6.0 / 2.0) / (7.0 / 8.0));
 }
 
 #[test]
 fn a_path_that_cannot_be_written_is_named() {
     let error = draw("/no/such/folder/curves.png", "", &[]).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .starts_with("/no/such/folder/curves.png: "),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with("/no/such/folder/curves.png: "), "{error}");
 }
