@@ -1,6 +1,8 @@
 //! The programs as a user runs them: what they print, what they write, and how they fail.
 #![allow(clippy::unwrap_used, reason = "a test that fails should say where")]
 
+mod harness;
+
 use shadegrad::train::data::drawn;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -107,6 +109,25 @@ fn without_data_and_network_it_says_so_and_draws_digits() {
     let text = text(&output);
     assert!(output.status.success(), "{text}");
     assert!(text.contains("digits drawn by the program, NOT MNIST"), "{text}");
+}
+
+#[test]
+fn compiled_pipelines_are_kept_on_disk() {
+    if harness::adapter().is_none_or(|device| !device.info().name.starts_with("vulkan")) {
+        return;
+    }
+    let cache = tempfile::tempdir().unwrap();
+    let output = shadegrad()
+        .args(["bench", "matmul", "--device", "software", "--seconds", "0.1"])
+        .env("SHADEGRAD_CACHE", cache.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let kept: u64 = std::fs::read_dir(cache.path())
+        .unwrap()
+        .map(|f| f.unwrap().metadata().unwrap().len())
+        .sum();
+    assert!(kept > 0, "nothing is kept in {}", cache.path().display());
 }
 
 #[test]

@@ -238,7 +238,8 @@ fn many_merged_reductions_fit_workgroup_memory() {
 fn groups_keep_the_initialiser() {
     let conv = Conv2d::new(4, 4, 3).initializer(Initializer::Ones).groups(2);
     let parameters = Parameters::new(&conv, 0).unwrap();
-    let data = Session::new(&Device::cpu(Some(1))).read_array(parameters.flat()).unwrap().data;
+    let data =
+        Session::new(&Device::cpu(Some(1))).read_array(&parameters.shards()[0]).unwrap().data;
     assert_eq!(data.iter().sum::<f64>(), (4 * 2 * 9) as f64, "ones, and biases of zero");
 }
 

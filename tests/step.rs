@@ -124,3 +124,17 @@ fn the_same_recording_compiles_to_the_same_text() {
         .collect();
     assert_eq!(texts[0], texts[1]);
 }
+
+#[test]
+fn equal_kernels_compile_once_and_can_be_timed() {
+    let Some(device) = harness::adapter() else { return };
+    let (_, mut first) = cnn_step(&device, 4);
+    let compiled = device.counters().pipelines;
+    assert!(compiled > 0);
+    let (_, _second) = cnn_step(&device, 4);
+    assert_eq!(device.counters().pipelines, compiled, "the same step again compiles nothing");
+    let times = first.profile().unwrap();
+    assert_eq!(times.len(), first.report().counts.dispatches);
+    assert!(times.iter().all(|t| !t.label.is_empty() && t.milliseconds >= 0.0));
+    assert!(times.iter().any(|t| t.milliseconds > 0.0), "{times:?}");
+}

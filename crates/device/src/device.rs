@@ -62,6 +62,13 @@ impl Pending {
     /// # Errors
     /// [`DeviceError::Lost`].
     pub fn wait(self) -> Result<Vec<u8>, DeviceError> {
+        #[cfg_attr(
+            not(feature = "wgpu"),
+            expect(
+                clippy::infallible_destructuring_match,
+                reason = "without wgpu nothing is late"
+            )
+        )]
         let mut data = match self.arriving {
             Arriving::Here(data) => data,
             #[cfg(feature = "wgpu")]
@@ -133,11 +140,9 @@ impl Device {
     /// The devices of this machine, best first: discrete GPUs, integrated GPUs, the CPU, software
     /// adapters.
     pub fn list() -> Vec<DeviceInfo> {
+        let mut devices = vec![cpu::info(None)];
         #[cfg(feature = "wgpu")]
-        let mut devices = crate::gpu::list();
-        #[cfg(not(feature = "wgpu"))]
-        let mut devices = Vec::new();
-        devices.push(cpu::info(None));
+        devices.extend(crate::gpu::list());
         devices.sort_by_key(|info| info.class);
         devices
     }
@@ -288,7 +293,7 @@ impl Device {
             return Err(buffer.foreign(self.info()));
         }
         buffer.check(offset, len)?;
-        if offset % 4 == 0 && (len % 4 == 0 || offset + len + 3 >= buffer.bytes) {
+        if offset.is_multiple_of(4) && (len.is_multiple_of(4) || offset + len + 3 >= buffer.bytes) {
             return Ok(());
         }
         Err(DeviceError::Alignment { name: buffer.name.to_string(), offset, len })

@@ -1,4 +1,4 @@
-//! Parameters, and the one variable in which all parameters of a model lie.
+//! Parameters, and the variable in which all parameters of a model lie.
 //!
 //! Laid one after the other, they are updated by one kernel whatever their number; a layer sees
 //! its own part of the variable.
@@ -66,18 +66,33 @@ pub enum ParameterError {
     Empty,
 }
 
-/// All parameters of a model, with stable names, in one variable.
+/// All parameters of a model, with stable names, in one variable, or in a few where one would be
+/// larger than a device can bind.
 pub struct Parameters {
-    flat: Variable,
+    shards: Vec<Variable>,
     entries: Vec<(String, Parameter)>,
 }
 
 impl Parameters {
-    /// Names the parameters by the model's structure and gives them their initial values.
+    /// Names the parameters by the model's structure and gives them their initial values, in one
+    /// variable.
     ///
     /// # Errors
     /// [`ParameterError`].
     pub fn new(model: &(impl Named + ?Sized), seed: u64) -> Result<Parameters, ParameterError> {
+        Parameters::sharded(model, seed, usize::MAX)
+    }
+
+    /// The same, in variables of at most `max_bytes` each, but for a parameter that is larger by
+    /// itself. The values are those of [`Parameters::new`].
+    ///
+    /// # Errors
+    /// [`ParameterError`].
+    pub fn sharded(
+        model: &(impl Named + ?Sized),
+        seed: u64,
+        max_bytes: usize,
+    ) -> Result<Parameters, ParameterError> {
         let mut visitor = Visitor::default();
         model.visit(&mut visitor);
         let mut entries: Vec<(String, Parameter)> = Vec::new();
@@ -94,32 +109,34 @@ impl Parameters {
         if let Some((name, _)) = entries.iter().find(|(_, p)| p.0.place.get().is_some()) {
             return Err(ParameterError::Taken { name: name.clone() });
         }
-        let total = entries.iter().map(|(_, p)| numel(&p.0.shape)).sum();
-        if total == 0 {
+        if entries.iter().all(|(_, p)| numel(p.shape()) == 0) {
             return Err(ParameterError::Empty);
         }
-        let parts = entries
-            .iter()
-            .map(|(name, p)| (numel(&p.0.shape), p.0.initializer.init(seed_of(seed, name))))
-            .collect();
-        let flat = Variable::new("parameters", &[total], DType::F32, Init::Concat(parts));
-        let mut offset = 0;
-        for (_, parameter) in &entries {
-            // Checked above: nothing has a place yet.
-            let _ = parameter.0.place.set((flat.clone(), offset));
-            offset += numel(&parameter.0.shape);
+        let mut groups: Vec<Vec<&(String, Parameter)>> = vec![vec![]];
+        let mut bytes = 0;
+        for entry in &entries {
+            let own = numel(entry.1.shape()) * DType::F32.bytes();
+            if bytes > 0 && bytes + own > max_bytes {
+                groups.push(vec![]);
+                bytes = 0;
+            }
+            bytes += own;
+            if let Some(group) = groups.last_mut() {
+                group.push(entry);
+            }
         }
-        Ok(Parameters { flat, entries })
+        let shards = groups.iter().map(|group| shard(group, seed)).collect();
+        Ok(Parameters { shards, entries })
     }
 
-    /// The variable with all parameters.
-    pub fn flat(&self) -> &Variable {
-        &self.flat
+    /// The variables with all parameters, in memory order.
+    pub fn shards(&self) -> &[Variable] {
+        &self.shards
     }
 
     /// Number of trained numbers.
     pub fn count(&self) -> usize {
-        self.flat.ty().numel()
+        self.shards.iter().map(|shard| shard.ty().numel()).sum()
     }
 
     /// Each parameter's name and shape, in memory order.
@@ -127,11 +144,33 @@ impl Parameters {
         self.entries.iter().map(|(name, parameter)| (name.as_str(), parameter.shape()))
     }
 
-    /// Each parameter's value in a recording, in memory order.
+    /// Each parameter's value in a recording, in memory order: a list for each shard.
     #[track_caller]
-    pub fn tensors(&self, graph: &Graph) -> Vec<Tensor> {
-        self.entries.iter().map(|(_, parameter)| parameter.tensor(graph)).collect()
+    pub fn tensors(&self, graph: &Graph) -> Vec<Vec<Tensor>> {
+        let of = |shard: &Variable| {
+            let mine = |p: &&Parameter| p.0.place.get().is_some_and(|(v, _)| v.id() == shard.id());
+            let parameters = self.entries.iter().map(|(_, parameter)| parameter);
+            parameters.filter(mine).map(|parameter| parameter.tensor(graph)).collect()
+        };
+        self.shards.iter().map(of).collect()
     }
+}
+
+/// Lays parameters one after the other in a variable and tells each where it is.
+fn shard(group: &[&(String, Parameter)], seed: u64) -> Variable {
+    let part = |(name, p): &&(String, Parameter)| {
+        (numel(p.shape()), p.0.initializer.init(seed_of(seed, name)))
+    };
+    let parts: Vec<(usize, Init)> = group.iter().map(part).collect();
+    let total = parts.iter().map(|(count, _)| count).sum();
+    let variable = Variable::new("parameters", &[total], DType::F32, Init::Concat(parts));
+    let mut offset = 0;
+    for (_, parameter) in group {
+        // Nothing has a place yet: the caller has checked.
+        let _ = parameter.0.place.set((variable.clone(), offset));
+        offset += numel(parameter.shape());
+    }
+    variable
 }
 
 /// A seed for a name: parameters keep their numbers when others are added or moved.

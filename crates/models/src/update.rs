@@ -9,16 +9,19 @@ pub struct Updater {
     optimizer: Box<dyn Optimizer>,
     schedule: Box<dyn Schedule>,
     clip: Option<f64>,
-    state: Vec<Variable>,
+    /// For each shard of the parameters what the optimizer remembers.
+    state: Vec<Vec<Variable>>,
 }
 
 impl Updater {
     /// An optimizer at a constant rate without clipping.
     pub fn new(parameters: &Parameters, optimizer: impl Optimizer + 'static) -> Updater {
-        let shape = &parameters.flat().ty().shape;
-        let memory = |name| Variable::new(name, shape, DType::F32, Init::Full(0.0));
+        let memory = |shard: &Variable| {
+            let name = |name| Variable::new(name, &shard.ty().shape, DType::F32, Init::Full(0.0));
+            optimizer.state().into_iter().map(name).collect()
+        };
         Updater {
-            state: optimizer.state().into_iter().map(memory).collect(),
+            state: parameters.shards().iter().map(memory).collect(),
             optimizer: Box::new(optimizer),
             schedule: Box::new(crate::Constant),
             clip: None,
@@ -35,8 +38,8 @@ impl Updater {
         self.clip = Some(max_norm);
     }
 
-    /// What the optimizer remembers.
-    pub fn state(&self) -> &[Variable] {
+    /// What the optimizer remembers, for each shard of the parameters.
+    pub fn state(&self) -> &[Vec<Variable>] {
         &self.state
     }
 
@@ -45,37 +48,52 @@ impl Updater {
     #[track_caller]
     pub fn record(&self, graph: &Graph, parameters: &Parameters, loss: &Tensor) {
         let tensors = parameters.tensors(graph);
-        let gradients = graph.gradients(loss, &tensors.iter().collect::<Vec<_>>());
-        let mut gradient = graph.pack(&gradients.iter().collect::<Vec<_>>());
+        let mut flows =
+            graph.gradients(loss, &tensors.iter().flatten().collect::<Vec<_>>()).into_iter();
+        let mut gradients: Vec<Tensor> = tensors
+            .iter()
+            .map(|shard| {
+                let flows: Vec<Tensor> = flows.by_ref().take(shard.len()).collect();
+                graph.pack(&flows.iter().collect::<Vec<_>>())
+            })
+            .collect();
         if let Some(max_norm) = self.clip {
-            gradient = clip_grad_norm(&gradient, max_norm);
+            gradients = clip_grad_norm(&gradients, max_norm);
         }
         let step = graph.step().to(DType::F32);
         let rate = self.schedule.factor(&step) * self.optimizer.rate();
-        let state: Vec<Tensor> = self.state.iter().map(|v| graph.variable(v)).collect();
-        let updated = self.optimizer.update(&Update {
-            parameters: &graph.variable(parameters.flat()),
-            gradient: &gradient,
-            state: &state,
-            rate: &rate,
-            step: &(step + 1.0),
-        });
-        for (variable, value) in self.state.iter().zip(&updated.state) {
-            graph.assign(variable, value);
+        for ((shard, gradient), memory) in
+            parameters.shards().iter().zip(&gradients).zip(&self.state)
+        {
+            let state: Vec<Tensor> = memory.iter().map(|v| graph.variable(v)).collect();
+            let updated = self.optimizer.update(&Update {
+                parameters: &graph.variable(shard),
+                gradient,
+                state: &state,
+                rate: &rate,
+                step: &(&step + 1.0),
+            });
+            for (variable, value) in memory.iter().zip(&updated.state) {
+                graph.assign(variable, value);
+            }
+            graph.assign(shard, &updated.parameters);
         }
-        graph.assign(parameters.flat(), &updated.parameters);
     }
 }
 
-/// The gradient scaled to a norm of at most `max_norm`, as PyTorch's `clip_grad_norm_`.
+/// Gradients scaled to a norm of at most `max_norm` over all of them, as PyTorch's
+/// `clip_grad_norm_`.
 #[track_caller]
-pub fn clip_grad_norm(gradient: &Tensor, max_norm: f64) -> Tensor {
-    // Two levels, where the length allows: one row for each of up to 4096 groups of invocations.
-    let count = gradient.shape().iter().product::<usize>();
-    let rows = (1..=count.min(4096)).rev().find(|rows| count.is_multiple_of(*rows)).unwrap_or(1);
-    let squares = (gradient * gradient).reshape(&[rows, count / rows]);
-    let norm = squares.sum(&[1]).sum_all().sqrt();
-    let scale =
-        (norm.like(max_norm) / (norm + 1e-6)).minimum(&gradient.graph().full(&[], DType::F32, 1.0));
-    gradient * scale
+pub fn clip_grad_norm(gradients: &[Tensor], max_norm: f64) -> Vec<Tensor> {
+    let squares = |gradient: &Tensor| {
+        // Two levels, where the length allows: a row for each of up to 4096 groups of invocations.
+        let count = gradient.shape().iter().product::<usize>();
+        let rows =
+            (1..=count.min(4096)).rev().find(|rows| count.is_multiple_of(*rows)).unwrap_or(1);
+        (gradient * gradient).reshape(&[rows, count / rows]).sum(&[1]).sum_all()
+    };
+    let Some(total) = gradients.iter().map(squares).reduce(|a, b| a + b) else { return vec![] };
+    let norm = total.sqrt();
+    let scale = (norm.like(max_norm) / (&norm + 1e-6)).minimum(&norm.like(1.0));
+    gradients.iter().map(|gradient| gradient * &scale).collect()
 }

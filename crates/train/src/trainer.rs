@@ -61,7 +61,7 @@ impl<M: Module> Trainer<M> {
         optimizer: impl Optimizer + 'static,
         seed: u64,
     ) -> Result<Trainer<M>, TrainError> {
-        let parameters = Parameters::new(&model, seed)?;
+        let parameters = Parameters::sharded(&model, seed, device.limits().binding_bytes)?;
         Ok(Trainer {
             updater: Updater::new(&parameters, optimizer),
             model,
@@ -329,8 +329,10 @@ impl<M: Module> Trainer<M> {
     /// # Errors
     /// [`TrainError::Graph`] if the device can't be read.
     pub fn weights(&mut self) -> Result<Weights, TrainError> {
-        let flat: Vec<f32> =
-            bytemuck::pod_collect_to_vec(&self.session.read(self.parameters.flat())?);
+        let mut flat: Vec<f32> = Vec::with_capacity(self.parameters.count());
+        for shard in self.parameters.shards() {
+            flat.extend(bytemuck::pod_collect_to_vec::<u8, f32>(&self.session.read(shard)?));
+        }
         let mut weights = Weights::default();
         let mut start = 0;
         for (name, shape) in self.parameters.names() {
@@ -361,7 +363,12 @@ impl<M: Module> Trainer<M> {
     pub fn load(&mut self, path: impl AsRef<Path>) -> Result<(), TrainError> {
         let weights = Weights::load(path.as_ref())?;
         let flat = weights.flat(self.parameters.names(), path.as_ref())?;
-        self.session.write(self.parameters.flat(), bytemuck::cast_slice(&flat))?;
+        let mut rest = flat.as_slice();
+        for shard in self.parameters.shards() {
+            let (own, after) = rest.split_at(shard.ty().numel());
+            self.session.write(shard, bytemuck::cast_slice(own))?;
+            rest = after;
+        }
         let note = |name: &str| weights.notes.get(name)?.parse().ok();
         if let (Some(mean), Some(deviation)) = (note("pixel_mean"), note("pixel_deviation")) {
             self.normalise = Some((mean, deviation));

@@ -99,14 +99,15 @@ fn windows(w: &Window, mut f: impl FnMut(usize, Range<usize>, Range<usize>)) {
 
 fn max(w: &Window, source: &[f32], values: &mut [f32], places: &mut [u32]) {
     windows(w, |point, rows, cols| {
-        let (mut best, mut place) = (f32::MIN, u32::MAX);
+        let (mut best, mut place) = (f32::NEG_INFINITY, u32::MAX);
         for y in rows {
-            for x in cols.clone() {
-                let at = y * w.input[1] + x;
-                let value = source[at];
-                if place == u32::MAX || value > best || value.is_nan() {
-                    (best, place) = (value, at as u32);
-                }
+            let first = y * w.input[1] + cols.start;
+            let line = &source[first..first + cols.len()];
+            for (at, &value) in (first as u32..).zip(line) {
+                // Chosen without a branch: which element wins can't be predicted.
+                let better = (value > best) | (place == u32::MAX) | value.is_nan();
+                best = if better { value } else { best };
+                place = if better { at } else { place };
             }
         }
         (values[point], places[point]) = (best, place);

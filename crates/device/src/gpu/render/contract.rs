@@ -1,0 +1,227 @@
+//! Contractions: how the elements of both sources are found, and how results are stored.
+
+use super::super::term::{Point, coordinates};
+use super::{Renderer, Source, accumulated};
+use crate::{Contraction, Conv, ConvRole, DeviceClass, Store, TermId, numel};
+use shadegrad_shaders as shaders;
+use std::fmt::Write;
+
+impl Renderer<'_> {
+    pub(super) fn contract(
+        &self,
+        contraction: &Contraction,
+        left: TermId,
+        right: TermId,
+        splits: usize,
+        stores: &[Store],
+    ) -> Source {
+        let [g, m, n, k] = contraction.matrix();
+        let tiled = self
+            .variant
+            .tiled
+            .unwrap_or(self.limits.class != DeviceClass::Software && m.min(n) > 16 && k >= 16)
+            && self.limits.invocations >= 256
+            && self.limits.workgroup_bytes >= 16 * 65 * 8;
+        let tile = if tiled { 64 } else { 32 };
+        let (tiles_m, tiles_n) = (m.div_ceil(tile), n.div_ceil(tile));
+        let tiles = tiles_m * tiles_n * splits * g;
+        let (grid, line) = self.grid(tiles);
+        let mut sources = match contraction {
+            Contraction::MatMul { batch, .. } => self.matmul_sources(batch, [m, n, k], left, right),
+            Contraction::Conv(conv, role) => self.conv_sources(conv, *role, left, right),
+        };
+        sources += &self.keep(contraction, splits, stores);
+        let mut holes = self.frame();
+        holes.extend([
+            ("sources", sources),
+            ("line", line.to_string()),
+            ("tiles", tiles.to_string()),
+            ("tiles_m", tiles_m.to_string()),
+            ("tiles_n", tiles_n.to_string()),
+            ("tiles_mn", (tiles_m * tiles_n).to_string()),
+            ("splits", splits.to_string()),
+            ("chunk", k.div_ceil(splits).to_string()),
+            ("m", m.to_string()),
+            ("n", n.to_string()),
+            ("k", k.to_string()),
+        ]);
+        if !tiled {
+            return Ok((shaders::fill(shaders::CONTRACT_DIRECT, &holes)?, grid));
+        }
+        let (left_by_k, right_by_k) = match contraction {
+            Contraction::MatMul { batch, .. } => {
+                let along = |term: TermId, axis: usize| {
+                    self.kernel.expr.terms[term].view().map_or(1, |view| view.strides[axis])
+                };
+                let rank = batch.len();
+                (along(left, rank + 1) == 1, along(right, rank) == 1 && along(right, rank + 1) != 1)
+            }
+            Contraction::Conv(_, role) => (true, *role == ConvRole::WeightGradient),
+        };
+        let split = |by_k: bool| match by_k {
+            true => ("at / 16u".to_string(), "at % 16u".to_string()),
+            false => ("at % 64u".to_string(), "at / 64u".to_string()),
+        };
+        let (left_m, left_k) = split(left_by_k);
+        let (right_n, right_k) = split(right_by_k);
+        holes.extend([
+            ("left_m", left_m),
+            ("left_k", left_k),
+            ("right_n", right_n),
+            ("right_k", right_k),
+        ]);
+        Ok((shaders::fill(shaders::CONTRACT_TILED, &holes)?, grid))
+    }
+
+    pub(super) fn matmul_sources(
+        &self,
+        batch: &[usize],
+        [m, n, k]: [usize; 3],
+        left: TermId,
+        right: TermId,
+    ) -> String {
+        let (text, names) = coordinates(batch, "g", "g", "    ");
+        let point = |rows: usize, cols: usize, row: &str, col: &str| Point {
+            coordinates: [names.as_slice(), &[row.to_string(), col.to_string()]].concat(),
+            flat: Some(format!("((g * {rows}u + {row}) * {cols}u + {col})")),
+        };
+        self.function("left(g: u32, m: u32, k: u32)", &text, &point(m, k, "m", "k"), left)
+            + &self.function("right(g: u32, k: u32, n: u32)", &text, &point(k, n, "k", "n"), right)
+    }
+
+    pub(super) fn conv_sources(
+        &self,
+        c: &Conv,
+        role: ConvRole,
+        left: TermId,
+        right: TermId,
+    ) -> String {
+        let (ci, co) = (c.in_channels / c.groups, c.out_channels / c.groups);
+        let ([kh, kw], [oh, ow], [h, w]) = (c.kernel, c.output, c.input);
+        let ([sy, sx], [py, px], [dy, dx]) = (c.stride, c.padding, c.dilation);
+        let window = kh * kw;
+        let names = |names: [&str; 4]| names.map(str::to_string).to_vec();
+        let weight = Point {
+            coordinates: names(["o", "i", "ky", "kx"]),
+            flat: Some(format!("(((o * {ci}u + i) * {kh}u + ky) * {kw}u + kx)")),
+        };
+        let input = Point {
+            coordinates: names(["image", "channel", "y", "x"]),
+            flat: Some(format!("(((image * {}u + channel) * {h}u + y) * {w}u + x)", c.in_channels)),
+        };
+        let output = Point {
+            coordinates: names(["image", "channel", "y", "x"]),
+            flat: Some(format!(
+                "(((image * {}u + channel) * {oh}u + y) * {ow}u + x)",
+                c.out_channels
+            )),
+        };
+        let taps = |index: &str| {
+            format!("    let ky = {index} % {window}u / {kw}u;\n    let kx = {index} % {kw}u;\n")
+        };
+        let pixel = |index: &str, height: usize, width: usize, y: &str, x: &str| {
+            format!(
+                "    let image = {index} / {}u;\n    let {y} = {index} % {}u / {width}u;\n    let {x} = {index} % {width}u;\n",
+                height * width,
+                height * width
+            )
+        };
+        // Coordinates left of the input wrap around to huge numbers, which the comparison refuses.
+        let input_at = format!(
+            "    let y = oy * {sy}u + ky * {dy}u - {py}u;\n    let x = ox * {sx}u + kx * {dx}u - {px}u;\n    if (y >= {h}u || x >= {w}u) {{ return 0.0; }}\n"
+        );
+        match role {
+            ConvRole::Forward => {
+                let before = format!(
+                    "    let o = g * {co}u + m;\n    let i = k / {window}u;\n{}",
+                    taps("k")
+                );
+                let mut text =
+                    self.function("left(g: u32, m: u32, k: u32)", &before, &weight, right);
+                let before = format!(
+                    "    let channel = g * {ci}u + k / {window}u;\n{}{}{input_at}",
+                    taps("k"),
+                    pixel("n", oh, ow, "oy", "ox")
+                );
+                text += &self.function("right(g: u32, k: u32, n: u32)", &before, &input, left);
+                text
+            }
+            ConvRole::InputGradient => {
+                let before = format!(
+                    "    let o = g * {co}u + k / {window}u;\n    let i = m;\n{}",
+                    taps("k")
+                );
+                let mut text =
+                    self.function("left(g: u32, m: u32, k: u32)", &before, &weight, right);
+                let before = format!(
+                    "    let channel = g * {co}u + k / {window}u;\n{}{}    let ty = iy + {py}u - ky * {dy}u;\n    let tx = ix + {px}u - kx * {dx}u;\n    let y = ty / {sy}u;\n    let x = tx / {sx}u;\n    if (ty % {sy}u != 0u || tx % {sx}u != 0u || y >= {oh}u || x >= {ow}u) {{ return 0.0; }}\n",
+                    taps("k"),
+                    pixel("n", h, w, "iy", "ix")
+                );
+                text += &self.function("right(g: u32, k: u32, n: u32)", &before, &output, left);
+                text
+            }
+            ConvRole::WeightGradient => {
+                let before =
+                    format!("    let channel = g * {co}u + m;\n{}", pixel("k", oh, ow, "y", "x"));
+                let mut text =
+                    self.function("left(g: u32, m: u32, k: u32)", &before, &output, right);
+                let before = format!(
+                    "    let channel = g * {ci}u + n / {window}u;\n{}{}{input_at}",
+                    taps("n"),
+                    pixel("k", oh, ow, "oy", "ox")
+                );
+                text += &self.function("right(g: u32, k: u32, n: u32)", &before, &input, left);
+                text
+            }
+        }
+    }
+
+    /// The function that stores one element of a contraction's result.
+    pub(super) fn keep(
+        &self,
+        contraction: &Contraction,
+        splits: usize,
+        stores: &[Store],
+    ) -> String {
+        let [_, m, n, _] = contraction.matrix();
+        let shape = contraction.shape();
+        let total = numel(&shape);
+        let (mut text, mut names, flat);
+        match contraction {
+            Contraction::MatMul { batch, .. } => {
+                (text, names) = coordinates(batch, "g", "g", "    ");
+                names.extend(["m".to_string(), "n".to_string()]);
+                flat = format!("((g * {m}u + m) * {n}u + n)");
+            }
+            Contraction::Conv(c, ConvRole::WeightGradient) => {
+                let window = c.kernel[0] * c.kernel[1];
+                text = format!(
+                    "    let o = g * {m}u + m;\n    let i = n / {window}u;\n    let ky = n % {window}u / {}u;\n    let kx = n % {}u;\n",
+                    c.kernel[1], c.kernel[1]
+                );
+                names = ["o", "i", "ky", "kx"].map(str::to_string).to_vec();
+                flat = format!("((g * {m}u + m) * {n}u + n)");
+            }
+            Contraction::Conv(..) => {
+                let (plane, width) = (shape[2] * shape[3], shape[3]);
+                text = format!(
+                    "    let image = n / {plane}u;\n    let channel = g * {m}u + m;\n    let y = n % {plane}u / {width}u;\n    let x = n % {width}u;\n"
+                );
+                names = ["image", "channel", "y", "x"].map(str::to_string).to_vec();
+                flat = format!("((image * {}u + channel) * {plane}u + n % {plane}u)", shape[1]);
+            }
+        }
+        let _ = writeln!(text, "    let at = split * {total}u + {flat};");
+        let mut domain = shape;
+        if splits > 1 {
+            domain.insert(0, splits);
+            names.insert(0, "split".to_string());
+        }
+        let point = Point { coordinates: names, flat: Some("at".into()) };
+        text += &self.accumulators(&self.kernel.expr, &["sum"]);
+        let done = accumulated(&self.kernel.expr);
+        text += &self.stores(&self.kernel.expr, stores, &done, &point, "at", "    ");
+        format!("fn keep(split: u32, g: u32, m: u32, n: u32, sum: f32) {{\n{text}}}\n")
+    }
+}

@@ -1,0 +1,195 @@
+//! Renders kernels to WGSL: fills the holes of the family's shader.
+
+mod contract;
+mod rows;
+mod window;
+
+use super::term::{Bindings, Point, coordinates, missing, terms};
+use crate::{Body, Expr, Kernel, Limits, Store, Term, TermId, View, collapse, numel};
+use shadegrad_shaders as shaders;
+use std::fmt::Write;
+
+/// Which of several equivalent shaders is used, and with what checks. For tests and measurements;
+/// the default lets the device choose.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Variant {
+    /// Keep the driver-side checks of indices and loops that rendered kernels don't need.
+    pub checks: bool,
+    /// Lower the device's limits to these.
+    pub limits: Option<Limits>,
+    /// Contractions through workgroup memory (`true`) or straight from memory (`false`).
+    pub tiled: Option<bool>,
+    /// Row kernels with one workgroup (`true`) or one invocation (`false`) for each row.
+    pub grouped: Option<bool>,
+}
+
+/// A kernel as a shader.
+pub struct Rendered {
+    /// The WGSL.
+    pub source: String,
+    /// For each binding the program's buffer number, and whether it is written.
+    pub bindings: Vec<(usize, bool)>,
+    /// Workgroups to dispatch.
+    pub groups: [u32; 3],
+}
+
+/// Invocations of a workgroup in kernels that share nothing.
+const SIZE: usize = 64;
+
+/// Renders a kernel for a device.
+///
+/// # Errors
+/// What doesn't fit, as text: a defect of this crate's shaders.
+pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Rendered, String> {
+    let bindings = Bindings::new(kernel);
+    let renderer = Renderer { kernel, limits, variant, bindings: &bindings };
+    let (source, groups) = match &kernel.body {
+        Body::Map { shape, stores } => renderer.map(shape, stores)?,
+        Body::Rows { .. } => renderer.rows()?,
+        Body::Contract { contraction, left, right, splits, stores } => {
+            renderer.contract(contraction, *left, *right, *splits, stores)?
+        }
+        Body::Window { window, role, source, index, stores } => {
+            renderer.window(window, *role, *source, *index, stores)?
+        }
+        Body::Scatter { shape, count, index, source, stores } => {
+            renderer.scatter(*shape, *count, *index, *source, stores)?
+        }
+    };
+    let bindings = bindings.buffers.iter().copied().zip(bindings.written.iter().copied()).collect();
+    Ok(Rendered { source, bindings, groups })
+}
+
+struct Renderer<'a> {
+    kernel: &'a Kernel,
+    limits: &'a Limits,
+    variant: &'a Variant,
+    bindings: &'a Bindings,
+}
+
+type Source = Result<(String, [u32; 3]), String>;
+
+impl Renderer<'_> {
+    /// Workgroups for a number of groups, folded into two axes where one is too short, and the
+    /// number of groups along the first.
+    pub(super) fn grid(&self, groups: usize) -> ([u32; 3], usize) {
+        let line = groups.clamp(1, self.limits.groups);
+        ([line as u32, groups.div_ceil(line) as u32, 1], line)
+    }
+
+    pub(super) fn size(&self) -> usize {
+        SIZE.min(self.limits.invocations)
+    }
+
+    /// The holes that every family has.
+    pub(super) fn frame(&self) -> Vec<(&'static str, String)> {
+        let needed = self.kernel.expr.needed(&self.kernel.roots());
+        let random = self.kernel.expr.terms.iter().zip(&needed).any(
+            |(term, &needed)| matches!(term, Term::Apply { op, .. } if needed && op.needs_random()),
+        );
+        let mut functions = shaders::BITS.to_string();
+        if random {
+            functions += shaders::RANDOM;
+        }
+        vec![("declarations", self.bindings.declarations()), ("functions", functions)]
+    }
+
+    /// The expression over as few axes as its views allow, where axes before and after `at` are
+    /// joined apart; and the groups of axes that were joined.
+    pub(super) fn joined(&self, shape: &[usize], at: usize) -> (Expr, Vec<std::ops::Range<usize>>) {
+        let needed = self.kernel.expr.needed(&self.kernel.roots());
+        let mut expr = self.kernel.expr.clone();
+        let part = |range: std::ops::Range<usize>| {
+            let order: Vec<usize> = range.collect();
+            let views: Vec<View> = self
+                .kernel
+                .expr
+                .terms
+                .iter()
+                .zip(&needed)
+                .filter(|(_, n)| **n)
+                .filter_map(|(t, _)| t.view().map(|v| v.permute(&order)))
+                .collect();
+            let shape: Vec<usize> = order.iter().map(|&axis| shape[axis]).collect();
+            collapse(&shape, &views.iter().collect::<Vec<_>>())
+        };
+        let mut groups = part(0..at);
+        groups.extend(part(at..shape.len()).into_iter().map(|g| g.start + at..g.end + at));
+        for (term, _) in expr.terms.iter_mut().zip(&needed).filter(|(_, needed)| **needed) {
+            if let Some(view) = term.view_mut() {
+                *view = view.join(&groups);
+            }
+        }
+        (expr, groups)
+    }
+
+    /// Statements that compute and store at a point.
+    pub(super) fn stores(
+        &self,
+        expr: &Expr,
+        stores: &[Store],
+        done: &[bool],
+        point: &Point,
+        at: &str,
+        indent: &str,
+    ) -> String {
+        let roots: Vec<TermId> = stores.iter().map(|s| s.term).collect();
+        let wanted = missing(expr, &roots, done);
+        let mut text = terms(self.kernel, expr, &wanted, self.bindings, point, indent);
+        for store in stores {
+            let operand = &self.kernel.operands[store.operand];
+            let line = self.bindings.store(operand, at, &format!("t{}", store.term));
+            let _ = writeln!(text, "{indent}{line}");
+        }
+        text
+    }
+
+    /// A WGSL function of coordinates that returns a term.
+    pub(super) fn function(&self, head: &str, before: &str, point: &Point, term: TermId) -> String {
+        let expr = &self.kernel.expr;
+        let text = terms(self.kernel, expr, &expr.needed(&[term]), self.bindings, point, "    ");
+        format!(
+            "fn {head} -> {} {{\n{before}{text}    return t{term};\n}}\n",
+            expr.types[term].wgsl()
+        )
+    }
+
+    /// `let` statements for a core's accumulators, which the shader holds in variables.
+    pub(super) fn accumulators(&self, expr: &Expr, names: &[&str]) -> String {
+        let needed = expr.needed(&self.kernel.roots());
+        let mut text = String::new();
+        for (id, term) in expr.terms.iter().enumerate() {
+            if let Term::Accumulator(number) = term
+                && needed[id]
+                && let Some(name) = names.get(*number)
+            {
+                let _ = writeln!(text, "    let t{id} = {name};");
+            }
+        }
+        text
+    }
+
+    pub(super) fn map(&self, shape: &[usize], stores: &[Store]) -> Source {
+        let points = numel(shape);
+        let (expr, groups) = self.joined(shape, 0);
+        let shape: Vec<usize> = groups.iter().map(|g| numel(&shape[g.clone()])).collect();
+        let (mut body, names) = coordinates(&shape, "i", "c", "    ");
+        let point = Point { coordinates: names, flat: Some("i".into()) };
+        let none = vec![false; expr.terms.len()];
+        body += &self.stores(&expr, stores, &none, &point, "i", "    ");
+        let (grid, line) = self.grid(points.div_ceil(self.size()));
+        let mut holes = self.frame();
+        holes.extend([
+            ("size", self.size().to_string()),
+            ("line", (line * self.size()).to_string()),
+            ("points", points.to_string()),
+            ("body", body),
+        ]);
+        Ok((shaders::fill(shaders::MAP, &holes)?, grid))
+    }
+}
+
+/// The accumulators of an expression: printed apart, so already done.
+pub(super) fn accumulated(expr: &Expr) -> Vec<bool> {
+    expr.terms.iter().map(|term| matches!(term, Term::Accumulator(_))).collect()
+}

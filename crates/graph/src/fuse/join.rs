@@ -1,0 +1,172 @@
+//! First pass: every value joins the latest cluster that computes one of its inputs at the same
+//! point, or begins a cluster of its own.
+
+use super::{Cluster, ClusterId, Core, Fused, Place, Use};
+use crate::Value;
+use crate::ops::Lowering;
+use shadegrad_device::{Limits, numel};
+use std::collections::BTreeSet;
+
+impl Fused {
+    /// Gives a value a cluster: one that is there, where it fits, or a new one.
+    pub(super) fn put(&mut self, value: Value, limits: &Limits, fusion: bool) {
+        let lowering = self.lowering(value);
+        if fusion && let Some((cluster, by_row)) = self.find(value, &lowering, limits) {
+            if let (Lowering::Reduce(_, axes), Core::Map) =
+                (&lowering, &self.clusters[cluster].core)
+            {
+                let (rows, cols) = self.rows_and_cols(value, axes);
+                self.clusters[cluster].domain = [rows.as_slice(), &cols].concat();
+                self.clusters[cluster].core = Core::Rows { rows, cols };
+            }
+            self.clusters[cluster].members.push((value, by_row));
+            self.place[value.index()] = Place::In(cluster);
+            return;
+        }
+        let shape = self.node(value).ty.shape.clone();
+        let mut by_row = false;
+        let (core, domain) = match lowering {
+            Lowering::Reduce(_, axes) => {
+                by_row = true;
+                let (rows, cols) = self.rows_and_cols(value, &axes);
+                let domain = [rows.as_slice(), &cols].concat();
+                (Core::Rows { rows, cols }, domain)
+            }
+            Lowering::Contract(contraction) => (Core::Contract(contraction), shape),
+            Lowering::Window(window, role, _) => {
+                let [h, w] = if role.is_gradient() { window.input } else { window.output };
+                (Core::Window(window, role), vec![window.planes, h, w])
+            }
+            Lowering::Scatter(shape, count) => (Core::Scatter(shape, count), shape.to_vec()),
+            _ => (Core::Map, shape),
+        };
+        self.place[value.index()] = Place::In(self.clusters.len());
+        self.clusters.push(Cluster { core, domain, members: vec![(value, by_row)] });
+    }
+
+    /// The cluster that a value joins, and whether as one element for each row.
+    pub(super) fn find(
+        &self,
+        value: Value,
+        lowering: &Lowering,
+        limits: &Limits,
+    ) -> Option<(ClusterId, bool)> {
+        let inputs = self.node(value).inputs.clone();
+        let uses: Vec<Vec<Use>> = inputs.iter().map(|&v| self.uses(v)).collect();
+        let mut candidates: BTreeSet<ClusterId> = BTreeSet::new();
+        for used in uses.iter().flatten().filter(|used| used.view.is_some()) {
+            if let Place::In(cluster) = self.place(used.value) {
+                candidates.insert(cluster);
+            }
+        }
+        match lowering {
+            // Siblings: a reduction of what another row kernel reads, and the place of a maximum.
+            Lowering::Reduce(..) | Lowering::Window(..) => {
+                for (id, cluster) in self.clusters.iter().enumerate() {
+                    let kin = matches!(cluster.core, Core::Rows { .. } | Core::Window(..));
+                    let mut read = uses.iter().flatten();
+                    if kin && read.any(|used| self.reads(id).contains(&used.value)) {
+                        candidates.insert(id);
+                    }
+                }
+            }
+            // Single words share one kernel, whatever they are made of.
+            Lowering::Pointwise(_) | Lowering::View(_) if self.node(value).ty.numel() == 1 => {
+                let single = |c: &Cluster| c.core == Core::Map && numel(&c.domain) == 1;
+                let last = self.clusters.iter().rposition(single);
+                candidates.extend(last);
+            }
+            _ => {}
+        }
+        candidates.into_iter().rev().find_map(|cluster| {
+            let by_row = self.fits(value, lowering, &uses, cluster)?;
+            let before = |used: &Use| match self.place(used.value) {
+                Place::In(c) if c == cluster => true,
+                _ => self.makers(used.value).iter().all(|&c| !self.depends(c, cluster)),
+            };
+            let ordered = uses.iter().flatten().all(before);
+            (ordered && self.binds(value, cluster) <= limits.bindings).then_some((cluster, by_row))
+        })
+    }
+
+    /// Whether a value can be computed at a cluster's points, and if so whether for each row.
+    pub(super) fn fits(
+        &self,
+        value: Value,
+        lowering: &Lowering,
+        uses: &[Vec<Use>],
+        cluster: ClusterId,
+    ) -> Option<bool> {
+        let target = &self.clusters[cluster];
+        let points = numel(&self.node(value).ty.shape);
+        let inside = |used: &&Use| self.place(used.value) == Place::In(cluster);
+        match lowering {
+            Lowering::Reduce(_, axes) => {
+                let (rows, cols) = self.rows_and_cols(value, axes);
+                match &target.core {
+                    Core::Map if numel(&target.domain) == numel(&rows) * numel(&cols) => {}
+                    Core::Rows { rows: r, cols: c } if *r == rows && *c == cols => {}
+                    _ => return None,
+                }
+                let order = self.reduced_last(value, axes);
+                let domain = [rows.as_slice(), &cols].concat();
+                let aligned = uses.iter().flatten().filter(inside).all(|used| {
+                    used.view.as_ref().is_some_and(|view| {
+                        self.aligned(
+                            used.value,
+                            &view.permute(&order),
+                            cluster,
+                            numel(&rows),
+                            numel(&cols),
+                        )
+                    })
+                });
+                // Members so far must be expressible over the axes of rows and columns.
+                let same = target.domain == domain || self.expressible_over(cluster, &domain);
+                (aligned && same).then_some(true)
+            }
+            Lowering::Window(window, role, _) => {
+                let shared = target.core == Core::Window(*window, *role)
+                    && self.node(target.members[0].0).inputs == self.node(value).inputs;
+                shared.then_some(false)
+            }
+            Lowering::Pointwise(_) | Lowering::Gather(_) | Lowering::View(_) => {
+                let indexed = matches!(lowering, Lowering::Gather(_));
+                if indexed && uses[0].iter().any(|used| inside(&used)) {
+                    return None;
+                }
+                let (rows, cols) = match &target.core {
+                    Core::Rows { rows, cols } => (numel(rows), numel(cols)),
+                    _ => (numel(&target.domain), 1),
+                };
+                let is_rows = matches!(target.core, Core::Rows { .. });
+                let by_row =
+                    is_rows && points == rows && (cols != 1 || self.only_rows(uses, cluster));
+                if !by_row && points != rows * cols {
+                    return None;
+                }
+                let here = uses.iter().flatten().filter(inside).all(|used| {
+                    used.view.as_ref().is_some_and(|view| match by_row {
+                        true => self.by_row(used.value, cluster) && view.is_contiguous(),
+                        false => self.aligned(used.value, view, cluster, rows, cols),
+                    })
+                });
+                if !here {
+                    return None;
+                }
+                let chain = self.to_domain(value, target, by_row);
+                let operands = self.moved_operands(value);
+                let view = match lowering {
+                    Lowering::View(movement) => vec![movement.clone()],
+                    _ => vec![],
+                };
+                let chain = [view, chain].concat();
+                operands
+                    .iter()
+                    .all(|&v| self.expressible(v, &chain, Some(cluster)))
+                    .then_some(by_row)
+            }
+            _ => None,
+        }
+    }
+}

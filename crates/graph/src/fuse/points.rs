@@ -1,0 +1,186 @@
+//! Points: whether a value can be computed at the points of a cluster, and how its operands move
+//! there.
+
+use super::{Cluster, ClusterId, Core, Fused, Place, Use};
+use crate::Value;
+use crate::ops::{Lowering, Movement};
+use shadegrad_device::{View, numel};
+use std::collections::HashSet;
+
+impl Fused {
+    pub(super) fn by_row(&self, value: Value, cluster: ClusterId) -> bool {
+        self.clusters[cluster].members.iter().any(|&(member, by_row)| member == value && by_row)
+    }
+
+    pub(super) fn only_rows(&self, uses: &[Vec<Use>], cluster: ClusterId) -> bool {
+        let mut inside =
+            uses.iter().flatten().filter(|u| self.place(u.value) == Place::In(cluster));
+        inside.all(|used| self.by_row(used.value, cluster))
+    }
+
+    /// Whether a view of a member reads, at every point of the domain, what the member is there.
+    pub(crate) fn aligned(
+        &self,
+        member: Value,
+        view: &View,
+        cluster: ClusterId,
+        rows: usize,
+        cols: usize,
+    ) -> bool {
+        match self.by_row(member, cluster) {
+            false => view.is_contiguous() && numel(&view.shape) == rows * cols,
+            true => {
+                numel(&view.shape) == rows * cols
+                    && !view.is_masked()
+                    && view.reshape(&[rows, cols]).is_some_and(|v| {
+                        v.offset == 0
+                            && (rows == 1 || v.strides[0] == 1)
+                            && (cols == 1 || v.strides[1] == 0)
+                    })
+            }
+        }
+    }
+
+    /// The movement from a member's shape to its cluster's domain.
+    pub(crate) fn to_domain(&self, value: Value, cluster: &Cluster, by_row: bool) -> Vec<Movement> {
+        let shape = &self.node(value).ty.shape;
+        let mut chain = Vec::new();
+        let mut target = cluster.domain.clone();
+        if let (true, Core::Rows { rows, cols }) = (by_row, &cluster.core) {
+            target = [rows.clone(), vec![1; cols.len()]].concat();
+        }
+        if *shape != target {
+            chain.push(Movement::Reshape(target.clone()));
+        }
+        if target != cluster.domain {
+            chain.push(Movement::Expand(cluster.domain.clone()));
+        }
+        chain
+    }
+
+    /// The movement from a member's operands to the points where the member needs them.
+    pub(crate) fn operand_chain(
+        &self,
+        member: Value,
+        cluster: &Cluster,
+        by_row: bool,
+    ) -> Vec<Movement> {
+        match self.lowering(member) {
+            Lowering::Reduce(_, axes) => {
+                let order = self.reduced_last(member, &axes);
+                let mut chain = Vec::new();
+                if !order.is_sorted() {
+                    chain.push(Movement::Permute(order));
+                }
+                chain
+            }
+            Lowering::Contract(_) => vec![],
+            Lowering::Window(window, role, _) => {
+                let [h, w] = if role.is_gradient() { window.output } else { window.input };
+                vec![Movement::Reshape(vec![window.planes, h, w])]
+            }
+            Lowering::Scatter([outer, _, inner], count) => {
+                vec![Movement::Reshape(vec![outer, count, inner])]
+            }
+            Lowering::View(movement) => {
+                [vec![movement], self.to_domain(member, cluster, by_row)].concat()
+            }
+            _ => self.to_domain(member, cluster, by_row),
+        }
+    }
+
+    /// The operands that move with a member: all but what a gather indexes.
+    pub(super) fn moved_operands(&self, member: Value) -> &[Value] {
+        let inputs = &self.node(member).inputs;
+        match self.lowering(member) {
+            Lowering::Gather(_) => &inputs[1..],
+            _ => inputs,
+        }
+    }
+
+    /// Whether an operand, moved by a chain, can be read or computed in place.
+    pub(super) fn expressible(
+        &self,
+        operand: Value,
+        chain: &[Movement],
+        cluster: Option<ClusterId>,
+    ) -> bool {
+        let mut open = vec![(operand, chain.to_vec())];
+        let mut seen: HashSet<(Value, Vec<Movement>)> = open.iter().cloned().collect();
+        while let Some((value, chain)) = open.pop() {
+            let node = self.node(value);
+            let moves = || self.moved(&View::contiguous(&node.ty.shape), &chain).is_some();
+            let next: Vec<(Value, Vec<Movement>)> = match (self.place(value), self.lowering(value))
+            {
+                (Place::In(c), _) if Some(c) == cluster => continue,
+                (Place::Virtual, Lowering::View(movement)) => {
+                    vec![(node.inputs[0], [&[movement], chain.as_slice()].concat())]
+                }
+                _ if !moves() => return false,
+                (Place::Virtual, Lowering::Leaf) | (Place::In(_) | Place::Packed, _) => continue,
+                // What is indexed lies in memory and isn't moved.
+                (Place::Virtual, Lowering::Gather(_)) => vec![(node.inputs[1], chain)],
+                (Place::Virtual, _) => node.inputs.iter().map(|&v| (v, chain.clone())).collect(),
+            };
+            open.extend(next.into_iter().filter(|step| seen.insert(step.clone())));
+        }
+        true
+    }
+
+    /// Whether all members of a pointwise cluster can be computed over another domain.
+    pub(super) fn expressible_over(&self, cluster: ClusterId, domain: &[usize]) -> bool {
+        let moved = Cluster { domain: domain.to_vec(), ..self.clusters[cluster].clone() };
+        moved.members.iter().all(|&(member, by_row)| {
+            let mut chain: Vec<Movement> = match self.copied.contains(&member) {
+                true => self.movement(member).into_iter().collect(),
+                false => vec![],
+            };
+            chain.extend(self.to_domain(member, &moved, by_row));
+            self.moved_operands(member).iter().all(|&v| self.expressible(v, &chain, Some(cluster)))
+        })
+    }
+
+    /// Whether every member's operands can be read or computed in place.
+    pub(super) fn expressible_members(&self, cluster: ClusterId) -> bool {
+        let target = &self.clusters[cluster];
+        target.members.iter().all(|&(member, by_row)| {
+            let chain = self.operand_chain(member, target, by_row);
+            self.moved_operands(member).iter().all(|&v| self.expressible(v, &chain, Some(cluster)))
+        })
+    }
+
+    /// A view moved by a chain.
+    pub(crate) fn moved(&self, view: &View, chain: &[Movement]) -> Option<View> {
+        chain.iter().try_fold(view.clone(), |view, movement| movement.apply(&view))
+    }
+
+    /// Whether every member uses other members only at its own point.
+    pub(super) fn consistent(&self, cluster: ClusterId) -> bool {
+        let target = &self.clusters[cluster];
+        let (rows, cols) = match &target.core {
+            Core::Rows { rows, cols } => (numel(rows), numel(cols)),
+            _ => (numel(&target.domain), 1),
+        };
+        target.members.iter().all(|&(member, by_row)| {
+            let inputs = &self.node(member).inputs;
+            let lowering = self.lowering(member);
+            inputs.iter().enumerate().all(|(at, &input)| {
+                let uses = self.uses(input);
+                let mut inside =
+                    uses.iter().filter(|used| self.place(used.value) == Place::In(cluster));
+                inside.all(|used| match (&used.view, &lowering) {
+                    (None, _) => false,
+                    (_, Lowering::Gather(_)) if at == 0 => false,
+                    (Some(view), Lowering::Reduce(_, axes)) => {
+                        let order = self.reduced_last(member, axes);
+                        self.aligned(used.value, &view.permute(&order), cluster, rows, cols)
+                    }
+                    (Some(view), _) if by_row => {
+                        self.by_row(used.value, cluster) && view.is_contiguous()
+                    }
+                    (Some(view), _) => self.aligned(used.value, view, cluster, rows, cols),
+                })
+            })
+        })
+    }
+}

@@ -1,0 +1,107 @@
+//! What clusters read, who makes it, and who waits for whom.
+
+use super::prepare::resolve;
+use super::{ClusterId, Fused, Place, Use};
+use crate::Value;
+use crate::ops::Op;
+use std::collections::BTreeSet;
+
+impl Fused {
+    /// The placed values behind an operand.
+    pub(super) fn uses(&self, operand: Value) -> Vec<Use> {
+        let mut found = Vec::new();
+        let base = resolve(&self.nodes, &self.copied, operand);
+        if let Some((value, view)) = base
+            && self.place(value) != Place::Virtual
+        {
+            return vec![Use { value, view: Some(view) }];
+        }
+        self.stored(operand, &mut |value| found.push(Use { value, view: None }));
+        found
+    }
+
+    /// Calls `f` with every value in memory that computing an operand in place reads: placed values
+    /// and variables, each once.
+    pub(crate) fn stored(&self, operand: Value, f: &mut impl FnMut(Value)) {
+        let (mut open, mut seen) = (vec![operand], BTreeSet::from([operand]));
+        while let Some(value) = open.pop() {
+            let node = self.node(value);
+            if self.place(value) != Place::Virtual || matches!(node.op, Op::Leaf(_)) {
+                f(value);
+            } else {
+                open.extend(node.inputs.iter().copied().filter(|v| seen.insert(*v)));
+            }
+        }
+    }
+
+    /// The stored values that a cluster reads from outside.
+    pub(crate) fn reads(&self, cluster: ClusterId) -> BTreeSet<Value> {
+        let mut reads = BTreeSet::new();
+        for (member, _) in &self.clusters[cluster].members {
+            for &input in &self.node(*member).inputs {
+                self.stored(input, &mut |value| {
+                    if self.place(value) != Place::In(cluster) {
+                        reads.insert(value);
+                    }
+                });
+            }
+        }
+        reads
+    }
+
+    /// The clusters that must run before a stored value can be read.
+    pub(crate) fn makers(&self, value: Value) -> Vec<ClusterId> {
+        match self.place(value) {
+            Place::In(cluster) => vec![cluster],
+            Place::Virtual => vec![],
+            Place::Packed => {
+                let mut clusters = Vec::new();
+                for &input in &self.node(value).inputs {
+                    clusters.extend(self.makers(input));
+                }
+                clusters
+            }
+        }
+    }
+
+    /// Whether cluster `from` depends on cluster `on`.
+    pub(super) fn depends(&self, from: ClusterId, on: ClusterId) -> bool {
+        let (mut open, mut seen) = (vec![from], BTreeSet::from([from]));
+        while let Some(cluster) = open.pop() {
+            if cluster == on {
+                return true;
+            }
+            for value in self.reads(cluster) {
+                open.extend(self.makers(value).into_iter().filter(|c| seen.insert(*c)));
+            }
+        }
+        false
+    }
+
+    /// Buffers that a cluster would bind with one more value: each variable, and scratch memory.
+    pub(super) fn binds(&self, value: Value, cluster: ClusterId) -> usize {
+        let mut variables = BTreeSet::new();
+        let mut note = |stored: Value| {
+            if let Op::Leaf(leaf) = &self.node(stored).op {
+                variables.insert(leaf.variable);
+            }
+            // An assigned value may live in the variable.
+            let assigned = self.nodes.assigns.iter().filter(|(_, v)| *v == stored);
+            variables.extend(assigned.map(|(variable, _)| *variable));
+        };
+        for &input in &self.node(value).inputs {
+            self.stored(input, &mut note);
+        }
+        self.reads(cluster).into_iter().for_each(note);
+        for (variable, assigned) in &self.nodes.assigns {
+            if *assigned == value || self.place(*assigned) == Place::In(cluster) {
+                variables.insert(*variable);
+            }
+        }
+        variables.len() + 1
+    }
+
+    pub(super) fn bound(&self, cluster: ClusterId) -> usize {
+        self.clusters[cluster].members.last().map_or(0, |&(member, _)| self.binds(member, cluster))
+    }
+}
