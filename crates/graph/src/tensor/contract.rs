@@ -1,7 +1,7 @@
 //! Matrix products, convolutions, pooling and indexing.
 
 use super::Tensor;
-use crate::ops::{AvgPool2d, Conv2d, Gather, MatMul, MaxPool2d, Pool, ScatterAdd, conv_extent};
+use crate::ops::{AvgPool2d, Conv2d, Gather, MatMul, MaxPool2d, Op, Pool, ScatterAdd, conv_extent};
 use crate::types::broadcast;
 use shadegrad_device::{Conv, numel};
 
@@ -88,43 +88,28 @@ impl Tensor {
         self.record(Conv2d(conv), &[self, weight])
     }
 
+    /// Records a pooling operation of images `[batch, channels, h, w]`.
     #[track_caller]
-    fn pool(&self, kernel: [usize; 2], stride: [usize; 2], padding: [usize; 2]) -> Option<Pool> {
+    fn pool(&self, op: impl Fn(Pool) -> Op, [kernel, stride, padding]: [[usize; 2]; 3]) -> Tensor {
         match self.shape().try_into() {
-            Ok(input) => Some(Pool { input, kernel, stride, padding }),
+            Ok(input) => self.record(op(Pool { input, kernel, stride, padding }), &[self]),
             Err(_) => {
                 self.graph.fail("pool", &[self.ty()], "takes images of rank 4".to_string());
-                None
+                self.clone()
             }
         }
     }
 
     /// The largest element of each window of images `[batch, channels, h, w]`.
     #[track_caller]
-    pub fn max_pool2d(
-        &self,
-        kernel: [usize; 2],
-        stride: [usize; 2],
-        padding: [usize; 2],
-    ) -> Tensor {
-        match self.pool(kernel, stride, padding) {
-            Some(pool) => self.record(MaxPool2d(pool), &[self]),
-            None => self.clone(),
-        }
+    pub fn max_pool2d(&self, kernel: [usize; 2], stride: [usize; 2], pad: [usize; 2]) -> Tensor {
+        self.pool(|pool| MaxPool2d(pool).into(), [kernel, stride, pad])
     }
 
     /// The mean of each window of images `[batch, channels, h, w]`; padding counts as zeros.
     #[track_caller]
-    pub fn avg_pool2d(
-        &self,
-        kernel: [usize; 2],
-        stride: [usize; 2],
-        padding: [usize; 2],
-    ) -> Tensor {
-        match self.pool(kernel, stride, padding) {
-            Some(pool) => self.record(AvgPool2d(pool), &[self]),
-            None => self.clone(),
-        }
+    pub fn avg_pool2d(&self, kernel: [usize; 2], stride: [usize; 2], pad: [usize; 2]) -> Tensor {
+        self.pool(|pool| AvgPool2d(pool).into(), [kernel, stride, pad])
     }
 
     /// `out[i][j] = self[index[i][j]][j]` along an axis; indices are `U32`.
