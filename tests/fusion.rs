@@ -182,6 +182,15 @@ const CASES: &[Case] = &[
         let packed = g.pack(&[&a.exp(), &b, &a.sum(&[0]), &a.exp()]);
         vec![&packed * 2.0, packed.sum_all()]
     }),
+    ("variance and log of sums", |g| {
+        let a = x(g, &[3, 5, 7], 1);
+        vec![
+            a.var(&[1], 1),
+            a.var(&[0, 2], 0),
+            (&a * 50.0).logsumexp(2),
+            (-&a).argmax(1).to(DType::F32),
+        ]
+    }),
     ("nothing at all", |g| {
         let a = x(g, &[0, 3], 1);
         vec![(&a * 2.0).exp(), a.sum(&[0])]

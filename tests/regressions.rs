@@ -120,6 +120,8 @@ fn nan_is_not_swallowed() {
     is(|g| nan(g).tanh().narrow(3, 1, 1), &[f64::NAN]);
     is(|g| nan(g).max(&[3]), &[f64::NAN]);
     is(|g| nan(g).min(&[3]), &[f64::NAN]);
+    is(|g| nan(g).argmax(3).to(DType::F32).reshape(&[1]), &[1.0]);
+    is(|g| g.full(&[1, 3], DType::F32, f64::NEG_INFINITY).max(&[1]), &[f64::NEG_INFINITY]);
     is(|g| nan(g).max_pool2d([1, 2], [1, 2], [0, 0]), &[f64::NAN, 2.0]);
 }
 

@@ -524,11 +524,21 @@ fn initialisers_have_the_spread_they_say() {
     }
 }
 
+/// The error function by adding up its integrand: slow, and nobody else's code.
+fn erf(x: f64) -> f64 {
+    let steps = 4000;
+    let h = x / f64::from(steps);
+    let f = |i: i32| (-(h * f64::from(i)).powi(2)).exp();
+    // Simpson's rule.
+    let inner: f64 = (1..steps).map(|i| if i % 2 == 1 { 4.0 * f(i) } else { 2.0 * f(i) }).sum();
+    std::f64::consts::FRAC_2_SQRT_PI * h / 3.0 * (f(0) + inner + f(steps))
+}
+
 #[test]
 fn activations_and_losses_agree_with_their_formulas() {
     let points: Vec<f32> = (-60..=60).map(|i| i as f32 / 10.0).collect();
     type Case = (&'static str, fn(&Tensor) -> Tensor, fn(f64) -> f64);
-    let cases: [Case; 9] = [
+    let cases: [Case; 18] = [
         ("relu", Tensor::relu, |x| if x > 0.0 { x } else { 0.0 }),
         ("sigmoid", Tensor::sigmoid, |x| 1.0 / (1.0 + (-x).exp())),
         ("tanh", Tensor::tanh, f64::tanh),
@@ -541,6 +551,17 @@ fn activations_and_losses_agree_with_their_formulas() {
                 * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
         }),
         ("square", |x| x.powf(2.0), |x| x * x),
+        ("gelu exact", Tensor::gelu, |x| 0.5 * x * (1.0 + erf(x / 2f64.sqrt()))),
+        ("selu", Tensor::selu, |x| {
+            1.0507009873554805 * if x > 0.0 { x } else { 1.6732632423543772 * x.exp_m1() }
+        }),
+        ("celu", |x| x.celu(2.0), |x| if x > 0.0 { x } else { 2.0 * (x / 2.0).exp_m1() }),
+        ("mish", Tensor::mish, |x| x * x.exp().ln_1p().tanh()),
+        ("softsign", Tensor::softsign, |x| x / (1.0 + x.abs())),
+        ("hardswish", Tensor::hardswish, |x| x * ((x + 3.0).clamp(0.0, 6.0) / 6.0)),
+        ("relu6", |x| (x * 2.0).relu6(), |x| (2.0 * x).clamp(0.0, 6.0)),
+        ("sign", Tensor::sign, |x| if x == 0.0 { 0.0 } else { x.signum() }),
+        ("rsqrt", |x| (x * x + 1.0).rsqrt(), |x| 1.0 / (x * x + 1.0).sqrt()),
     ];
     for (device, _) in harness::devices() {
         for (name, activation, formula) in cases {

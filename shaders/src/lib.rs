@@ -4,6 +4,8 @@
 
 /// NaN, infinity and constants made of bits: part of every kernel.
 pub const BITS: &str = include_str!("../bits.wgsl");
+/// Functions that WGSL doesn't have.
+pub const SPECIAL: &str = include_str!("../special.wgsl");
 /// Pointwise kernels.
 pub const MAP: &str = include_str!("../map.wgsl");
 /// Row kernels, one invocation for each row.

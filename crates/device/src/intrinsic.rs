@@ -24,6 +24,19 @@ pub enum Intrinsic {
     Cos,
     Tanh,
     Floor,
+    Ceil,
+    /// To the nearest whole number, halves to even.
+    Round,
+    Trunc,
+    Exp2,
+    Log2,
+    /// `exp(x) - 1`, accurate near zero.
+    Expm1,
+    /// `log(1 + x)`, accurate near zero.
+    Log1p,
+    /// The error function.
+    Erf,
+    IsNan,
     Less,
     LessEqual,
     Equal,
@@ -51,8 +64,8 @@ impl Intrinsic {
     /// How many arguments it takes.
     pub fn arity(self) -> usize {
         match self {
-            Neg | Abs | Exp | Log | Sqrt | Sin | Cos | Tanh | Floor | Not | ToF32 | ToI32
-            | ToU32 | ToBool => 1,
+            Neg | Abs | Exp | Log | Sqrt | Sin | Cos | Tanh | Floor | Ceil | Round | Trunc
+            | Exp2 | Log2 | Expm1 | Log1p | Erf | IsNan | Not | ToF32 | ToI32 | ToU32 | ToBool => 1,
             Select | Shuffle => 3,
             _ => 2,
         }
@@ -70,7 +83,9 @@ impl Intrinsic {
         match self {
             Add | Sub | Mul | Div | Rem | Max | Min => (same && numeric(first)).then_some(first),
             Neg | Abs => matches!(first, F32 | I32).then_some(first),
-            Exp | Log | Sqrt | Sin | Cos | Tanh | Floor => (first == F32).then_some(F32),
+            Exp | Log | Sqrt | Sin | Cos | Tanh | Floor | Ceil | Round | Trunc | Exp2 | Log2
+            | Expm1 | Log1p | Erf => (first == F32).then_some(F32),
+            IsNan => (first == F32).then_some(Bool),
             Less | LessEqual => (same && numeric(first)).then_some(Bool),
             Equal => same.then_some(Bool),
             And | Or => (same && matches!(first, Bool | U32)).then_some(first),
@@ -116,6 +131,15 @@ impl Intrinsic {
             Cos => call("cos"),
             Tanh => call("tanh_nan"),
             Floor => call("floor"),
+            Ceil => call("ceil"),
+            Round => call("round"),
+            Trunc => call("trunc"),
+            Exp2 => call("exp2"),
+            Log2 => call("log2"),
+            Expm1 => call("expm1"),
+            Log1p => call("log1p"),
+            Erf => call("erf"),
+            IsNan => call("is_nan"),
             Less => infix("<"),
             LessEqual => infix("<="),
             Equal => infix("=="),
@@ -133,6 +157,11 @@ impl Intrinsic {
             Random => call("random_bits"),
             Shuffle => call("shuffle"),
         }
+    }
+
+    /// Whether [`Intrinsic::wgsl`] calls functions of `shaders/special.wgsl`.
+    pub fn needs_special(self) -> bool {
+        matches!(self, Expm1 | Log1p | Erf)
     }
 
     /// Whether [`Intrinsic::wgsl`] calls functions of `shaders/random.wgsl`.
@@ -163,6 +192,15 @@ impl Intrinsic {
             (Cos, _) => float1(a, out, f32::cos),
             (Tanh, _) => float1(a, out, f32::tanh),
             (Floor, _) => float1(a, out, f32::floor),
+            (Ceil, _) => float1(a, out, f32::ceil),
+            (Round, _) => float1(a, out, f32::round_ties_even),
+            (Trunc, _) => float1(a, out, f32::trunc),
+            (Exp2, _) => float1(a, out, f32::exp2),
+            (Log2, _) => float1(a, out, f32::log2),
+            (Expm1, _) => float1(a, out, f32::exp_m1),
+            (Log1p, _) => float1(a, out, f32::ln_1p),
+            (Erf, _) => float1(a, out, libm::erff),
+            (IsNan, _) => bits1(a, out, |x| u32::from(f32::from_bits(x).is_nan())),
             (Less, F32) => compare(a, b, out, |x, y| x < y),
             (LessEqual, F32) => compare(a, b, out, |x, y| x <= y),
             (Equal, F32) => compare(a, b, out, |x, y| x == y),
@@ -236,6 +274,15 @@ impl Intrinsic {
                 Cos => return x.cos(),
                 Tanh => return x.tanh(),
                 Floor => return x.floor(),
+                Ceil => return x.ceil(),
+                Round => return x.round_ties_even(),
+                Trunc => return x.trunc(),
+                Exp2 => return x.exp2(),
+                Log2 => return x.log2(),
+                Expm1 => return x.exp_m1(),
+                Log1p => return x.ln_1p(),
+                Erf => return libm::erf(x),
+                IsNan => return f64::from(u8::from(x.is_nan())),
                 Less => return f64::from(u8::from(x < y)),
                 LessEqual => return f64::from(u8::from(x <= y)),
                 Equal => return f64::from(u8::from(x == y)),

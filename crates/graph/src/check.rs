@@ -88,11 +88,20 @@ pub fn tolerance(op: &Op, inputs: &[&Array], expected: &Array, exact: bool) -> V
                 let y = expected.data[i].abs();
                 let x = inputs[0].data.get(i).copied().unwrap_or(0.0).abs();
                 match (scalar, exact) {
-                    (Scalar::Floor | Scalar::ToF32, _) => 0.0,
+                    (Scalar::Floor | Scalar::Ceil | Scalar::Round, _) => 0.0,
+                    (Scalar::Trunc | Scalar::ToF32, _) => 0.0,
                     (_, true) => 4.0 * EPS * y.max(f64::from(f32::MIN_POSITIVE)),
-                    (Scalar::Exp, _) => (3.0 + 2.0 * x) * EPS * y,
-                    (Scalar::Log, _) if (0.5..=2.0).contains(&x) => 2f64.powi(-21),
-                    (Scalar::Log, _) => 3.0 * EPS * y,
+                    (Scalar::Exp | Scalar::Exp2, _) => (3.0 + 2.0 * x) * EPS * y,
+                    (Scalar::Log | Scalar::Log2, _) if (0.5..=2.0).contains(&x) => 2f64.powi(-21),
+                    (Scalar::Log | Scalar::Log2, _) => 3.0 * EPS * y,
+                    // Series below a half, with a division and a sum at each step; else built on
+                    // exp and log, and one more rounding.
+                    (Scalar::Expm1, _) if x < 0.5 => 8.0 * EPS * y,
+                    (Scalar::Expm1, _) => (4.0 + 2.0 * x) * EPS * (y + 1.0),
+                    (Scalar::Log1p, _) if x < 0.5 => 12.0 * EPS * y,
+                    (Scalar::Log1p, _) => 2f64.powi(-21) + 3.0 * EPS * y,
+                    // The fit's 1.2e-7, and an exponential of at most 0.16.
+                    (Scalar::Erf, _) => 1.2e-7 + 12.0 * EPS * y,
                     (Scalar::Sin | Scalar::Cos, _) => 2f64.powi(-11),
                     (Scalar::Tanh, _) => 1e-5,
                     // An exponential, a sum and a quotient.

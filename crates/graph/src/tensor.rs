@@ -343,7 +343,11 @@ impl Tensor {
         let axis = self.axis(axis);
         let best = self.max(&[axis]).unsqueeze(axis).expand(&self.shape());
         let place = self.along(axis);
-        best.equal(self).select(&place, &place.like(f64::from(u32::MAX))).min(&[axis])
+        // NaN counts as largest, as it does in the maximum.
+        best.equal(self)
+            .or(&self.is_nan())
+            .select(&place, &place.like(f64::from(u32::MAX)))
+            .min(&[axis])
     }
 
     /// The coordinate along an axis of every element; `U32`.

@@ -6,6 +6,7 @@
 use super::{Backward, Gradient, Lowering, Operation, Sample, SampleInput, arity};
 use crate::{Array, Tensor, Type};
 use shadegrad_device::{DType, Expr, Intrinsic, Literal, TermId};
+use std::f64::consts::{FRAC_2_SQRT_PI, LN_2};
 
 /// A scalar function of every element; inputs have one shape.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -25,7 +26,8 @@ macro_rules! scalars {
 
 scalars! {
     Add, Sub, Mul, Div, Remainder, Maximum, Minimum, Neg, Abs, Exp, Log, Sqrt, Sin, Cos, Tanh,
-    Sigmoid, Relu, Floor, Less, LessEqual, Equal, And, Or, Not, Select, ToF32, ToI32, ToU32,
+    Sigmoid, Relu, Floor, Ceil, Round,
+    Trunc, Exp2, Log2, Expm1, Log1p, Erf, IsNan, Less, LessEqual, Equal, And, Or, Not, Select, ToF32, ToI32, ToU32,
     ToBool, Random, Shuffle,
 }
 
@@ -207,6 +209,37 @@ impl Scalar {
                 vec![kinked(-3.0, 3.0)],
             ),
             Scalar::Floor => row(One(I::Floor), 1, STEP, vec![floats(0.1, 0.9)]),
+            Scalar::Ceil => row(One(I::Ceil), 1, STEP, vec![wide()]),
+            Scalar::Round => row(One(I::Round), 1, STEP, vec![wide()]),
+            Scalar::Trunc => row(One(I::Trunc), 1, STEP, vec![wide()]),
+            Scalar::Exp2 => {
+                row(One(I::Exp2), 8, |b| flows([b.upstream * b.output * LN_2]), vec![wide()])
+            }
+            Scalar::Log2 => row(
+                One(I::Log2),
+                8,
+                |b| flows([b.upstream / (&b.inputs[0] * LN_2)]),
+                vec![floats(0.3, 4.0)],
+            ),
+            Scalar::Expm1 => {
+                row(One(I::Expm1), 10, |b| flows([b.upstream * (b.output + 1.0)]), vec![wide()])
+            }
+            Scalar::Log1p => row(
+                One(I::Log1p),
+                10,
+                |b| flows([b.upstream / (&b.inputs[0] + 1.0)]),
+                vec![floats(-0.7, 3.0)],
+            ),
+            Scalar::Erf => row(
+                One(I::Erf),
+                16,
+                |b| {
+                    let x = &b.inputs[0];
+                    flows([b.upstream * (-(x * x)).exp() * FRAC_2_SQRT_PI])
+                },
+                vec![wide()],
+            ),
+            Scalar::IsNan => row(One(I::IsNan), 1, STEP, vec![wide()]),
             Scalar::Less => row(One(I::Less), 1, STEP, vec![wide(), wide()]),
             Scalar::LessEqual => row(One(I::LessEqual), 1, STEP, vec![wide(), wide()]),
             Scalar::Equal => row(One(I::Equal), 1, STEP, vec![wide(), wide()]),

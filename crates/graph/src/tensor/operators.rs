@@ -36,6 +36,24 @@ unary! {
     relu Relu,
     /// The largest whole number that isn't larger.
     floor Floor,
+    /// The smallest whole number that isn't smaller.
+    ceil Ceil,
+    /// The nearest whole number, halves to even.
+    round Round,
+    /// The whole number towards zero.
+    trunc Trunc,
+    /// Two to the power of each element.
+    exp2 Exp2,
+    /// Logarithm to base two.
+    log2 Log2,
+    /// `exp(x) - 1`, accurate near zero.
+    expm1 Expm1,
+    /// `log(1 + x)`, accurate near zero.
+    log1p Log1p,
+    /// The error function.
+    erf Erf,
+    /// Whether it is no number.
+    is_nan IsNan,
     /// Not true.
     not Not,
 }

@@ -5,7 +5,7 @@ mod rows;
 mod window;
 
 use super::term::{Bindings, Point, coordinates, missing, terms};
-use crate::{Body, Expr, Kernel, Limits, Store, Term, TermId, View, collapse, numel};
+use crate::{Body, Expr, Intrinsic, Kernel, Limits, Store, Term, TermId, View, collapse, numel};
 use shadegrad_shaders as shaders;
 use std::fmt::Write;
 
@@ -84,12 +84,18 @@ impl Renderer<'_> {
     /// The holes that every family has.
     pub(super) fn frame(&self) -> Vec<(&'static str, String)> {
         let needed = self.kernel.expr.needed(&self.kernel.roots());
-        let random = self.kernel.expr.terms.iter().zip(&needed).any(
-            |(term, &needed)| matches!(term, Term::Apply { op, .. } if needed && op.needs_random()),
-        );
+        let uses = |test: fn(Intrinsic) -> bool| {
+            let terms = self.kernel.expr.terms.iter().zip(&needed);
+            terms
+                .filter(|(_, needed)| **needed)
+                .any(|(t, _)| matches!(t, Term::Apply { op, .. } if test(*op)))
+        };
         let mut functions = shaders::BITS.to_string();
-        if random {
+        if uses(Intrinsic::needs_random) {
             functions += shaders::RANDOM;
+        }
+        if uses(Intrinsic::needs_special) {
+            functions += shaders::SPECIAL;
         }
         vec![("declarations", self.bindings.declarations()), ("functions", functions)]
     }
