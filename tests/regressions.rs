@@ -15,8 +15,9 @@ use shadegrad::prelude::*;
 fn is(build: impl Fn(&Graph) -> Tensor, expected: &[f64]) {
     for (device, _) in harness::devices() {
         let got = build(&Graph::new()).eval(&device).unwrap().data;
-        let same =
-            |g: f64, e: f64| (g - e).abs() <= 1e-5 * (1.0 + e.abs()) || g.is_nan() && e.is_nan();
+        let same = |g: f64, e: f64| {
+            g == e || (g - e).abs() <= 1e-5 * (1.0 + e.abs()) || g.is_nan() && e.is_nan()
+        };
         let all =
             got.len() == expected.len() && got.iter().zip(expected).all(|(&g, &e)| same(g, e));
         assert!(all, "on {}: {got:?} not {expected:?}", device.info());
