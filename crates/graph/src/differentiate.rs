@@ -57,6 +57,12 @@ impl Graph {
         found
     }
 
+    /// Whether a value depends on a tensor, so that a gradient can flow.
+    pub fn depends(&self, value: &Tensor, on: &Tensor) -> bool {
+        let depends = self.depends_on(value.value(), &[on.value()]);
+        depends.last().copied().unwrap_or(false)
+    }
+
     /// Adds what flows from one value to the gradients of its inputs.
     fn backward(
         &self,

@@ -48,6 +48,18 @@ impl Updater {
     #[track_caller]
     pub fn record(&self, graph: &Graph, parameters: &Parameters, loss: &Tensor) {
         let tensors = parameters.tensors(graph);
+        // Named here, where the names are known.
+        let unused: Vec<String> = parameters
+            .names()
+            .zip(tensors.iter().flatten())
+            .filter(|(_, tensor)| !graph.depends(loss, tensor))
+            .map(|((name, _), _)| format!("`{name}`"))
+            .collect();
+        if !unused.is_empty() {
+            let reason = format!("the loss does not depend on {}", unused.join(", "));
+            graph.refuse("training step", &[loss], &reason);
+            return;
+        }
         let mut flows =
             graph.gradients(loss, &tensors.iter().flatten().collect::<Vec<_>>()).into_iter();
         let mut gradients: Vec<Tensor> = tensors
