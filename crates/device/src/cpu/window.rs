@@ -97,21 +97,40 @@ fn windows(w: &Window, mut f: impl FnMut(usize, Range<usize>, Range<usize>)) {
     }
 }
 
+/// Whole lines of outputs at a time, element after element of the window: the inner loop has no
+/// branch, because which element wins can't be predicted.
 fn max(w: &Window, source: &[f32], values: &mut [f32], places: &mut [u32]) {
-    windows(w, |point, rows, cols| {
-        let (mut best, mut place) = (f32::NEG_INFINITY, u32::MAX);
-        for y in rows {
-            let first = y * w.input[1] + cols.start;
-            let line = &source[first..first + cols.len()];
-            for (at, &value) in (first as u32..).zip(line) {
-                // Chosen without a branch: which element wins can't be predicted.
-                let better = (value > best) | (place == u32::MAX) | value.is_nan();
-                best = if better { value } else { best };
-                place = if better { at } else { place };
+    values.fill(f32::NEG_INFINITY);
+    places.fill(u32::MAX);
+    let width = w.output[1];
+    for oy in 0..w.output[0] {
+        for y in covered(w, 0, oy) {
+            let line = &source[y * w.input[1]..(y + 1) * w.input[1]];
+            for kx in 0..w.kernel[1] {
+                let (columns, first) = columns(w, kx);
+                let outputs = oy * width + columns.start..oy * width + columns.end;
+                let places = &mut places[outputs.clone()];
+                let elements = line.get(first..).unwrap_or_default().iter().step_by(w.stride[1]);
+                let mut at = (y * w.input[1] + first) as u32;
+                for ((best, place), &value) in values[outputs].iter_mut().zip(places).zip(elements)
+                {
+                    let better = (value > *best) | (*place == u32::MAX) | value.is_nan();
+                    *best = if better { value } else { *best };
+                    *place = if better { at } else { *place };
+                    at += w.stride[1] as u32;
+                }
             }
         }
-        (values[point], places[point]) = (best, place);
-    });
+    }
+}
+
+/// The outputs of a line whose window column `kx` lies inside the input, and the input column of
+/// the first of them.
+fn columns(w: &Window, kx: usize) -> (Range<usize>, usize) {
+    let (stride, pad) = (w.stride[1], w.padding[1]);
+    let first = pad.saturating_sub(kx).div_ceil(stride);
+    let end = (w.input[1] + pad).saturating_sub(kx).div_ceil(stride).min(w.output[1]);
+    (first.min(end)..end, (first * stride + kx).saturating_sub(pad))
 }
 
 fn average(w: &Window, source: &[f32], values: &mut [f32]) {
