@@ -78,12 +78,17 @@ pub(super) fn load(
     }
     save_cache(shared);
     shared.check()?;
-    let steps = match info.class {
+    let steps = steps_of_a_submission(info.class, dispatches.len());
+    Ok(GpuRun { shared: shared.clone(), dispatches, steps, flying: VecDeque::new() })
+}
+
+/// How many steps are handed to the driver at once.
+fn steps_of_a_submission(class: DeviceClass, dispatches: usize) -> usize {
+    match class {
         // A step takes a second there; more than one would only make interrupting it slower.
         DeviceClass::Software => 1,
-        _ => (DISPATCHES / dispatches.len().max(1)).max(1),
-    };
-    Ok(GpuRun { shared: shared.clone(), dispatches, steps, flying: VecDeque::new() })
+        _ => (DISPATCHES / dispatches.max(1)).max(1),
+    }
 }
 
 fn bindings<'b>(
@@ -301,5 +306,17 @@ fn save_cache(shared: &Shared) {
     let part = path.with_extension(format!("{}.tmp", std::process::id()));
     if std::fs::write(&part, data).and_then(|()| std::fs::rename(&part, path)).is_err() {
         let _ = std::fs::remove_file(&part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_steps_go_into_one_submission_on_hardware() {
+        assert_eq!(steps_of_a_submission(DeviceClass::Discrete, 29), 70);
+        assert_eq!(steps_of_a_submission(DeviceClass::Integrated, 5000), 1);
+        assert_eq!(steps_of_a_submission(DeviceClass::Software, 29), 1);
     }
 }
