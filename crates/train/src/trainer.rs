@@ -4,7 +4,7 @@ use crate::fit::end_of;
 use crate::{Epoch, Evaluation, Fit, History, Images, Order, Resident, TrainError, Weights};
 use indicatif::{ProgressBar, ProgressStyle};
 use shadegrad_device::{DType, Device, Pending};
-use shadegrad_graph::{Graph, Init, Loaded, Report, Session, Variable};
+use shadegrad_graph::{Graph, Init, Loaded, Options, Report, Session, Variable};
 use shadegrad_models::{Loss, Module, Optimizer, Parameters, Schedule, Updater, correct};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -271,9 +271,12 @@ impl<M: Module> Trainer<M> {
     ///
     /// # Errors
     /// As [`Trainer::fit`].
-    pub fn report(&mut self, data: &Images, batch: usize) -> Result<Report, TrainError> {
+    pub fn report(&self, data: &Images, batch: usize) -> Result<Report, TrainError> {
         Self::check(data, batch)?;
-        Ok(self.compile(&Resident::new(data), batch)?.report().clone())
+        // Compiled and not loaded: nothing is allocated or uploaded for a report.
+        let nodes = self.record(&Resident::new(data), batch).nodes(&[])?;
+        let limits = self.session.device().limits();
+        Ok(shadegrad_graph::compile(&nodes, limits, &Options::default())?.report)
     }
 
     /// Evaluates the model as it is.

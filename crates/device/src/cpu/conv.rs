@@ -1,9 +1,9 @@
 //! Convolutions as matrix products over windows that are unfolded a cache-sized tile at a time.
 
-use super::Task;
 use super::block::Slice;
 use super::contract::{Matrix, product, with_tile};
 use super::stores::{Source, Stores};
+use super::{Task, inside};
 use crate::{Body, Contraction, Conv, ConvRole, Kernel};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -200,16 +200,10 @@ impl ConvTask {
     }
 }
 
-/// The part of an output line whose window column `kx` lies inside the input, and the input column
-/// of the first of them.
-fn inside(c: &Conv, kx: usize) -> (Range<usize>, usize) {
-    let shift = (kx * c.dilation[1]) as isize - c.padding[1] as isize;
-    let stride = c.stride[1] as isize;
-    let first = (-shift).max(0).div_euclid(stride) + isize::from((-shift).max(0) % stride != 0);
-    let end = (c.input[1] as isize - shift + stride - 1).div_euclid(stride);
-    let end = end.clamp(0, c.output[1] as isize);
-    let first = first.min(end);
-    (first as usize..end as usize, (first * stride + shift).max(0) as usize)
+/// The outputs of a line whose window column `kx` lies inside the input, and the input column of
+/// the first of them.
+fn columns(c: &Conv, kx: usize) -> (Range<usize>, usize) {
+    inside(kx * c.dilation[1], c.stride[1], c.padding[1], c.input[1], c.output[1])
 }
 
 /// The input row of an output row and window row, if it lies inside.
@@ -227,7 +221,7 @@ fn unfold(c: &Conv, x: &[u32], channels: usize, rows: Range<usize>, out: &mut [u
         let plane = &x[channel * c.input[0] * c.input[1]..];
         for ky in 0..c.kernel[0] {
             for kx in 0..c.kernel[1] {
-                let (columns, first) = inside(c, kx);
+                let (columns, first) = columns(c, kx);
                 for row in rows.clone() {
                     let Some(line) = lines.next() else { return };
                     let Some(at) = input_row(c, row, ky) else {
@@ -264,7 +258,7 @@ fn fold(c: &Conv, unfolded: &[u32], channels: usize, out: &mut [u32]) {
         let plane = &mut out[channel * c.input[0] * c.input[1]..];
         for ky in 0..c.kernel[0] {
             for kx in 0..c.kernel[1] {
-                let (columns, first) = inside(c, kx);
+                let (columns, first) = columns(c, kx);
                 for row in 0..c.output[0] {
                     let Some(line) = lines.next() else { return };
                     let Some(at) = input_row(c, row, ky) else {

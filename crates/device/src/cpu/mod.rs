@@ -20,11 +20,26 @@ use crate::{
     Body, Buffer, Contraction, Counters, DeviceClass, DeviceError, DeviceInfo, Kernel, Limits,
     Program,
 };
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-/// Points of a pointwise kernel that one task evaluates.
+/// Points of a pointwise or window kernel that one task evaluates.
 const TASK_POINTS: usize = 1 << 14;
+
+/// The outputs of a line whose window element at `offset` lies inside the input, and the input
+/// element of the first of them.
+fn inside(
+    offset: usize,
+    stride: usize,
+    padding: usize,
+    input: usize,
+    output: usize,
+) -> (Range<usize>, usize) {
+    let first = padding.saturating_sub(offset).div_ceil(stride);
+    let end = (input + padding).saturating_sub(offset).div_ceil(stride).min(output);
+    (first.min(end)..end, (first * stride + offset).saturating_sub(padding))
+}
 
 /// A kernel prepared for the host.
 trait Task: Send + Sync {

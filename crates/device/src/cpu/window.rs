@@ -1,15 +1,12 @@
 //! Pooling windows, one plane after the other.
 
-use super::Task;
 use super::block::Slice;
 use super::contract::with_tile;
 use super::stores::{Source, Stores};
+use super::{TASK_POINTS, Task, inside};
 use crate::{Body, Kernel, Window, WindowRole};
 use rayon::prelude::*;
 use std::ops::Range;
-
-/// Points that one task covers, in whole planes.
-const TASK_POINTS: usize = 1 << 14;
 
 pub(super) struct WindowTask {
     window: Window,
@@ -107,7 +104,8 @@ fn max(w: &Window, source: &[f32], values: &mut [f32], places: &mut [u32]) {
         for y in covered(w, 0, oy) {
             let line = &source[y * w.input[1]..(y + 1) * w.input[1]];
             for kx in 0..w.kernel[1] {
-                let (columns, first) = columns(w, kx);
+                let (columns, first) =
+                    inside(kx, w.stride[1], w.padding[1], w.input[1], w.output[1]);
                 let outputs = oy * width + columns.start..oy * width + columns.end;
                 let places = &mut places[outputs.clone()];
                 let elements = line.get(first..).unwrap_or_default().iter().step_by(w.stride[1]);
@@ -122,15 +120,6 @@ fn max(w: &Window, source: &[f32], values: &mut [f32], places: &mut [u32]) {
             }
         }
     }
-}
-
-/// The outputs of a line whose window column `kx` lies inside the input, and the input column of
-/// the first of them.
-fn columns(w: &Window, kx: usize) -> (Range<usize>, usize) {
-    let (stride, pad) = (w.stride[1], w.padding[1]);
-    let first = pad.saturating_sub(kx).div_ceil(stride);
-    let end = (w.input[1] + pad).saturating_sub(kx).div_ceil(stride).min(w.output[1]);
-    (first.min(end)..end, (first * stride + kx).saturating_sub(pad))
 }
 
 fn average(w: &Window, source: &[f32], values: &mut [f32]) {
