@@ -3,7 +3,6 @@
 // small products; the tiled kernel is compared with it.
 // The sums run over k in order, from the split's first to its last.
 {{declarations}}
-{{functions}}
 {{sources}}
 @compute @workgroup_size(8, 8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) id: vec3<u32>) {

@@ -3,7 +3,6 @@
 // Workgroup memory: 2 * 16 * 64 * 4 = 8 KiB, with a column of padding 8.1 KiB; both tiles are kept
 // k-major so that an invocation reads four neighbours of each at a step.
 {{declarations}}
-{{functions}}
 {{sources}}
 var<workgroup> tile_left: array<array<f32, 65>, 16>;
 var<workgroup> tile_right: array<array<f32, 65>, 16>;

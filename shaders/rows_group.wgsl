@@ -1,7 +1,6 @@
 // Row kernels, one workgroup for each row: invocations stride over the columns, then fold their
 // partial results as a tree in workgroup memory. The order depends on the workgroup size alone.
 {{declarations}}
-{{functions}}
 {{shared}}
 @compute @workgroup_size({{size}})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

@@ -1,7 +1,6 @@
 // Row kernels, one invocation for each row: for short rows, and for software adapters, where a
 // barrier costs more than the whole row.
 {{declarations}}
-{{functions}}
 @compute @workgroup_size({{size}})
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let r = id.y * {{line}}u + id.x;

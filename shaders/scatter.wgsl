@@ -1,7 +1,6 @@
 // Scatter-add without atomics: one invocation for each element of the result goes through all
 // indices in order and adds what is meant for it.
 {{declarations}}
-{{functions}}
 {{sources}}
 @compute @workgroup_size({{size}})
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {

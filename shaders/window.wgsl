@@ -1,27 +1,26 @@
 // Pooling, forward: one invocation visits the points that one window covers, row by row.
 {{declarations}}
-{{functions}}
 {{sources}}
 @compute @workgroup_size({{size}})
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = id.y * {{line}}u + id.x;
     if (i >= {{points}}u) { return; }
-    let plane = i / {{out_plane}}u;
-    let oy = i % {{out_plane}}u / {{out_width}}u;
-    let ox = i % {{out_width}}u;
-    let y_first = max(oy * {{stride_y}}u, {{pad_y}}u) - {{pad_y}}u;
-    let x_first = max(ox * {{stride_x}}u, {{pad_x}}u) - {{pad_x}}u;
-    let y_end = min(oy * {{stride_y}}u + {{kernel_y}}u - {{pad_y}}u, {{in_height}}u);
-    let x_end = min(ox * {{stride_x}}u + {{kernel_x}}u - {{pad_x}}u, {{in_width}}u);
+    let plane = i / ({{to_height}}u * {{to_width}}u);
+    let oy = i / {{to_width}}u % {{to_height}}u;
+    let ox = i % {{to_width}}u;
     var value = {{identity}};
     var place = 0xffffffffu;
-    for (var y = y_first; y < y_end; y += 1u) {
-        for (var x = x_first; x < x_end; x += 1u) {
+    for (var ky = 0u; ky < {{kernel_y}}u; ky += 1u) {
+        // Coordinates before the input wrap around to huge numbers.
+        let y = oy * {{stride_y}}u + ky * {{step_y}}u - {{pad_y}}u;
+        if (y >= {{from_height}}u) { continue; }
+        for (var kx = 0u; kx < {{kernel_x}}u; kx += 1u) {
+            let x = ox * {{stride_x}}u + kx * {{step_x}}u - {{pad_x}}u;
+            if (x >= {{from_width}}u) { continue; }
             let v = source(plane, y, x);
-            let at = y * {{in_width}}u + x;
+            let at = y * {{from_width}}u + x;
             {{visit}}
         }
     }
-    {{finish}}
 {{body}}
 }

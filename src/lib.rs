@@ -29,11 +29,15 @@ pub use shadegrad_train as train;
 /// What most programs need.
 pub mod prelude {
     pub use crate::device::{DType, Device};
-    pub use crate::graph::{Graph, Init, Session, Tensor, Variable};
+    pub use crate::graph::{
+        AttentionOptions, ConvOptions, Graph, Init, Interpolation, PadMode, Padding, PoolOptions,
+        Session, Tensor, Variable,
+    };
     pub use crate::models::{
-        Adam, AdamW, AvgPool2d, Cnn, Constant, Conv2d, Cosine, CrossEntropy, Dropout, Flatten,
-        Linear, Loss, MaxPool2d, Mlp, Module, Mse, Named, Optimizer, Parameter, Parameters, Relu,
-        Sequential, Sgd, Updater, WarmUp, named,
+        Adam, AdamW, AvgPool2d, BatchNorm1d, BatchNorm2d, Cnn, Constant, Conv1d, Conv2d, Cosine,
+        CrossEntropy, Dropout, Embedding, Flatten, Gelu, GroupNorm, LayerNorm, Linear, Loss,
+        MaxPool2d, Mlp, Module, Mse, Named, Optimizer, Parameter, Parameters, Reduction, Relu,
+        Sequential, Sgd, Silu, Updater, WarmUp, named,
     };
     pub use crate::train::{Fit, Images, Mnist, Trainer};
 }

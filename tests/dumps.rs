@@ -4,7 +4,7 @@
 
 use shadegrad::device::{Limits, Variant, render};
 use shadegrad::graph::{Options, compile};
-use shadegrad::models::mse;
+use shadegrad::models::mse_loss;
 use shadegrad::prelude::*;
 use std::path::Path;
 
@@ -16,7 +16,7 @@ fn the_stages_of_a_small_step_are_as_kept() {
     let graph = Graph::training(&seed, &step);
     let x = graph.variable(&Variable::new("x", &[4, 3], DType::F32, Init::Full(1.0)));
     let y = linear.forward(&x).relu();
-    let loss = mse(&y, &y.like(0.5));
+    let loss = mse_loss(&y, &y.full_like(0.5), Reduction::Mean);
     Updater::new(&parameters, Sgd::new(0.1).momentum(0.9)).record(&graph, &parameters, &loss);
     graph.assign(&step, &(graph.step() + 1.0));
     let compiled =

@@ -4,51 +4,33 @@
 
 mod harness;
 
-use shadegrad::device::{Device, Variant};
-use shadegrad::graph::ops::{Op, Sample};
-use shadegrad::graph::{Array, Graph, Options, Session, Tensor, check};
+use shadegrad::device::Device;
+use shadegrad::graph::Options;
+use shadegrad::graph::catalog::{self, Section};
+use shadegrad::graph::check::{self, Settings};
+use shadegrad::graph::ops::Op;
 use std::collections::BTreeMap;
 
-fn by_operation() -> BTreeMap<String, Vec<Sample>> {
-    let mut samples: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
-    for sample in Op::samples() {
-        samples.entry(sample.op.name()).or_default().push(sample);
-    }
-    samples
+/// Every section there is.
+fn sections() -> Vec<Section> {
+    let mut all = catalog::sections();
+    all.extend(shadegrad::models::sections());
+    all
 }
 
-/// Runs all samples of all operations as few programs and compares every result.
-fn check_values(device: &Device, exact: bool, options: &Options) {
-    let mut failures = Vec::new();
-    for (name, samples) in by_operation() {
-        let graph = Graph::new();
-        let recorded: Vec<(Tensor, Vec<Array>)> = samples
-            .iter()
-            .zip(0..)
-            .map(|(sample, number)| check::record(&graph, sample, 77 + 13 * number))
-            .collect();
-        let outputs: Vec<&Tensor> = recorded.iter().map(|(y, _)| y).collect();
-        let mut session = Session::new(device);
-        let mut loaded = session
-            .compile_with(&graph, &outputs, options)
-            .unwrap_or_else(|e| panic!("{name}: {e}"));
-        loaded.run(2).unwrap();
-        for (number, (sample, (y, inputs))) in samples.iter().zip(&recorded).enumerate() {
-            let inputs: Vec<&Array> = inputs.iter().collect();
-            let expected = sample.op.reference(&inputs, &y.ty());
-            let got = loaded.read_array(number).unwrap();
-            let allowed = check::tolerance(&sample.op, &inputs, &expected, exact);
-            if let Err(reason) = check::compare(&got, &expected, &allowed) {
-                failures.push(format!(
-                    "{name} {:?} of {:?}: {reason}",
-                    sample.op,
-                    inputs.iter().map(|a| &a.ty).collect::<Vec<_>>()
-                ));
-            }
-        }
-        loaded.check_guards().unwrap();
-    }
+fn check_all(device: &Device, settings: &Settings) {
+    let (mut failures, mut count) = (Vec::new(), 0);
+    check::suite(device, &sections(), settings, |checked| {
+        count += checked.cases;
+        failures.extend(checked.failures.iter().map(|f| format!("{}: {f}", checked.name)));
+    });
     assert!(failures.is_empty(), "on {}:\n{}", device.info(), failures.join("\n"));
+    let least = if settings.part.is_none() { 700 } else { 50 };
+    assert!(count > least, "only {count} samples and cases ran");
+}
+
+fn guarded() -> Settings {
+    Settings { options: Options { guard: 64, ..Options::default() }, part: None }
 }
 
 #[test]
@@ -60,30 +42,36 @@ fn every_operation_has_samples() {
 }
 
 #[test]
-fn values_on_the_cpu() {
-    check_values(&Device::cpu(Some(2)), true, &Options { guard: 64, ..Options::default() });
+fn every_function_has_a_case_and_documentation() {
+    let mut missing = Vec::new();
+    for section in sections() {
+        let entries = section.entries();
+        for entry in &entries {
+            let refused = entry.about.starts_with("Refused");
+            if !refused && !section.cases.iter().any(|case| case.name == entry.name) {
+                missing.push(format!("{} of {} has no case", entry.name, section.title));
+            }
+        }
+        for case in &section.cases {
+            if !entries.iter().any(|entry| entry.name == case.name) {
+                missing.push(format!("{} of {} has no documentation", case.name, section.title));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
 
 #[test]
-fn values_on_the_adapter() {
+fn values_and_gradients_on_the_cpu() {
+    check_all(&Device::cpu(Some(2)), &guarded());
+}
+
+#[test]
+fn values_and_gradients_on_the_adapter() {
     let Some(device) = harness::adapter() else {
         return;
     };
-    check_values(&device, false, &Options { guard: 64, ..Options::default() });
-}
-
-#[test]
-fn values_on_the_adapter_with_webgpu_limits_and_other_variants() {
-    let variant = Variant {
-        checks: true,
-        limits: Some(shadegrad::device::Limits::WEBGPU),
-        tiled: Some(true),
-        grouped: Some(true),
-    };
-    let Some(device) = harness::adapter_with(variant) else {
-        return;
-    };
-    check_values(&device, false, &Options { splits: Some(3), ..Options::default() });
+    check_all(&device, &guarded());
 }
 
 #[test]

@@ -4,8 +4,10 @@
 
 /// NaN, infinity and constants made of bits: part of every kernel.
 pub const BITS: &str = include_str!("../bits.wgsl");
-/// Functions that WGSL doesn't have.
-pub const SPECIAL: &str = include_str!("../special.wgsl");
+/// Functions that WGSL doesn't have: see [`library`].
+const SPECIAL: &str = include_str!("../special.wgsl");
+/// Counter-based random numbers and permutations: see [`library`].
+const RANDOM: &str = include_str!("../random.wgsl");
 /// Pointwise kernels.
 pub const MAP: &str = include_str!("../map.wgsl");
 /// Row kernels, one invocation for each row.
@@ -22,8 +24,59 @@ pub const WINDOW: &str = include_str!("../window.wgsl");
 pub const WINDOW_GRADIENT: &str = include_str!("../window_gradient.wgsl");
 /// Scatter-add.
 pub const SCATTER: &str = include_str!("../scatter.wgsl");
-/// Counter-based random numbers and permutations.
-pub const RANDOM: &str = include_str!("../random.wgsl");
+/// Recurrences along an axis, one invocation for each line.
+pub const SCAN_LINE: &str = include_str!("../scan_line.wgsl");
+/// Recurrences whose points see their neighbours, one workgroup for each line.
+pub const SCAN_GROUP: &str = include_str!("../scan_group.wgsl");
+/// One pass of a merge sort.
+pub const MERGE: &str = include_str!("../merge.wgsl");
+/// Attention without a matrix of scores.
+pub const ATTENTION: &str = include_str!("../attention.wgsl");
+
+/// The functions of `special.wgsl` and `random.wgsl` that a shader calls, and those that they call
+/// themselves. Compilers spend time on what isn't called, too.
+pub fn library(shader: &str) -> String {
+    let functions: Vec<&str> = [SPECIAL, RANDOM].into_iter().flat_map(functions).collect();
+    let mut taken = vec![false; functions.len()];
+    let mut text = String::new();
+    loop {
+        let called =
+            |at: usize| calls(shader, name(functions[at])) || calls(&text, name(functions[at]));
+        let Some(next) = (0..functions.len()).find(|&at| !taken[at] && called(at)) else {
+            return text;
+        };
+        taken[next] = true;
+        text += functions[next];
+        text.push('\n');
+    }
+}
+
+/// The functions of a file, each from `fn` to its closing brace at the start of a line (or at the end of
+/// the only line).
+fn functions(file: &str) -> Vec<&str> {
+    let starts = file.match_indices("\nfn ").map(|(at, _)| at + 1);
+    let end = |start: usize| {
+        let first = file[start..].find('\n').map_or(file.len(), |at| start + at);
+        match file[start..first].ends_with('}') {
+            true => first,
+            false => file[start..].find("\n}").map_or(file.len(), |at| start + at + 2),
+        }
+    };
+    starts.map(|start| &file[start..end(start)]).collect()
+}
+
+fn name(function: &str) -> &str {
+    function.trim_start_matches("fn ").split('(').next().unwrap_or_default()
+}
+
+/// Whether a text calls a function: its name and a parenthesis, not as the end of a longer name.
+fn calls(text: &str, name: &str) -> bool {
+    text.match_indices(name).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let whole = before.is_none_or(|c| !c.is_alphanumeric() && c != '_');
+        whole && text[at + name.len()..].starts_with('(') && !text[..at].ends_with("fn ")
+    })
+}
 
 /// Fills the holes `{{name}}` of a template.
 ///
@@ -51,7 +104,7 @@ pub fn fill(template: &str, holes: &[(&str, String)]) -> Result<String, String> 
 
 #[cfg(test)]
 mod tests {
-    use super::fill;
+    use super::{fill, library};
 
     #[test]
     fn holes_and_values_must_match() {
@@ -60,5 +113,20 @@ mod tests {
         assert_eq!(fill("{{y}}", &value("x")), Err("no value for hole `y`".to_string()));
         assert_eq!(fill("", &value("x")), Err("no hole for value `x`".to_string()));
         assert_eq!(fill("{{x", &value("x")), Err("a hole doesn't close".to_string()));
+    }
+
+    #[test]
+    fn a_shader_gets_the_functions_that_it_calls() {
+        let names = |shader: &str| -> Vec<String> {
+            library(shader)
+                .lines()
+                .filter_map(|l| l.strip_prefix("fn "))
+                .map(|l| l.split('(').next().unwrap_or("").to_string())
+                .collect()
+        };
+        assert!(names("let x = exp(1.0) + my_erf(x);").is_empty());
+        assert_eq!(names("let x = atan(1.0) + arctangent(x);"), ["arctangent", "small_arctangent"]);
+        assert_eq!(names("x = half(y);"), ["half", "half_bits", "half_value"]);
+        assert_eq!(names("shuffle(a, b, c)"), ["shuffle", "random_bits", "pcg"]);
     }
 }

@@ -1,5 +1,6 @@
-//! Element types and literals. Every type but `U8` takes four bytes in memory; `U8` exists for
-//! data sets that are bytes, is packed four to a word, and becomes `U32` when loaded.
+//! Element types and literals. Every type but two takes four bytes in memory. `U8` exists for data sets
+//! that are bytes, is packed four to a word, and becomes `U32` when loaded; `F16` is packed two to a
+//! word on every device, whether it has half-precision arithmetic or not, and becomes `F32`.
 
 use std::fmt;
 
@@ -16,6 +17,8 @@ pub enum DType {
     Bool,
     /// Unsigned byte in memory, `U32` once loaded. Read-only.
     U8,
+    /// 16-bit IEEE float in memory, `F32` once loaded.
+    F16,
 }
 
 impl DType {
@@ -23,6 +26,7 @@ impl DType {
     pub fn bytes(self) -> usize {
         match self {
             DType::U8 => 1,
+            DType::F16 => 2,
             _ => 4,
         }
     }
@@ -31,14 +35,44 @@ impl DType {
     pub fn loaded(self) -> DType {
         match self {
             DType::U8 => DType::U32,
+            DType::F16 => DType::F32,
             other => other,
+        }
+    }
+
+    /// The type that a computed element has in memory: bytes are never stored.
+    pub fn stored(self) -> DType {
+        match self {
+            DType::U8 => DType::U32,
+            other => other,
+        }
+    }
+
+    /// Appends an element to memory.
+    pub fn encode(self, value: f64, memory: &mut Vec<u8>) {
+        match self {
+            DType::U8 => memory.push(value as u8),
+            DType::F16 => memory.extend(half::f16::from_f64(value).to_le_bytes()),
+            other => memory.extend(Literal::of(other, value).bits.to_le_bytes()),
+        }
+    }
+
+    /// An element from its bytes in memory, of which there are [`DType::bytes`].
+    pub fn decode(self, bytes: &[u8]) -> f64 {
+        match (self, bytes) {
+            (DType::U8, [byte, ..]) => f64::from(*byte),
+            (DType::F16, [a, b, ..]) => half::f16::from_le_bytes([*a, *b]).to_f64(),
+            (_, [a, b, c, d, ..]) => {
+                Literal { dtype: self, bits: u32::from_le_bytes([*a, *b, *c, *d]) }.value()
+            }
+            _ => f64::NAN,
         }
     }
 
     /// The WGSL spelling of the loaded type.
     pub fn wgsl(self) -> &'static str {
         match self {
-            DType::F32 => "f32",
+            DType::F32 | DType::F16 => "f32",
             DType::U32 | DType::U8 => "u32",
             DType::I32 => "i32",
             DType::Bool => "bool",
@@ -54,6 +88,7 @@ impl fmt::Display for DType {
             DType::I32 => "i32",
             DType::Bool => "bool",
             DType::U8 => "u8",
+            DType::F16 => "f16",
         })
     }
 }
@@ -82,6 +117,7 @@ impl Literal {
     pub fn of(dtype: DType, value: f64) -> Self {
         let bits = match dtype {
             DType::F32 => (value as f32).to_bits(),
+            DType::F16 => half::f16::from_f64(value).to_f32().to_bits(),
             DType::U32 | DType::U8 => value as u32,
             DType::I32 => value as i32 as u32,
             DType::Bool => u32::from(value != 0.0),

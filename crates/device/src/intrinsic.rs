@@ -4,7 +4,7 @@
 use crate::DType;
 
 /// A scalar function of one to three arguments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names say it; the table below gives the formulas")]
 pub enum Intrinsic {
     Add,
@@ -13,6 +13,12 @@ pub enum Intrinsic {
     Div,
     /// What floored division leaves: it has the sign of the divisor.
     Rem,
+    /// What truncated division leaves: it has the sign of the dividend.
+    Fmod,
+    /// `x` to the power `y`.
+    Pow,
+    /// The angle of the point `(y, x)`; the ordinate comes first.
+    Atan2,
     Max,
     Min,
     Neg,
@@ -22,6 +28,12 @@ pub enum Intrinsic {
     Sqrt,
     Sin,
     Cos,
+    Tan,
+    Asin,
+    Acos,
+    Atan,
+    Sinh,
+    Cosh,
     Tanh,
     Floor,
     Ceil,
@@ -37,6 +49,11 @@ pub enum Intrinsic {
     /// The error function.
     Erf,
     IsNan,
+    IsInf,
+    /// The nearest number that half precision has.
+    Half,
+    /// Two halves in a word, the first in the lower bits.
+    PackHalves,
     Less,
     LessEqual,
     Equal,
@@ -56,17 +73,82 @@ pub enum Intrinsic {
     Random,
     /// `shuffle(index, length, key)`: a permutation of `0..length`, see [`shuffle`].
     Shuffle,
+    /// A function that a user of the library wrote, of floats.
+    Custom(&'static Custom),
 }
 
 use Intrinsic::*;
+
+/// A scalar function of one to three floats, in the three languages that devices and tests speak.
+pub struct Custom {
+    /// Its name: letters, digits and underscores.
+    pub name: &'static str,
+    /// How many arguments it takes.
+    pub arity: usize,
+    /// The body of a WGSL function of `x`, `y`, `z` (as many as the arity) that returns an `f32`.
+    pub wgsl: &'static str,
+    /// The same for the CPU backend.
+    pub evaluate: fn(&[f32]) -> f32,
+    /// The same in f64: what both are tested on.
+    pub reference: fn(&[f64]) -> f64,
+}
+
+impl Custom {
+    const ARGUMENTS: [&'static str; 3] = ["x", "y", "z"];
+
+    /// The WGSL function.
+    pub fn declaration(&self) -> String {
+        let arguments: Vec<String> =
+            Custom::ARGUMENTS[..self.arity].iter().map(|a| format!("{a}: f32")).collect();
+        let (name, arguments) = (self.name, arguments.join(", "));
+        format!("fn custom_{name}({arguments}) -> f32 {{\n{}\n}}\n", self.wgsl)
+    }
+
+    /// An error unless shaders can be written with it.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn check(&self) -> Result<(), String> {
+        let letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if self.name.is_empty() || !self.name.chars().all(letter) {
+            return Err(format!("`{}` is no name of letters, digits and underscores", self.name));
+        }
+        match self.arity {
+            1..=3 => Ok(()),
+            other => Err(format!("`{}` takes {other} arguments, not one to three", self.name)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Custom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl PartialEq for Custom {
+    fn eq(&self, other: &Custom) -> bool {
+        (self.name, self.arity, self.wgsl) == (other.name, other.arity, other.wgsl)
+    }
+}
+
+impl Eq for Custom {}
+
+impl std::hash::Hash for Custom {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
 
 impl Intrinsic {
     /// How many arguments it takes.
     pub fn arity(self) -> usize {
         match self {
-            Neg | Abs | Exp | Log | Sqrt | Sin | Cos | Tanh | Floor | Ceil | Round | Trunc
-            | Exp2 | Log2 | Expm1 | Log1p | Erf | IsNan | Not | ToF32 | ToI32 | ToU32 | ToBool => 1,
+            Neg | Abs | Exp | Log | Sqrt | Sin | Cos | Tan | Asin | Acos | Atan | Sinh | Cosh
+            | Tanh | Floor | Ceil | Round | Trunc | Exp2 | Log2 | Expm1 | Log1p | Erf | IsNan
+            | IsInf | Half | Not | ToF32 | ToI32 | ToU32 | ToBool => 1,
             Select | Shuffle => 3,
+            Custom(custom) => custom.arity,
             _ => 2,
         }
     }
@@ -81,18 +163,20 @@ impl Intrinsic {
             return None;
         }
         match self {
-            Add | Sub | Mul | Div | Rem | Max | Min => (same && numeric(first)).then_some(first),
+            Add | Sub | Mul | Div | Rem | Fmod | Max | Min => {
+                (same && numeric(first)).then_some(first)
+            }
             Neg | Abs => matches!(first, F32 | I32).then_some(first),
-            Exp | Log | Sqrt | Sin | Cos | Tanh | Floor | Ceil | Round | Trunc | Exp2 | Log2
-            | Expm1 | Log1p | Erf => (first == F32).then_some(F32),
-            IsNan => (first == F32).then_some(Bool),
+            Exp | Log | Sqrt | Sin | Cos | Tan | Asin | Acos | Atan | Sinh | Cosh | Tanh
+            | Floor | Ceil | Round | Trunc | Exp2 | Log2 | Expm1 | Log1p | Erf | Half | Pow
+            | Atan2 | Custom(_) => (same && first == F32).then_some(F32),
+            PackHalves => (same && first == F32).then_some(U32),
+            IsNan | IsInf => (first == F32).then_some(Bool),
             Less | LessEqual => (same && numeric(first)).then_some(Bool),
             Equal => same.then_some(Bool),
-            And | Or => (same && matches!(first, Bool | U32)).then_some(first),
+            And | Or | Xor => (same && matches!(first, Bool | U32)).then_some(first),
             Not => (first == Bool).then_some(Bool),
-            Xor | ShiftLeft | ShiftRight | Random | Shuffle => {
-                (same && first == U32).then_some(U32)
-            }
+            ShiftLeft | ShiftRight | Random | Shuffle => (same && first == U32).then_some(U32),
             Select => (first == Bool && args[1] == args[2]).then_some(args[1]),
             ToF32 => Some(F32),
             ToI32 => Some(I32),
@@ -112,7 +196,11 @@ impl Intrinsic {
             Div if t == DType::F32 => infix("/"),
             // Integer division by zero is zero here, on every backend.
             Div => guarded(t, &a[1], &format!("{} / {}", a[0], divisor(t, &a[1]))),
-            Rem if t == DType::F32 => format!("({0} - floor({0} / {1}) * {1})", a[0], a[1]),
+            Rem if t == DType::F32 => call("floored_rest"),
+            Fmod if t == DType::F32 => call("truncated_rest"),
+            Fmod => guarded(t, &a[1], &format!("{} % {}", a[0], divisor(t, &a[1]))),
+            Pow => call("power"),
+            Atan2 => call("angle"),
             Rem if t == DType::I32 => {
                 let by = divisor(t, &a[1]);
                 guarded(t, &a[1], &format!("({} % {by} + {by}) % {by}", a[0]))
@@ -124,27 +212,37 @@ impl Intrinsic {
             Min => call("min"),
             Neg => format!("(-{})", a[0]),
             Abs => call("abs"),
-            Exp => call("exp"),
-            Log => call("log"),
+            Exp => call("exponential"),
+            Log => call("logarithm"),
             Sqrt => call("sqrt"),
-            Sin => call("sin"),
-            Cos => call("cos"),
-            Tanh => call("tanh_nan"),
+            Sin => call("sine"),
+            Cos => call("cosine"),
+            Tan => call("tangent"),
+            Asin => call("arcsine"),
+            Acos => call("arccosine"),
+            Atan => call("arctangent"),
+            Sinh => call("hyperbolic_sine"),
+            Cosh => call("hyperbolic_cosine"),
+            Tanh => call("hyperbolic_tangent"),
             Floor => call("floor"),
             Ceil => call("ceil"),
             Round => call("round"),
             Trunc => call("trunc"),
-            Exp2 => call("exp2"),
-            Log2 => call("log2"),
+            Exp2 => call("exponential2"),
+            Log2 => call("logarithm2"),
             Expm1 => call("expm1"),
             Log1p => call("log1p"),
             Erf => call("erf"),
             IsNan => call("is_nan"),
+            IsInf => call("is_inf"),
+            Half => call("half"),
+            PackHalves => format!("(half_bits({}) | (half_bits({}) << 16u))", a[0], a[1]),
             Less => infix("<"),
             LessEqual => infix("<="),
             Equal => infix("=="),
             And => infix("&"),
             Or => infix("|"),
+            Xor if t == DType::Bool => infix("!="),
             Xor => infix("^"),
             Not => format!("(!{})", a[0]),
             ShiftLeft => format!("({} << ({} & 31u))", a[0], a[1]),
@@ -156,17 +254,8 @@ impl Intrinsic {
             ToBool => call("bool"),
             Random => call("random_bits"),
             Shuffle => call("shuffle"),
+            Custom(custom) => call(&format!("custom_{}", custom.name)),
         }
-    }
-
-    /// Whether [`Intrinsic::wgsl`] calls functions of `shaders/special.wgsl`.
-    pub fn needs_special(self) -> bool {
-        matches!(self, Expm1 | Log1p | Erf)
-    }
-
-    /// Whether [`Intrinsic::wgsl`] calls functions of `shaders/random.wgsl`.
-    pub fn needs_random(self) -> bool {
-        matches!(self, Random | Shuffle)
     }
 
     /// `out[i] = f(a[i], b[i], c[i])` on the bits of values of type `t` (the first argument's).
@@ -180,7 +269,13 @@ impl Intrinsic {
             (Sub, F32) => float2(a, b, out, |x, y| x - y),
             (Mul, F32) => float2(a, b, out, |x, y| x * y),
             (Div, F32) => float2(a, b, out, |x, y| x / y),
-            (Rem, F32) => float2(a, b, out, |x, y| x - (x / y).floor() * y),
+            (Rem, F32) => float2(a, b, out, |x, y| {
+                let rest = x % y;
+                if rest != 0.0 && (rest < 0.0) != (y < 0.0) { rest + y } else { rest }
+            }),
+            (Fmod, F32) => float2(a, b, out, |x, y| x % y),
+            (Pow, _) => float2(a, b, out, f32::powf),
+            (Atan2, _) => float2(a, b, out, f32::atan2),
             (Max, F32) => float2(a, b, out, |x, y| if x > y || x.is_nan() { x } else { y }),
             (Min, F32) => float2(a, b, out, |x, y| if x < y || x.is_nan() { x } else { y }),
             (Neg, F32) => float1(a, out, |x| -x),
@@ -190,6 +285,12 @@ impl Intrinsic {
             (Sqrt, _) => float1(a, out, f32::sqrt),
             (Sin, _) => float1(a, out, f32::sin),
             (Cos, _) => float1(a, out, f32::cos),
+            (Tan, _) => float1(a, out, f32::tan),
+            (Asin, _) => float1(a, out, f32::asin),
+            (Acos, _) => float1(a, out, f32::acos),
+            (Atan, _) => float1(a, out, f32::atan),
+            (Sinh, _) => float1(a, out, f32::sinh),
+            (Cosh, _) => float1(a, out, f32::cosh),
             (Tanh, _) => float1(a, out, f32::tanh),
             (Floor, _) => float1(a, out, f32::floor),
             (Ceil, _) => float1(a, out, f32::ceil),
@@ -201,6 +302,12 @@ impl Intrinsic {
             (Log1p, _) => float1(a, out, f32::ln_1p),
             (Erf, _) => float1(a, out, libm::erff),
             (IsNan, _) => bits1(a, out, |x| u32::from(f32::from_bits(x).is_nan())),
+            (IsInf, _) => bits1(a, out, |x| u32::from(f32::from_bits(x).is_infinite())),
+            (Half, _) => float1(a, out, |x| half::f16::from_f32(x).to_f32()),
+            (PackHalves, _) => float2_bits(a, b, out, |x, y| {
+                let bits = |v: f32| u32::from(half::f16::from_f32(v).to_bits());
+                bits(x) | bits(y) << 16
+            }),
             (Less, F32) => compare(a, b, out, |x, y| x < y),
             (LessEqual, F32) => compare(a, b, out, |x, y| x <= y),
             (Equal, F32) => compare(a, b, out, |x, y| x == y),
@@ -213,7 +320,8 @@ impl Intrinsic {
                 0 => 0,
                 _ => x.wrapping_rem(y).wrapping_add(y).wrapping_rem(y),
             }),
-            (Rem, _) => bits2(a, b, out, |x, y| x.checked_rem(y).unwrap_or(0)),
+            (Fmod, I32) => signed2(a, b, out, |x, y| if y == 0 { 0 } else { x.wrapping_rem(y) }),
+            (Rem | Fmod, _) => bits2(a, b, out, |x, y| x.checked_rem(y).unwrap_or(0)),
             (Max, I32) => signed2(a, b, out, i32::max),
             (Max, _) => bits2(a, b, out, u32::max),
             (Min, I32) => signed2(a, b, out, i32::min),
@@ -250,11 +358,20 @@ impl Intrinsic {
                     *o = shuffle(a, b, c);
                 }
             }
+            (Custom(custom), _) => {
+                for (((o, &a), &b), &c) in out.iter_mut().zip(a).zip(b).zip(c) {
+                    let x = [a, b, c].map(f32::from_bits);
+                    *o = (custom.evaluate)(&x[..custom.arity]).to_bits();
+                }
+            }
         }
     }
 
     /// The function at one point, in f64 for floats. The slow truth that kernels are tested on.
     pub fn reference(self, t: DType, args: &[f64]) -> f64 {
+        if let Custom(custom) = self {
+            return (custom.reference)(args);
+        }
         if t == DType::F32 && self.arity() <= 2 {
             let (x, y) = (args[0], args.get(1).copied().unwrap_or(0.0));
             match self {
@@ -262,7 +379,14 @@ impl Intrinsic {
                 Sub => return x - y,
                 Mul => return x * y,
                 Div => return x / y,
-                Rem => return x - (x / y).floor() * y,
+                Rem => {
+                    let rest = x % y;
+                    let other = rest != 0.0 && (rest < 0.0) != (y < 0.0);
+                    return if other { rest + y } else { rest };
+                }
+                Fmod => return x % y,
+                Pow => return x.powf(y),
+                Atan2 => return x.atan2(y),
                 Max => return if x > y || x.is_nan() { x } else { y },
                 Min => return if x < y || x.is_nan() { x } else { y },
                 Neg => return -x,
@@ -272,6 +396,12 @@ impl Intrinsic {
                 Sqrt => return x.sqrt(),
                 Sin => return x.sin(),
                 Cos => return x.cos(),
+                Tan => return x.tan(),
+                Asin => return x.asin(),
+                Acos => return x.acos(),
+                Atan => return x.atan(),
+                Sinh => return x.sinh(),
+                Cosh => return x.cosh(),
                 Tanh => return x.tanh(),
                 Floor => return x.floor(),
                 Ceil => return x.ceil(),
@@ -283,6 +413,8 @@ impl Intrinsic {
                 Log1p => return x.ln_1p(),
                 Erf => return libm::erf(x),
                 IsNan => return f64::from(u8::from(x.is_nan())),
+                IsInf => return f64::from(u8::from(x.is_infinite())),
+                Half => return half::f16::from_f64(x).to_f64(),
                 Less => return f64::from(u8::from(x < y)),
                 LessEqual => return f64::from(u8::from(x <= y)),
                 Equal => return f64::from(u8::from(x == y)),
@@ -324,12 +456,17 @@ fn float1(a: &[u32], out: &mut [u32], f: impl Fn(f32) -> f32) {
 
 #[inline(always)]
 fn float2(a: &[u32], b: &[u32], out: &mut [u32], f: impl Fn(f32, f32) -> f32) {
-    bits2(a, b, out, |x, y| f(f32::from_bits(x), f32::from_bits(y)).to_bits());
+    float2_bits(a, b, out, |x, y| f(x, y).to_bits());
+}
+
+#[inline(always)]
+fn float2_bits(a: &[u32], b: &[u32], out: &mut [u32], f: impl Fn(f32, f32) -> u32) {
+    bits2(a, b, out, |x, y| f(f32::from_bits(x), f32::from_bits(y)));
 }
 
 #[inline(always)]
 fn compare(a: &[u32], b: &[u32], out: &mut [u32], f: impl Fn(f32, f32) -> bool) {
-    bits2(a, b, out, |x, y| u32::from(f(f32::from_bits(x), f32::from_bits(y))));
+    float2_bits(a, b, out, |x, y| u32::from(f(x, y)));
 }
 
 #[inline(always)]

@@ -1,6 +1,6 @@
 //! Kernel specifications: what one dispatch computes, as plain data that every backend reads.
 //!
-//! A kernel is an expression around a core. The core is one of six families; the expression says
+//! A kernel is an expression around a core. The core is one of nine families; the expression says
 //! how elements are loaded into it and what is stored of its result. Stores are row-major over
 //! the family's output domain.
 
@@ -51,6 +51,8 @@ pub enum Combine {
     Max,
     /// The smallest element.
     Min,
+    /// The product.
+    Prod,
 }
 
 impl Combine {
@@ -65,6 +67,7 @@ impl Combine {
             dtype,
             match self {
                 Combine::Sum => 0.0,
+                Combine::Prod => 1.0,
                 Combine::Max => low,
                 Combine::Min => high,
             },
@@ -203,8 +206,8 @@ impl Contraction {
 /// The shapes of a pooling window over planes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Window {
-    /// Planes (batch times channels).
-    pub planes: usize,
+    /// Batch and channels: how many planes there are.
+    pub planes: [usize; 2],
     /// Height and width of the input.
     pub input: [usize; 2],
     /// Height and width of the output.
@@ -215,6 +218,17 @@ pub struct Window {
     pub stride: [usize; 2],
     /// Points around the input that don't take part.
     pub padding: [usize; 2],
+    /// Step between the elements of a window.
+    pub dilation: [usize; 2],
+}
+
+impl Window {
+    /// `[batch, channels, h, w]` of what a role reads and of what it computes.
+    pub fn shapes(&self, role: WindowRole) -> [[usize; 4]; 2] {
+        let shape = |[h, w]: [usize; 2]| [self.planes[0], self.planes[1], h, w];
+        let (input, output) = (shape(self.input), shape(self.output));
+        if role.is_gradient() { [output, input] } else { [input, output] }
+    }
 }
 
 /// What a window kernel computes.
@@ -222,22 +236,94 @@ pub struct Window {
 pub enum WindowRole {
     /// Accumulator 0: the largest element; 1: its number in the plane (the first, of equals).
     Max,
-    /// Accumulator 0: the mean, padding counted (PyTorch's `count_include_pad=True`).
-    Average,
+    /// Accumulator 0: the sum.
+    Sum,
     /// Accumulator 0, over the input: the sum of the windows whose index (`index`) is this point.
     MaxGradient,
-    /// Accumulator 0, over the input: the sum of the windows that cover it, over the window size.
-    AverageGradient,
+    /// Accumulator 0, over the input: the sum of the windows that cover it.
+    SumGradient,
 }
 
 impl WindowRole {
     /// Whether the result lies over the input, and the source over the output.
     pub fn is_gradient(self) -> bool {
-        matches!(self, WindowRole::MaxGradient | WindowRole::AverageGradient)
+        matches!(self, WindowRole::MaxGradient | WindowRole::SumGradient)
     }
 }
 
-/// The six kernel families.
+/// A recurrence along one axis of a shape: `h[t][s] = x[t][s] + sum over j of a_j[t][s] *
+/// h[t - 1][s - offset_j]`, where `t` runs along the axis and `s` along the axes after it, in
+/// row-major order. What lies before the first step or before the first point counts for nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Recurrence {
+    /// Shape of sources and result.
+    pub shape: Vec<usize>,
+    /// Which axis the steps run along.
+    pub axis: usize,
+    /// For each coefficient, how far back along `s` the state is taken from.
+    pub offsets: Vec<usize>,
+    /// In logarithms: `log(exp(a) + exp(b))` for a sum, and a sum for a product.
+    pub log: bool,
+}
+
+impl Recurrence {
+    /// Lines that don't see each other, steps, and points of a step.
+    pub fn lines(&self) -> [usize; 3] {
+        lines(&self.shape, self.axis)
+    }
+
+    /// Whether a point's state depends on other points.
+    pub fn mixes(&self) -> bool {
+        self.offsets.iter().any(|&offset| offset > 0)
+    }
+}
+
+/// Elements before an axis, along it and after it.
+pub fn lines(shape: &[usize], axis: usize) -> [usize; 3] {
+    [numel(&shape[..axis]), shape[axis], numel(&shape[axis + 1..])]
+}
+
+/// One pass of a merge sort along the last axis of `[rows, len]`: places that name the elements of
+/// sorted runs in order become those of runs twice as long. Equal keys keep their order, and NaN
+/// comes last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Merge {
+    /// Lines that are sorted each on its own.
+    pub rows: usize,
+    /// Elements of a line.
+    pub len: usize,
+    /// Elements of the runs that are sorted already.
+    pub width: usize,
+    /// Largest first.
+    pub descending: bool,
+}
+
+/// The shapes of attention: queries `[batch.., queries, width]`, keys `[batch.., keys, width]`, values
+/// `[batch.., keys, features]`, result `[batch.., queries, features]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Attention {
+    /// Leading axes.
+    pub batch: Vec<usize>,
+    /// Queries.
+    pub queries: usize,
+    /// Keys, and as many values.
+    pub keys: usize,
+    /// Elements of a query and of a key.
+    pub width: usize,
+    /// Elements of a value.
+    pub features: usize,
+    /// What the products of queries and keys are multiplied with, as the bits of an `f32`.
+    pub scale: u32,
+}
+
+impl Attention {
+    /// The batch axes with two more.
+    pub fn shape(&self, rows: usize, cols: usize) -> Vec<usize> {
+        [self.batch.as_slice(), &[rows, cols]].concat()
+    }
+}
+
+/// The nine kernel families.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Body {
     /// Every point of `shape` on its own.
@@ -286,17 +372,57 @@ pub enum Body {
         /// Over `[planes, h, w]` of the result.
         stores: Vec<Store>,
     },
-    /// Accumulator 0 over `[outer, len, inner]`: the sum of the sources whose index is this one.
+    /// Accumulator 0 is the sum of the sources whose index is this one's.
     Scatter {
-        /// `[outer, len, inner]` of the result.
-        shape: [usize; 3],
-        /// How many sources there are for each outer and inner point.
-        count: usize,
-        /// Where each goes, over `[outer, count, inner]`, `U32`; others than `0..len` go nowhere.
+        /// Shape of the sources.
+        shape: Vec<usize>,
+        /// The axis that indices replace.
+        axis: usize,
+        /// Its extent in the result.
+        len: usize,
+        /// Where each source goes, over `shape`, `U32`; others than `0..len` go nowhere.
         index: TermId,
-        /// What is added, over `[outer, count, inner]`.
+        /// What is added, over `shape`.
         source: TermId,
         /// Over the result.
+        stores: Vec<Store>,
+    },
+    /// Accumulator 0 is the state of a recurrence after each step.
+    Scan {
+        /// The geometry.
+        recurrence: Recurrence,
+        /// What each step adds, over the shape.
+        source: TermId,
+        /// For each offset what the state is multiplied with, over the shape.
+        coefficients: Vec<TermId>,
+        /// Over the shape.
+        stores: Vec<Store>,
+    },
+    /// Accumulator 0 is the place of the element that comes here, `U32`.
+    Merge {
+        /// The geometry.
+        merge: Merge,
+        /// What is sorted, over `[rows, len]`.
+        key: TermId,
+        /// Places within each row, sorted in runs, over `[rows, len]`, `U32`.
+        place: TermId,
+        /// Over `[rows, len]`.
+        stores: Vec<Store>,
+    },
+    /// Accumulator 0 is the mean of the values, weighted by the softmax of scaled products of query and
+    /// keys; zero where every key is masked.
+    Attention {
+        /// The geometry.
+        attention: Attention,
+        /// Over `[batch.., queries, width]`.
+        query: TermId,
+        /// Over `[batch.., keys, width]`.
+        key: TermId,
+        /// Over `[batch.., keys, features]`.
+        value: TermId,
+        /// What is added to the products, over `[batch.., queries, keys]`.
+        bias: Option<TermId>,
+        /// Over `[batch.., queries, features]`.
         stores: Vec<Store>,
     },
 }
@@ -311,6 +437,9 @@ impl Body {
             Body::Contract { .. } => "conv",
             Body::Window { .. } => "window",
             Body::Scatter { .. } => "scatter",
+            Body::Scan { .. } => "scan",
+            Body::Merge { .. } => "merge",
+            Body::Attention { .. } => "attention",
         }
     }
 
@@ -326,11 +455,17 @@ impl Body {
                 }
                 shape
             }
-            Body::Window { window, role, .. } => {
-                let [h, w] = if role.is_gradient() { window.input } else { window.output };
-                vec![window.planes, h, w]
+            Body::Window { window, role, .. } => window.shapes(*role)[1].to_vec(),
+            Body::Scatter { shape, axis, len, .. } => {
+                let mut shape = shape.clone();
+                shape[*axis] = *len;
+                shape
             }
-            Body::Scatter { shape, .. } => shape.to_vec(),
+            Body::Scan { recurrence, .. } => recurrence.shape.clone(),
+            Body::Merge { merge, .. } => vec![merge.rows, merge.len],
+            Body::Attention { attention, .. } => {
+                attention.shape(attention.queries, attention.features)
+            }
         }
     }
 
@@ -341,7 +476,10 @@ impl Body {
             Body::Map { stores, .. }
             | Body::Contract { stores, .. }
             | Body::Window { stores, .. }
-            | Body::Scatter { stores, .. } => stores.iter().map(|&s| (s, points)).collect(),
+            | Body::Scatter { stores, .. }
+            | Body::Scan { stores, .. }
+            | Body::Merge { stores, .. }
+            | Body::Attention { stores, .. } => stores.iter().map(|&s| (s, points)).collect(),
             Body::Rows { rows, row_stores, stores, .. } => row_stores
                 .iter()
                 .map(|&s| (s, numel(rows)))
@@ -350,14 +488,61 @@ impl Body {
         }
     }
 
-    /// The terms that the core reads.
-    pub fn sources(&self) -> Vec<TermId> {
+    /// The reductions of a row kernel in passes over the columns: those of a pass don't use each other's
+    /// results.
+    pub fn passes(&self, expr: &Expr) -> Vec<std::ops::Range<usize>> {
+        let Body::Rows { reductions, .. } = self else {
+            return vec![];
+        };
+        let mut passes: Vec<std::ops::Range<usize>> = Vec::new();
+        for (number, reduction) in reductions.iter().enumerate() {
+            let needed = expr.needed(&[reduction.term]);
+            let uses = |from: usize| {
+                let mut terms = expr.terms.iter().zip(&needed).filter(|(_, needed)| **needed);
+                terms.any(|(term, _)| matches!(term, crate::Term::Accumulator(n) if *n >= from))
+            };
+            match passes.last_mut() {
+                Some(pass) if !uses(pass.start) => pass.end = number + 1,
+                _ => passes.push(number..number + 1),
+            }
+        }
+        passes
+    }
+
+    /// The terms that the core reads, each with the shape that it is evaluated over.
+    pub fn sources(&self) -> Vec<(TermId, Vec<usize>)> {
         match self {
             Body::Map { .. } => vec![],
-            Body::Rows { reductions, .. } => reductions.iter().map(|r| r.term).collect(),
-            Body::Contract { left, right, .. } => vec![*left, *right],
-            Body::Window { source, index, .. } => std::iter::once(*source).chain(*index).collect(),
-            Body::Scatter { index, source, .. } => vec![*index, *source],
+            Body::Rows { reductions, .. } => {
+                reductions.iter().map(|r| (r.term, self.domain())).collect()
+            }
+            Body::Contract { contraction, left, right, .. } => {
+                let [left_shape, right_shape] = contraction.sources();
+                vec![(*left, left_shape), (*right, right_shape)]
+            }
+            Body::Window { window, role, source, index, .. } => {
+                let shape = window.shapes(*role)[0].to_vec();
+                std::iter::once(*source).chain(*index).map(|term| (term, shape.clone())).collect()
+            }
+            Body::Scatter { shape, index, source, .. } => {
+                vec![(*index, shape.clone()), (*source, shape.clone())]
+            }
+            Body::Scan { recurrence, source, coefficients, .. } => std::iter::once(source)
+                .chain(coefficients)
+                .map(|&term| (term, recurrence.shape.clone()))
+                .collect(),
+            Body::Merge { key, place, .. } => {
+                vec![(*key, self.domain()), (*place, self.domain())]
+            }
+            Body::Attention { attention: a, query, key, value, bias, .. } => {
+                let mut sources = vec![
+                    (*query, a.shape(a.queries, a.width)),
+                    (*key, a.shape(a.keys, a.width)),
+                    (*value, a.shape(a.keys, a.features)),
+                ];
+                sources.extend(bias.map(|bias| (bias, a.shape(a.queries, a.keys))));
+                sources
+            }
         }
     }
 
@@ -367,6 +552,10 @@ impl Body {
             Body::Contract { contraction, .. } => {
                 2 * contraction.matrix().iter().map(|&n| n as u64).product::<u64>()
             }
+            Body::Attention { attention: a, .. } => {
+                let pairs = numel(&a.batch) * a.queries * a.keys;
+                2 * (pairs * (a.width + a.features)) as u64
+            }
             _ => 0,
         }
     }
@@ -375,7 +564,7 @@ impl Body {
 impl Kernel {
     /// The terms that the kernel computes.
     pub fn roots(&self) -> Vec<TermId> {
-        let mut roots = self.body.sources();
+        let mut roots: Vec<TermId> = self.body.sources().iter().map(|(term, _)| *term).collect();
         roots.extend(self.body.stores().iter().map(|(store, _)| store.term));
         roots
     }
@@ -403,8 +592,17 @@ impl Kernel {
             Body::Window { window, role, source, .. } => {
                 let _ = writeln!(text, "  {role:?} {window:?} of t{source}");
             }
-            Body::Scatter { count, index, source, .. } => {
-                let _ = writeln!(text, "  add {count} of t{source} at t{index}");
+            Body::Scatter { shape, axis, index, source, .. } => {
+                let _ = writeln!(text, "  add {shape:?} of t{source} at t{index} of axis {axis}");
+            }
+            Body::Scan { recurrence, source, coefficients, .. } => {
+                let _ = writeln!(text, "  {recurrence:?} of t{source} and {coefficients:?}");
+            }
+            Body::Merge { merge, key, place, .. } => {
+                let _ = writeln!(text, "  {merge:?} of t{key} at t{place}");
+            }
+            Body::Attention { attention, query, key, value, bias, .. } => {
+                let _ = writeln!(text, "  {attention:?} of t{query} t{key} t{value} {bias:?}");
             }
             Body::Map { .. } => {}
         }

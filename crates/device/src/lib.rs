@@ -30,10 +30,10 @@ pub use error::DeviceError;
 pub use expr::{Expr, Term, TermId};
 #[cfg(feature = "wgpu")]
 pub use gpu::{Rendered, Variant, render};
-pub use intrinsic::{Intrinsic, random, shuffle};
+pub use intrinsic::{Custom, Intrinsic, random, shuffle};
 pub use kernel::{
-    Body, Combine, Contraction, Conv, ConvRole, Kernel, Operand, Reduction, Store, Window,
-    WindowRole,
+    Attention, Body, Combine, Contraction, Conv, ConvRole, Kernel, Merge, Operand, Recurrence,
+    Reduction, Store, Window, WindowRole, lines,
 };
 pub use limits::{DeviceClass, Limits};
 pub use program::{BufferSpec, Counts, Program};

@@ -246,26 +246,9 @@ fn covers(ranges: &[(usize, usize)], start: usize, end: usize) -> bool {
 fn verify_domains(kernel: &Kernel) -> Result<(), String> {
     let domain = kernel.body.domain();
     let stores: Vec<TermId> = kernel.body.stores().iter().map(|(store, _)| store.term).collect();
-    let sources = kernel.body.sources();
-    let mut places: Vec<(Vec<TermId>, Vec<usize>)> = vec![(stores, domain.clone())];
-    match &kernel.body {
-        Body::Map { .. } => {}
-        Body::Rows { .. } => places.push((sources, domain)),
-        Body::Contract { contraction, .. } => {
-            let shapes = contraction.sources();
-            places.extend(sources.iter().zip(shapes).map(|(&term, shape)| (vec![term], shape)));
-        }
-        Body::Window { window, role, .. } => {
-            let [h, w] = if role.is_gradient() { window.output } else { window.input };
-            if window.stride.contains(&0) {
-                return Err("a window that doesn't step".into());
-            }
-            places.push((sources, vec![window.planes, h, w]));
-        }
-        Body::Scatter { shape, count, .. } => {
-            places.push((sources, vec![shape[0], *count, shape[2]]));
-        }
-    }
+    let mut places: Vec<(Vec<TermId>, Vec<usize>)> = vec![(stores, domain)];
+    places.extend(kernel.body.sources().into_iter().map(|(term, shape)| (vec![term], shape)));
+    verify_geometry(&kernel.body)?;
     for (roots, shape) in places {
         let needed = kernel.expr.needed(&roots);
         for (id, term) in kernel.expr.terms.iter().enumerate().filter(|(id, _)| needed[*id]) {
@@ -288,4 +271,24 @@ fn verify_domains(kernel: &Kernel) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Checks what shaders divide by, and that sources have the types that cores work on.
+fn verify_geometry(body: &Body) -> Result<(), String> {
+    match body {
+        Body::Window { window, .. } if window.stride.contains(&0) => {
+            Err("a window that doesn't step".into())
+        }
+        Body::Scatter { shape, axis, .. } if *axis >= shape.len() => {
+            Err(format!("a scatter along axis {axis} of {shape:?}"))
+        }
+        Body::Scan { recurrence, coefficients, .. }
+            if recurrence.axis >= recurrence.shape.len()
+                || recurrence.offsets.len() != coefficients.len() =>
+        {
+            Err(format!("{recurrence:?} with {} coefficients", coefficients.len()))
+        }
+        Body::Merge { merge, .. } if merge.width == 0 => Err("a merge of empty runs".into()),
+        _ => Ok(()),
+    }
 }

@@ -1,7 +1,7 @@
 //! Arrays of f64: what references compute with. Slow and obvious on purpose.
 
 use crate::Type;
-use shadegrad_device::{DType, Literal, contiguous_strides, numel};
+use shadegrad_device::{DType, contiguous_strides, numel};
 
 /// A row-major array. Integers and truth values are exact in f64.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,26 +46,14 @@ impl Array {
 
     /// Elements read from memory layout.
     pub fn from_bytes(ty: &Type, bytes: &[u8]) -> Array {
-        let data = match ty.dtype {
-            DType::U8 => bytes.iter().map(|&b| f64::from(b)).collect(),
-            dtype => bytes
-                .chunks_exact(4)
-                .map(|word| {
-                    let bits = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
-                    Literal { dtype, bits }.value()
-                })
-                .collect(),
-        };
+        let data = bytes.chunks_exact(ty.dtype.bytes()).map(|b| ty.dtype.decode(b)).collect();
         Array { ty: ty.clone(), data }
     }
 
     /// Elements in memory layout.
     pub fn to_bytes(&self) -> Vec<u8> {
-        match self.ty.dtype {
-            DType::U8 => self.data.iter().map(|&v| v as u8).collect(),
-            dtype => {
-                self.data.iter().flat_map(|&v| Literal::of(dtype, v).bits.to_le_bytes()).collect()
-            }
-        }
+        let mut bytes = Vec::with_capacity(self.ty.bytes());
+        self.data.iter().for_each(|&value| self.ty.dtype.encode(value, &mut bytes));
+        bytes
     }
 }

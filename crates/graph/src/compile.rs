@@ -97,7 +97,7 @@ pub fn compile(
         .outputs
         .iter()
         .map(|v| &nodes.nodes[v.index()].ty)
-        .map(|ty| Type::new(&ty.shape, ty.dtype.loaded()))
+        .map(|ty| Type::new(&ty.shape, ty.dtype.stored()))
         .collect();
     let fused = fuse(&nodes, limits, options.fuse);
     fused.verify()?;

@@ -15,7 +15,7 @@ impl Graph {
     /// gradient on the way, a parameter that the loss doesn't depend on (its gradient is zero).
     #[track_caller]
     pub fn gradients(&self, loss: &Tensor, parameters: &[&Tensor]) -> Vec<Tensor> {
-        let zeros = || parameters.iter().map(|p| p.like(0.0)).collect();
+        let zeros = || parameters.iter().map(|p| p.zeros_like()).collect();
         // After a mistake, types mean nothing; the mistake is what the user has to see.
         if self.error().is_some() {
             return zeros();
@@ -32,7 +32,7 @@ impl Graph {
         let wanted: Vec<Value> = parameters.iter().map(|p| p.value()).collect();
         let depends = self.depends_on(loss.value(), &wanted);
         let mut gradients: HashMap<Value, Tensor> = HashMap::new();
-        gradients.insert(loss.value(), loss.like(1.0));
+        gradients.insert(loss.value(), loss.ones_like());
         for number in (0..=loss.value().0).rev().filter(|&n| depends[n as usize]) {
             let value = Value(number);
             let Some(upstream) = gradients.get(&value).cloned() else {
@@ -47,7 +47,7 @@ impl Graph {
                 let gradient = gradients.get(&parameter.value()).cloned();
                 gradient.unwrap_or_else(|| {
                     unused.push(self.describe(parameter));
-                    parameter.like(0.0)
+                    parameter.zeros_like()
                 })
             })
             .collect();
@@ -84,7 +84,7 @@ impl Graph {
                 reason: reason.to_string(),
                 at: node.at,
             }),
-            Gradient::Of(flows) => {
+            Gradient::Of(flows) | Gradient::Through(flows) => {
                 debug_assert_eq!(flows.len(), inputs.len(), "one gradient for each input");
                 for (input, flow) in inputs.iter().zip(flows) {
                     let Some(flow) = flow.filter(|_| depends[input.value().index()]) else {

@@ -46,7 +46,13 @@ pub(crate) fn clusters(fused: &Fused) -> String {
             Core::Rows { rows, cols } => format!("rows {rows:?} of {cols:?}"),
             Core::Contract(contraction) => format!("{contraction:?}"),
             Core::Window(window, role) => format!("{role:?} {window:?}"),
-            Core::Scatter(shape, count) => format!("scatter {count} into {shape:?}"),
+            Core::Scatter(shape, axis, len) => {
+                format!("scatter {shape:?} into {len} along axis {axis}")
+            }
+            Core::Scan(recurrence) => format!("{recurrence:?}"),
+            Core::Merge(merge) => format!("{merge:?}"),
+            Core::Attention(attention) => format!("{attention:?}"),
+            Core::Half => "halves".to_string(),
         };
         let _ = writeln!(text, "cluster {number}: {core} over {:?}", cluster.domain);
         for (member, by_row) in &cluster.members {

@@ -1,9 +1,9 @@
 //! Record: an append-only arena of values. Equal operations of equal inputs are kept once; inputs
 //! come before users, so there is no way to build a cycle.
 
-use crate::ops::{Full, Leaf, Op};
-use crate::{GraphError, Init, Tensor, Type, Variable};
-use shadegrad_device::{DType, Literal};
+use crate::ops::{Leaf, Op};
+use crate::{GraphError, Tensor, Type, Variable};
+use shadegrad_device::DType;
 use std::cell::{Ref, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::panic::Location;
@@ -126,33 +126,16 @@ impl Graph {
         self.push(Op::Leaf(Leaf { variable: variable.id(), offset, ty }), &[])
     }
 
-    /// A constant, of any shape.
-    #[track_caller]
-    pub fn full(&self, shape: &[usize], dtype: DType, value: f64) -> Tensor {
-        self.push(Op::Full(Full { shape: shape.to_vec(), literal: Literal::of(dtype, value) }), &[])
+    /// The seed that random numbers depend on.
+    pub(crate) fn seed(&self) -> Tensor {
+        self.variable(&self.seed)
     }
 
-    /// A tensor with the given elements, row-major.
-    #[track_caller]
-    pub fn tensor(&self, shape: &[usize], data: &[f32]) -> Tensor {
-        let count: usize = shape.iter().product();
-        if count != data.len() {
-            self.fail("tensor", &[], format!("{} elements for shape {shape:?}", data.len()));
-        }
-        let init = Init::Bytes(bytemuck::cast_slice(data).into());
-        self.variable(&Variable::new("data", &[data.len()], DType::F32, init)).reshape(shape)
-    }
-
-    /// A key for random numbers that differs for every call and every step, as a `U32` scalar.
-    #[track_caller]
-    pub fn random_key(&self) -> Tensor {
-        let stream = {
-            let mut inner = self.inner.borrow_mut();
-            inner.streams += 1;
-            inner.streams
-        };
-        let stream = self.full(&[], DType::U32, f64::from(stream));
-        self.variable(&self.seed).random(&self.step()).random(&stream)
+    /// A number that no other call of this graph gets.
+    pub(crate) fn next_stream(&self) -> u32 {
+        let mut inner = self.inner.borrow_mut();
+        inner.streams += 1;
+        inner.streams
     }
 
     /// At the end of the step the variable takes this value.
@@ -223,7 +206,15 @@ impl Graph {
             inputs.iter().map(|v| inner.record.nodes[v.index()].ty.clone()).collect();
         let bad_input = inputs.iter().any(|v| inner.poisoned[v.index()]);
         let op = key.0.clone();
+        let countable = |ty: &Type| {
+            let bytes = ty.shape.iter().try_fold(4usize, |all, &n| all.checked_mul(n));
+            bytes.is_some_and(|bytes| bytes <= isize::MAX as usize)
+        };
         let (ty, reason) = match op.infer(&types.iter().collect::<Vec<_>>()) {
+            Ok(ty) if !countable(&ty) => {
+                let reason = format!("{:?} has more elements than can be counted", ty.shape);
+                (Type::new(&[], DType::F32), Some(reason))
+            }
             Ok(ty) => (ty, None),
             Err(reason) => (Type::new(&[], DType::F32), Some(reason)),
         };

@@ -5,12 +5,13 @@
 //! variables and runs programs. The graph never sees a shader or a graphics interface.
 
 mod array;
+mod axis;
+pub mod catalog;
 pub mod check;
 mod compile;
 mod differentiate;
 mod dump;
 mod error;
-mod functions;
 mod fuse;
 mod graph;
 mod lower;
@@ -25,12 +26,15 @@ mod types;
 mod variable;
 
 pub use array::Array;
+pub use axis::Axis;
 pub use compile::{Compiled, Options, Output, Report, compile};
 pub use error::GraphError;
 pub use graph::{Graph, Node, Nodes, Value};
 pub use reference::Contents;
 pub use session::{Loaded, Session};
 pub use simplify::{Simplified, simplify};
-pub use tensor::Tensor;
+pub use tensor::{
+    AttentionOptions, ConvOptions, Interpolation, PadMode, Padding, PoolOptions, Tensor,
+};
 pub use types::{Type, broadcast};
 pub use variable::{Init, Variable};

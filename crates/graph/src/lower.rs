@@ -187,8 +187,15 @@ impl<'a> Lowerer<'a> {
             Body::Window { window, role, source, index, .. } => {
                 Body::Window { window, role, source, index, stores }
             }
-            Body::Scatter { shape, count, index, source, .. } => {
-                Body::Scatter { shape, count, index, source, stores }
+            Body::Scatter { shape, axis, len, index, source, .. } => {
+                Body::Scatter { shape, axis, len, index, source, stores }
+            }
+            Body::Scan { recurrence, source, coefficients, .. } => {
+                Body::Scan { recurrence, source, coefficients, stores }
+            }
+            Body::Merge { merge, key, place, .. } => Body::Merge { merge, key, place, stores },
+            Body::Attention { attention, query, key, value, bias, .. } => {
+                Body::Attention { attention, query, key, value, bias, stores }
             }
         };
         let label = label(self.fused, cluster);
@@ -220,7 +227,7 @@ impl<'a> Lowerer<'a> {
         let inputs = self.fused.node(first).inputs.clone();
         let chain = self.fused.operand_chain(first, cluster, false);
         Ok(match &cluster.core {
-            Core::Map => Body::Map { shape: cluster.domain.clone(), stores },
+            Core::Map | Core::Half => Body::Map { shape: cluster.domain.clone(), stores },
             Core::Rows { rows, cols } => Body::Rows {
                 rows: rows.clone(),
                 cols: cols.clone(),
@@ -242,10 +249,38 @@ impl<'a> Lowerer<'a> {
                 };
                 Body::Window { window: *window, role: *role, source, index, stores }
             }
-            Core::Scatter(shape, count) => {
+            Core::Scatter(shape, axis, len) => {
                 let source = self.emit(inputs[0], &chain)?;
                 let index = self.emit(inputs[1], &chain)?;
-                Body::Scatter { shape: *shape, count: *count, index, source, stores }
+                Body::Scatter {
+                    shape: shape.clone(),
+                    axis: *axis,
+                    len: *len,
+                    index,
+                    source,
+                    stores,
+                }
+            }
+            Core::Scan(recurrence) => {
+                let recurrence = recurrence.clone();
+                let source = self.emit(inputs[0], &chain)?;
+                let coefficients = inputs[1..]
+                    .iter()
+                    .map(|&input| self.emit(input, &chain))
+                    .collect::<Result<Vec<_>, _>>()?;
+                Body::Scan { recurrence, source, coefficients, stores }
+            }
+            Core::Merge(merge) => {
+                let key = self.emit(inputs[0], &chain)?;
+                let place = self.emit(inputs[1], &chain)?;
+                Body::Merge { merge: *merge, key, place, stores }
+            }
+            Core::Attention(attention) => {
+                let attention = attention.clone();
+                let [query, key, value] = [0, 1, 2].map(|at| self.emit(inputs[at], &chain));
+                let (query, key, value) = (query?, key?, value?);
+                let bias = inputs.get(3).map(|&bias| self.emit(bias, &chain)).transpose()?;
+                Body::Attention { attention, query, key, value, bias, stores }
             }
         })
     }
@@ -265,10 +300,14 @@ impl<'a> Lowerer<'a> {
                     self.reductions.push(Reduction { combine, term });
                     self.expr.push(Term::Accumulator(self.reductions.len() - 1), dtype)
                 }
-                Lowering::Contract(_) | Lowering::Scatter(..) | Lowering::Window(_, _, false) => {
-                    self.expr.push(Term::Accumulator(0), DType::F32)
-                }
+                Lowering::Contract(_)
+                | Lowering::Scatter(..)
+                | Lowering::Scan(_)
+                | Lowering::Attention(_)
+                | Lowering::Window(_, _, false) => self.expr.push(Term::Accumulator(0), DType::F32),
+                Lowering::Merge(_) => self.expr.push(Term::Accumulator(0), DType::U32),
                 Lowering::Window(_, _, true) => self.expr.push(Term::Accumulator(1), DType::U32),
+                Lowering::Half => self.pack_halves(inputs[0], &chain)?,
                 // A copy: its movement is part of the chain.
                 Lowering::View(_) => self.emit(inputs[0], &chain)?,
                 _ => self.compute(member, &chain)?,
@@ -278,6 +317,20 @@ impl<'a> Lowerer<'a> {
         Ok(())
     }
 
+    /// The words of a value in half precision: of the flat value every second element from the first and
+    /// from the second on.
+    fn pack_halves(&mut self, input: Value, chain: &[Movement]) -> Result<TermId, GraphError> {
+        let count = self.fused.node(input).ty.numel();
+        let (first, second) = (count.div_ceil(2), count / 2);
+        let low = [chain, &[Movement::Slice(0, 0, 2, first)]].concat();
+        let high =
+            [chain, &[Movement::Slice(0, 1, 2, second), Movement::Pad(0, 0, first - second)]]
+                .concat();
+        let low = self.emit(input, &low)?;
+        let high = self.emit(input, &high)?;
+        Ok(self.expr.apply(shadegrad_device::Intrinsic::PackHalves, &[low, high]))
+    }
+
     /// The stores of rows and of elements.
     fn stores(&mut self, cluster: &Cluster) -> (Vec<Store>, Vec<Store>) {
         let (mut row_stores, mut stores) = (vec![], vec![]);
@@ -285,7 +338,12 @@ impl<'a> Lowerer<'a> {
         for &(member, by_row) in &cluster.members {
             if self.schedule.stored.contains(&member) {
                 let ty = &self.fused.node(member).ty;
-                let operand = self.operand(Memory::Value(member), ty.numel(), ty.dtype);
+                // Halves are stored as the words that they are packed in.
+                let (len, dtype) = match ty.dtype {
+                    DType::F16 => (ty.numel().div_ceil(2), DType::U32),
+                    dtype => (ty.numel(), dtype),
+                };
+                let operand = self.operand(Memory::Value(member), len, dtype);
                 let store = Store { operand, term: self.terms[&member] };
                 if rows && by_row { row_stores.push(store) } else { stores.push(store) }
             }

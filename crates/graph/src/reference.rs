@@ -1,5 +1,6 @@
 //! The slow truth of whole graphs: every value by its operation's reference, in f64.
 
+use crate::ops::Op;
 use crate::{Array, Graph, GraphError, Nodes, Tensor};
 use std::collections::HashMap;
 
@@ -20,6 +21,15 @@ impl Nodes {
 
     /// Runs one step: every value that is needed, then the assignments to `contents`.
     pub fn interpret(&self, contents: &mut Contents) -> Vec<Array> {
+        self.interpret_with(contents, &mut |_, _, _| {})
+    }
+
+    /// The same, where `each` sees every operation with its inputs and may change its value.
+    pub(crate) fn interpret_with(
+        &self,
+        contents: &mut Contents,
+        each: &mut impl FnMut(&Op, &[&Array], &mut Array),
+    ) -> Vec<Array> {
         let needed = self.reachable();
         let mut values: Vec<Option<Array>> = Vec::with_capacity(self.nodes.len());
         for (number, node) in self.nodes.iter().enumerate() {
@@ -28,10 +38,14 @@ impl Nodes {
                 continue;
             }
             let inputs: Vec<&Array> = match &node.op {
-                crate::ops::Op::Leaf(leaf) => contents.get(&leaf.variable).into_iter().collect(),
+                Op::Leaf(leaf) => contents.get(&leaf.variable).into_iter().collect(),
                 _ => node.inputs.iter().filter_map(|v| values[v.index()].as_ref()).collect(),
             };
-            values.push(Some(node.op.reference(&inputs, &node.ty)));
+            let mut value = node.op.reference(&inputs, &node.ty);
+            if !matches!(node.op, Op::Leaf(_)) {
+                each(&node.op, &inputs, &mut value);
+            }
+            values.push(Some(value));
         }
         for (variable, value) in &self.assigns {
             if let Some(array) = &values[value.index()] {

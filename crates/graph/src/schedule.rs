@@ -6,9 +6,9 @@
 //! last kernel copies them over.
 
 use crate::fuse::{Cluster, ClusterId, Core, Fused, Place};
-use crate::ops::{Movement, Op, Reshape};
+use crate::ops::{Movement, Op, Reshape, ToHalf};
 use crate::{GraphError, Node, Value};
-use shadegrad_device::{View, numel};
+use shadegrad_device::{DType, View, numel};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashSet};
 
 /// Clusters in order.
@@ -122,13 +122,20 @@ fn reads_own(fused: &Fused, operand: Value, chain: &[Movement], variable: u64) -
 /// A cluster that copies a value.
 fn add_copy(fused: &mut Fused, value: Value) -> Value {
     let node = fused.node(value).clone();
+    let half = node.ty.dtype == DType::F16;
     let copy = Value(fused.nodes.nodes.len() as u32);
     let shape = node.ty.shape.clone();
-    let op = Reshape(shape.clone()).into();
+    let op = if half { ToHalf.into() } else { Reshape(shape.clone()).into() };
     fused.nodes.nodes.push(Node { op, inputs: vec![value], ..node });
     fused.place.push(Place::In(fused.clusters.len()));
-    fused.copied.insert(copy);
-    fused.clusters.push(Cluster { core: Core::Map, domain: shape, members: vec![(copy, false)] });
+    let (core, domain) = match half {
+        true => (Core::Half, vec![numel(&shape).div_ceil(2)]),
+        false => (Core::Map, shape),
+    };
+    if !half {
+        fused.copied.insert(copy);
+    }
+    fused.clusters.push(Cluster { core, domain, members: vec![(copy, false)] });
     copy
 }
 

@@ -171,7 +171,11 @@ impl Loaded {
             });
         };
         let buffer = self.executable.buffer(place.buffer);
-        Ok(self.device.read(buffer, place.offset, place.ty.bytes())?)
+        // Whole words: an odd number of halves ends in the middle of one.
+        let mut bytes =
+            self.device.read(buffer, place.offset, place.ty.bytes().next_multiple_of(4))?;
+        bytes.truncate(place.ty.bytes());
+        Ok(bytes)
     }
 
     /// Waits for all work and reads an output as numbers.

@@ -228,12 +228,17 @@ impl Builder {
                 Becomes::Node(Reshape(shape).into(), vec![input]),
             ));
         }
-        // Sums of integers wrap on devices; only floats fold.
-        let literal = self
-            .constant(input)
-            .filter(|l| l.dtype == DType::F32 || reduce.combine != Combine::Sum)?;
-        let factor = if reduce.combine == Combine::Sum { count as f64 } else { 1.0 };
-        let total = Literal::of(literal.dtype, literal.value() * factor);
+        // Sums and products of integers wrap on devices; only floats fold.
+        let literal = self.constant(input).filter(|l| {
+            l.dtype == DType::F32 || matches!(reduce.combine, Combine::Max | Combine::Min)
+        })?;
+        let value = literal.value();
+        let total = match reduce.combine {
+            Combine::Sum => value * count as f64,
+            Combine::Prod => value.powf(count as f64),
+            Combine::Max | Combine::Min => value,
+        };
+        let total = Literal::of(literal.dtype, total);
         Some(("reduce of a constant", full(total)))
     }
 

@@ -38,13 +38,16 @@ pub enum Init {
 impl Init {
     /// The bytes of `count` elements.
     pub fn bytes(&self, dtype: DType, count: usize) -> Vec<u8> {
-        let element = |value: f64| shadegrad_device::Literal::of(dtype, value).bits.to_le_bytes();
+        let element = |value: f64| {
+            let mut bytes = Vec::with_capacity(4);
+            dtype.encode(value, &mut bytes);
+            bytes
+        };
         let uniform = |seed: u64, i: usize, lane: u32| {
             let key = random(seed as u32, (seed >> 32) as u32 ^ lane);
             (f64::from(random(key, i as u32)) + 0.5) / 4_294_967_296.0
         };
         match self {
-            Init::Full(value) if dtype == DType::U8 => vec![*value as u8; count],
             Init::Full(value) => element(*value).repeat(count),
             Init::Uniform { low, high, seed } => (0..count)
                 .flat_map(|i| element(low + (high - low) * uniform(*seed, i, 0)))

@@ -1,6 +1,6 @@
 //! Activations as layers, for [`crate::Sequential`]. In hand-written models the tensor methods do.
 
-use crate::{Module, Named, Visitor};
+use crate::{Initializer, Module, Named, Parameter, Visitor};
 use shadegrad_graph::Tensor;
 
 macro_rules! activations {
@@ -31,10 +31,49 @@ activations! {
     Tanh => |x| x.tanh();
     /// `x sigmoid(x)`
     Silu => |x| x.silu();
+    /// Gaussian error linear unit.
+    Gelu => |x| x.gelu();
     /// The tanh form of the Gaussian error linear unit.
-    Gelu => |x| x.gelu_tanh();
+    GeluTanh => |x| x.gelu_tanh();
     /// `log(1 + exp(x))`
     Softplus => |x| x.softplus();
+    /// `x / (1 + |x|)`
+    Softsign => |x| x.softsign();
+    /// `x tanh(softplus(x))`
+    Mish => |x| x.mish();
+    /// Scaled exponential linear unit.
+    Selu => |x| x.selu();
+    /// `min(max(x, 0), 6)`
+    Relu6 => |x| x.relu6();
+    /// `min(max(x / 6 + 1/2, 0), 1)`
+    Hardsigmoid => |x| x.hardsigmoid();
+    /// `x hardsigmoid(x)`
+    Hardswish => |x| x.hardswish();
+}
+
+/// `x` for positive `x`, else a learned weight times `x`: one for all, or one for each channel (axis 1).
+pub struct PRelu {
+    weight: Parameter,
+}
+
+impl PRelu {
+    /// One weight, or one for each of this many channels, beginning at 0.25.
+    pub fn new(num_parameters: usize) -> PRelu {
+        PRelu { weight: Parameter::new(&[num_parameters], Initializer::Constant { value: 0.25 }) }
+    }
+}
+
+impl Named for PRelu {
+    fn visit(&self, visitor: &mut Visitor) {
+        visitor.parameter("weight", &self.weight);
+    }
+}
+
+impl Module for PRelu {
+    #[track_caller]
+    fn forward(&self, x: &Tensor) -> Tensor {
+        x.prelu(&self.weight.tensor(x.graph()))
+    }
 }
 
 /// `x` for positive `x`, else a constant times `x`.

@@ -10,6 +10,11 @@ pub enum Initializer {
     Zeros,
     /// Ones.
     Ones,
+    /// One number everywhere.
+    Constant {
+        /// The number.
+        value: f64,
+    },
     /// Uniform in `[-bound, bound)`.
     Uniform {
         /// Largest magnitude.
@@ -61,6 +66,7 @@ impl Initializer {
         match self {
             Initializer::Zeros => Init::Full(0.0),
             Initializer::Ones => Init::Full(1.0),
+            Initializer::Constant { value } => Init::Full(value),
             Initializer::Uniform { bound } => uniform(bound),
             Initializer::Normal { std } => normal(std),
             Initializer::KaimingUniform { fan_in } => uniform(root(6.0, fan_in)),

@@ -14,13 +14,27 @@ mod parameter;
 mod schedule;
 mod update;
 
-pub use activation::{Elu, Gelu, LeakyRelu, Relu, Sigmoid, Silu, Softplus, Tanh};
+pub use activation::{
+    Elu, Gelu, GeluTanh, Hardsigmoid, Hardswish, LeakyRelu, Mish, PRelu, Relu, Relu6, Selu,
+    Sigmoid, Silu, Softplus, Softsign, Tanh,
+};
 pub use init::Initializer;
-pub use layer::{AvgPool2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d};
-pub use loss::{CrossEntropy, Loss, Mse, correct, cross_entropy, mse};
+pub use layer::{
+    AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, BatchNorm1d, BatchNorm2d,
+    BatchNorm3d, Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, Dropout, Dropout2d,
+    Embedding, Flatten, GroupNorm, InstanceNorm1d, InstanceNorm2d, LayerNorm, Linear, MaxPool1d,
+    MaxPool2d, RMSNorm, Upsample,
+};
+pub use loss::{
+    CrossEntropy, CrossEntropyOptions, Loss, Mse, Reduction, binary_cross_entropy,
+    binary_cross_entropy_with_logits, correct, cosine_embedding_loss, cross_entropy,
+    cross_entropy_with, ctc_loss, gaussian_nll_loss, hinge_embedding_loss, huber_loss, kl_div,
+    l1_loss, margin_ranking_loss, mse_loss, multi_margin_loss, nll_loss, poisson_nll_loss,
+    sections, smooth_l1_loss, triplet_margin_loss,
+};
 pub use module::{Module, Named, Sequential, Visitor};
 pub use network::{Cnn, Mlp};
 pub use optimizer::{Adam, AdamW, Optimizer, Sgd, Update, Updated};
-pub use parameter::{Parameter, ParameterError, Parameters};
+pub use parameter::{Buffer, Parameter, ParameterError, Parameters};
 pub use schedule::{Constant, Cosine, Schedule, WarmUp};
 pub use update::{Updater, clip_grad_norm};

@@ -1,23 +1,35 @@
 //! Modules: things with named parameters, and layers that map a tensor to a tensor.
 
-use crate::Parameter;
+use crate::{Buffer, Parameter};
 use shadegrad_graph::Tensor;
 
 /// Collects parameters under the names of the structure they are in.
 #[derive(Default)]
 pub struct Visitor {
     path: Vec<String>,
-    found: Vec<(String, Parameter)>,
+    pub(crate) parameters: Vec<(String, Parameter)>,
+    pub(crate) buffers: Vec<(String, Buffer)>,
 }
 
 impl Visitor {
     /// A parameter of this module.
     pub fn parameter(&mut self, name: &str, parameter: &Parameter) {
+        let name = self.full(name);
+        self.parameters.push((name, parameter.clone()));
+    }
+
+    /// State of this module that steps change without gradients.
+    pub fn buffer(&mut self, name: &str, buffer: &Buffer) {
+        let name = self.full(name);
+        self.buffers.push((name, buffer.clone()));
+    }
+
+    fn full(&self, name: &str) -> String {
         let mut full = self.path.join(".");
         if !full.is_empty() {
             full.push('.');
         }
-        self.found.push((full + name, parameter.clone()));
+        full + name
     }
 
     /// A module inside this module.
@@ -25,10 +37,6 @@ impl Visitor {
         self.path.push(name.to_string());
         module.visit(self);
         self.path.pop();
-    }
-
-    pub(crate) fn into_found(self) -> Vec<(String, Parameter)> {
-        self.found
     }
 }
 

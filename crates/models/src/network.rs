@@ -1,7 +1,7 @@
 //! Whole models.
 
 use crate::{Conv2d, Linear, Module, Named, Visitor, named};
-use shadegrad_graph::Tensor;
+use shadegrad_graph::{PoolOptions, Tensor};
 
 /// A multi-layer perceptron with relu between layers: `[batch, ..] -> [batch, last]`.
 pub struct Mlp {
@@ -62,8 +62,8 @@ impl Cnn {
 impl Module for Cnn {
     #[track_caller]
     fn forward(&self, x: &Tensor) -> Tensor {
-        let x = self.conv1.forward(x).relu().max_pool2d([2, 2], [2, 2], [0, 0]);
-        let x = self.conv2.forward(&x).relu().max_pool2d([2, 2], [2, 2], [0, 0]);
+        let x = self.conv1.forward(x).relu().max_pool2d(&PoolOptions::new([2, 2]));
+        let x = self.conv2.forward(&x).relu().max_pool2d(&PoolOptions::new([2, 2]));
         self.fc2.forward(&self.fc1.forward(&x.flatten(1)).relu())
     }
 }

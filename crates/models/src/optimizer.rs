@@ -91,8 +91,8 @@ impl Optimizer for Sgd {
             return Updated { parameters: u.parameters - gradient * u.rate, state: vec![] };
         }
         // The first step takes the whole gradient into the buffer.
-        let first = u.step.less_equal(&u.step.like(1.0));
-        let share = first.select(&u.step.like(1.0), &u.step.like(1.0 - self.dampening));
+        let first = u.step.less_equal(&u.step.full_like(1.0));
+        let share = first.select(&u.step.full_like(1.0), &u.step.full_like(1.0 - self.dampening));
         let buffer = &u.state[0] * self.momentum + &gradient * share;
         let step = if self.nesterov { gradient + &buffer * self.momentum } else { buffer.clone() };
         Updated { parameters: u.parameters - step * u.rate, state: vec![buffer] }
@@ -172,12 +172,12 @@ impl Optimizer for Adam {
 /// `1 - exp(z)` for `z <= 0`: near zero by its series, where the difference would cancel.
 fn one_minus_exp(z: &Tensor) -> Tensor {
     // z + z^2 / 2 + .. + z^8 / 8!, by Horner: at -0.5 the next term is 5e-9 of the sum.
-    let mut series = z.like(1.0);
+    let mut series = z.full_like(1.0);
     for n in (2..=8).rev() {
         series = &series * z * (1.0 / f64::from(n)) + 1.0;
     }
     let near = -(&series * z);
-    z.like(-0.5).less(z).select(&near, &(z.like(1.0) - z.exp()))
+    z.full_like(-0.5).less(z).select(&near, &(z.full_like(1.0) - z.exp()))
 }
 
 /// Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), as in PyTorch.
@@ -217,7 +217,7 @@ impl Optimizer for AdamW {
 
     fn update(&self, u: &Update<'_>) -> Updated {
         let (step, state) = self.0.step(u, u.gradient);
-        let kept = u.rate.like(1.0) - u.rate * self.0.weight_decay;
+        let kept = u.rate.full_like(1.0) - u.rate * self.0.weight_decay;
         Updated { parameters: u.parameters * kept - step, state }
     }
 }

@@ -46,6 +46,35 @@ impl Parameter {
     }
 }
 
+/// State that steps change without gradients, such as running statistics. Cheap to clone; clones are the
+/// same buffer.
+#[derive(Clone)]
+pub struct Buffer(Variable);
+
+impl Buffer {
+    /// A buffer of a shape that begins with one number everywhere.
+    pub fn new(shape: &[usize], value: f64) -> Buffer {
+        Buffer(Variable::new("buffer", shape, DType::F32, Init::Full(value)))
+    }
+
+    /// Where it lies.
+    pub fn variable(&self) -> &Variable {
+        &self.0
+    }
+
+    /// Its value in a recording, as it is before the step.
+    #[track_caller]
+    pub fn tensor(&self, graph: &Graph) -> Tensor {
+        graph.variable(&self.0)
+    }
+
+    /// At the end of the step it takes this value.
+    #[track_caller]
+    pub fn assign(&self, value: &Tensor) {
+        value.graph().assign(&self.0, value);
+    }
+}
+
 /// What is wrong with a model's parameters.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ParameterError {
@@ -71,6 +100,7 @@ pub enum ParameterError {
 pub struct Parameters {
     shards: Vec<Variable>,
     entries: Vec<(String, Parameter)>,
+    buffers: Vec<(String, Buffer)>,
 }
 
 impl Parameters {
@@ -96,7 +126,8 @@ impl Parameters {
         let mut visitor = Visitor::default();
         model.visit(&mut visitor);
         let mut entries: Vec<(String, Parameter)> = Vec::new();
-        for (name, parameter) in visitor.into_found() {
+        let Visitor { parameters, buffers, .. } = visitor;
+        for (name, parameter) in parameters {
             // A parameter that is used twice keeps its first name.
             if entries.iter().any(|(_, p)| Rc::ptr_eq(&p.0, &parameter.0)) {
                 continue;
@@ -126,7 +157,7 @@ impl Parameters {
             }
         }
         let shards = groups.iter().map(|group| shard(group, seed)).collect();
-        Ok(Parameters { shards, entries })
+        Ok(Parameters { shards, entries, buffers })
     }
 
     /// The variables with all parameters, in memory order.
@@ -142,6 +173,11 @@ impl Parameters {
     /// Each parameter's name and shape, in memory order.
     pub fn names(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.entries.iter().map(|(name, parameter)| (name.as_str(), parameter.shape()))
+    }
+
+    /// The names of the model's buffers, and the buffers.
+    pub fn buffers(&self) -> impl Iterator<Item = (&str, &Buffer)> {
+        self.buffers.iter().map(|(name, buffer)| (name.as_str(), buffer))
     }
 
     /// Each parameter's value in a recording, in memory order: a list for each shard.

@@ -14,7 +14,7 @@ pub struct Constant;
 
 impl Schedule for Constant {
     fn factor(&self, step: &Tensor) -> Tensor {
-        step.like(1.0)
+        step.full_like(1.0)
     }
 }
 
@@ -35,7 +35,7 @@ impl<S: Schedule> Schedule for WarmUp<S> {
         let steps = self.steps as f64;
         let rising = (step + 1.0) * (1.0 / steps);
         let later = self.then.factor(&(step - steps).relu());
-        step.less(&step.like(steps)).select(&rising, &later)
+        step.less(&step.full_like(steps)).select(&rising, &later)
     }
 }
 
@@ -51,7 +51,7 @@ pub struct Cosine {
 
 impl Schedule for Cosine {
     fn factor(&self, step: &Tensor) -> Tensor {
-        let progress = (step * (1.0 / self.steps.max(1) as f64)).minimum(&step.like(1.0));
+        let progress = (step * (1.0 / self.steps.max(1) as f64)).minimum(&step.full_like(1.0));
         let wave = (progress * std::f64::consts::PI).cos() * 0.5 + 0.5;
         wave * (1.0 - self.floor) + self.floor
     }

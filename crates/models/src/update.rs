@@ -106,6 +106,6 @@ pub fn clip_grad_norm(gradients: &[Tensor], max_norm: f64) -> Vec<Tensor> {
     };
     let Some(total) = gradients.iter().map(squares).reduce(|a, b| a + b) else { return vec![] };
     let norm = total.sqrt();
-    let scale = (norm.like(max_norm) / (&norm + 1e-6)).minimum(&norm.like(1.0));
+    let scale = (norm.full_like(max_norm) / (&norm + 1e-6)).minimum(&norm.full_like(1.0));
     gradients.iter().map(|gradient| gradient * &scale).collect()
 }

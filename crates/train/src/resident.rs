@@ -88,20 +88,22 @@ impl Resident {
         order: &Order<'_>,
         batch: usize,
     ) -> (Tensor, Tensor) {
-        let places = position + position.iota(batch);
-        let count = places.like(self.count as f64);
+        let places = position + graph.iota(batch);
+        let count = places.full_like(self.count as f64);
         let index = match order {
             Order::Shuffled { seed } => {
                 let pass = &places / &count;
                 let offset = &places - &pass * &count;
                 offset.shuffle(&count, &seed.random(&pass))
             }
-            Order::Sequential => places.minimum(&places.like(self.count.saturating_sub(1) as f64)),
+            Order::Sequential => {
+                places.minimum(&places.full_like(self.count.saturating_sub(1) as f64))
+            }
         };
         let (mean, deviation) = self.normalise;
-        let pixels = graph.variable(&self.images).index_select(&index).to(DType::F32);
+        let pixels = graph.variable(&self.images).index_select(0, &index).to(DType::F32);
         let [channels, h, w] = self.shape;
         let x = (pixels * (1.0 / deviation) - mean / deviation).reshape(&[batch, channels, h, w]);
-        (x, graph.variable(&self.labels).index_select(&index))
+        (x, graph.variable(&self.labels).index_select(0, &index))
     }
 }

@@ -133,8 +133,8 @@ impl<M: Module> Trainer<M> {
         self.updater.record(&graph, &self.parameters, &loss);
 
         let ring = graph.variable(&self.ring);
-        let here = ring.along(1).equal(&step.remainder(&step.like(RING as f64)));
-        let first = ring.along(0).equal(&step.like(0.0));
+        let here = ring.along(1).equal(&step.remainder(&step.full_like(RING as f64)));
+        let first = ring.along(0).equal(&step.full_like(0.0));
         graph.assign(&self.ring, &here.select(&first.select(&loss, &accuracy), &ring));
         graph.assign(&self.step, &(&step + 1.0));
         graph
@@ -344,6 +344,11 @@ impl<M: Module> Trainer<M> {
             weights.tensors.insert(name.to_string(), (shape.to_vec(), data));
             start += count;
         }
+        for (name, buffer) in self.parameters.buffers() {
+            let variable = buffer.variable();
+            let data = bytemuck::pod_collect_to_vec::<u8, f32>(&self.session.read(variable)?);
+            weights.tensors.insert(name.to_string(), (variable.ty().shape.clone(), data));
+        }
         if let Some((mean, deviation)) = self.normalise {
             weights.notes.insert("pixel_mean".into(), mean.to_string());
             weights.notes.insert("pixel_deviation".into(), deviation.to_string());
@@ -365,9 +370,11 @@ impl<M: Module> Trainer<M> {
     /// [`TrainError::Weights`] for a file that is damaged or of another model; the weights stay.
     pub fn load(&mut self, path: impl AsRef<Path>) -> Result<(), TrainError> {
         let weights = Weights::load(path.as_ref())?;
-        let flat = weights.flat(self.parameters.names(), path.as_ref())?;
+        let buffers = self.parameters.buffers().map(|(name, b)| (name, &*b.variable().ty().shape));
+        let flat = weights.flat(self.parameters.names().chain(buffers), path.as_ref())?;
         let mut rest = flat.as_slice();
-        for shard in self.parameters.shards() {
+        let buffers = self.parameters.buffers().map(|(_, buffer)| buffer.variable());
+        for shard in self.parameters.shards().iter().chain(buffers) {
             let (own, after) = rest.split_at(shard.ty().numel());
             self.session.write(shard, bytemuck::cast_slice(own))?;
             rest = after;

@@ -6,18 +6,6 @@
 @group(0) @binding(1) var<storage, read> b1: array<f32>;
 @group(0) @binding(2) var<storage, read_write> b2: array<f32>;
 
-// What WGSL leaves open, settled by bits: compilers may assume that NaN and infinity don't occur, and
-// `max`, `min` and `clamp` may then drop a NaN that should be seen.
-
-// A zero that compilers can't see through, for constants that WGSL can't spell.
-var<private> opaque_zero: u32 = 0u;
-fn zero() -> u32 { return opaque_zero; }
-fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
-fn max_nan(a: f32, b: f32) -> f32 { return select(select(max(a, b), b, is_nan(b)), a, is_nan(a)); }
-fn min_nan(a: f32, b: f32) -> f32 { return select(select(min(a, b), b, is_nan(b)), a, is_nan(a)); }
-// Some drivers build tanh from exp, which overflows; past 10 it is 1 in f32 anyway.
-fn tanh_nan(x: f32) -> f32 { return select(tanh(clamp(x, -10.0, 10.0)), x, is_nan(x)); }
-
 fn left(g: u32, m: u32, k: u32) -> f32 {
     let t0: f32 = b0[((g * 4u + m) * 3u + k)];
     return t0;
@@ -82,3 +70,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) i
         if (row + 3u < 4u) { keep(split, g, row + 3u, n, s3[j]); }
     }
 }
+// What WGSL leaves open, settled by bits: compilers may assume that NaN and infinity don't occur, and
+// `max`, `min` and `clamp` may then drop a NaN that should be seen.
+
+// A zero that compilers can't see through, for constants that WGSL can't spell.
+var<private> opaque_zero: u32 = 0u;
+fn zero() -> u32 { return opaque_zero; }
+fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
+fn max_nan(a: f32, b: f32) -> f32 { return select(select(max(a, b), b, is_nan(b)), a, is_nan(a)); }
+fn min_nan(a: f32, b: f32) -> f32 { return select(select(min(a, b), b, is_nan(b)), a, is_nan(a)); }

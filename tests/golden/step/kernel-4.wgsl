@@ -4,18 +4,6 @@
 @group(0) @binding(1) var<storage, read> b1: array<f32>;
 @group(0) @binding(2) var<storage, read_write> b2: array<f32>;
 
-// What WGSL leaves open, settled by bits: compilers may assume that NaN and infinity don't occur, and
-// `max`, `min` and `clamp` may then drop a NaN that should be seen.
-
-// A zero that compilers can't see through, for constants that WGSL can't spell.
-var<private> opaque_zero: u32 = 0u;
-fn zero() -> u32 { return opaque_zero; }
-fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
-fn max_nan(a: f32, b: f32) -> f32 { return select(select(max(a, b), b, is_nan(b)), a, is_nan(a)); }
-fn min_nan(a: f32, b: f32) -> f32 { return select(select(min(a, b), b, is_nan(b)), a, is_nan(a)); }
-// Some drivers build tanh from exp, which overflows; past 10 it is 1 in f32 anyway.
-fn tanh_nan(x: f32) -> f32 { return select(tanh(clamp(x, -10.0, 10.0)), x, is_nan(x)); }
-
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = id.y * 64u + id.x;
@@ -34,3 +22,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     b2[i] = t8;
 
 }
+// What WGSL leaves open, settled by bits: compilers may assume that NaN and infinity don't occur, and
+// `max`, `min` and `clamp` may then drop a NaN that should be seen.
+
+// A zero that compilers can't see through, for constants that WGSL can't spell.
+var<private> opaque_zero: u32 = 0u;
+fn zero() -> u32 { return opaque_zero; }
+fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
+fn max_nan(a: f32, b: f32) -> f32 { return select(select(max(a, b), b, is_nan(b)), a, is_nan(a)); }
+fn min_nan(a: f32, b: f32) -> f32 { return select(select(min(a, b), b, is_nan(b)), a, is_nan(a)); }

@@ -166,7 +166,8 @@ impl Step {
             Step::Load { slice, view } => unsafe { load(slice, view, start, out) },
             Step::Gather { slice, view, index, stride, len } => {
                 let index = register(*index);
-                let missing = if slice.dtype == DType::F32 { f32::NAN.to_bits() } else { 0 };
+                let float = slice.dtype.loaded() == DType::F32;
+                let missing = if float { f32::NAN.to_bits() } else { 0 };
                 segments(view, start, out, u32::MAX, |at| at as u32);
                 for (value, &index) in out.iter_mut().zip(index) {
                     let at = *value as usize + index as usize * stride;
@@ -201,6 +202,10 @@ unsafe fn element(slice: &Slice, at: usize) -> u32 {
     unsafe {
         match slice.dtype {
             DType::U8 => slice.words().at(at / 4) >> (at % 4 * 8) & 0xFF,
+            DType::F16 => {
+                let bits = slice.words().at(at / 2) >> (at % 2 * 16) & 0xFFFF;
+                half::f16::from_bits(bits as u16).to_f32().to_bits()
+            }
             _ => slice.words().at(at),
         }
     }
@@ -210,7 +215,7 @@ unsafe fn element(slice: &Slice, at: usize) -> u32 {
 /// Nothing writes to the words that the view selects meanwhile.
 #[inline(always)]
 unsafe fn load(slice: &Slice, view: &View, start: usize, out: &mut [u32]) {
-    if slice.dtype == DType::U8 {
+    if slice.dtype.bytes() != 4 {
         // SAFETY: passed on to the caller.
         return segments(view, start, out, 0, |at| unsafe { element(slice, at) });
     }

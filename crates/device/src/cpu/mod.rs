@@ -4,11 +4,14 @@
 //! so results don't depend on the number of threads. Contractions use the `gemm` crate on tiles;
 //! what surrounds them is evaluated in blocks (see `block`).
 
+mod attention;
 mod block;
 mod contract;
 mod conv;
 mod memory;
+mod merge;
 mod rows;
+mod scan;
 mod scatter;
 mod stores;
 mod window;
@@ -181,6 +184,9 @@ fn prepare(kernel: &Kernel, memories: &[Arc<Memory>]) -> Box<dyn Task> {
         Body::Contract { .. } => Box::new(conv::ConvTask::new(kernel, &slices)),
         Body::Window { .. } => Box::new(window::WindowTask::new(kernel, &slices)),
         Body::Scatter { .. } => Box::new(scatter::Scatter::new(kernel, &slices)),
+        Body::Scan { .. } => Box::new(scan::Scan::new(kernel, &slices)),
+        Body::Merge { .. } => Box::new(merge::MergeTask::new(kernel, &slices)),
+        Body::Attention { .. } => Box::new(attention::AttentionTask::new(kernel, &slices)),
     }
 }
 

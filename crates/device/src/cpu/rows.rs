@@ -14,7 +14,8 @@ const LANES: usize = 16;
 pub(super) struct Rows {
     rows: usize,
     cols: usize,
-    reductions: Vec<(Combine, DType, Plan)>,
+    /// Reductions that go through the columns together, each with how it combines what.
+    passes: Vec<(Vec<(Combine, DType)>, Plan)>,
     row_stores: Stores,
     stores: Stores,
     stores_elements: bool,
@@ -25,14 +26,16 @@ impl Rows {
         let Body::Rows { rows, cols, reductions, row_stores, stores } = &kernel.body else {
             unreachable!("prepared as rows because the body is rows")
         };
-        let plan = |term| Plan::new(&kernel.expr, &[term], slices);
+        let pass = |range: std::ops::Range<usize>| {
+            let all = &reductions[range];
+            let terms: Vec<_> = all.iter().map(|r| r.term).collect();
+            let combines = all.iter().map(|r| (r.combine, kernel.expr.types[r.term])).collect();
+            (combines, Plan::new(&kernel.expr, &terms, slices))
+        };
         Rows {
             rows: numel(rows),
             cols: numel(cols),
-            reductions: reductions
-                .iter()
-                .map(|r| (r.combine, kernel.expr.types[r.term], plan(r.term)))
-                .collect(),
+            passes: kernel.body.passes(&kernel.expr).into_iter().map(pass).collect(),
             row_stores: Stores::new(&kernel.expr, row_stores, slices),
             stores: Stores::new(&kernel.expr, stores, slices),
             stores_elements: !stores.is_empty(),
@@ -44,17 +47,18 @@ impl Rows {
     unsafe fn row(&self, row: usize, scratch: &mut Scratch, found: &mut Vec<Accumulated<'static>>) {
         let first = row * self.cols;
         found.clear();
-        for ((combine, dtype, plan), registers) in
-            self.reductions.iter().zip(&mut scratch.reductions)
-        {
-            let mut total = Total::new(*combine, *dtype);
+        for ((combines, plan), registers) in self.passes.iter().zip(&mut scratch.passes) {
+            scratch.totals.clear();
+            scratch.totals.extend(combines.iter().map(|&(combine, ty)| Total::new(combine, ty)));
             for start in (0..self.cols).step_by(BLOCK) {
                 let len = BLOCK.min(self.cols - start);
                 // SAFETY: passed on to the caller.
                 unsafe { plan.evaluate(registers, first + start, len, found) };
-                total.add(plan.root(registers, 0, len));
+                for (root, total) in scratch.totals.iter_mut().enumerate() {
+                    total.add(plan.root(registers, root, len));
+                }
             }
-            found.push(Accumulated::All(total.bits()));
+            found.extend(scratch.totals.iter().map(|total| Accumulated::All(total.bits())));
         }
         // SAFETY: passed on to the caller; rows store disjoint ranges.
         unsafe {
@@ -70,7 +74,8 @@ impl Rows {
 }
 
 struct Scratch {
-    reductions: Vec<Registers>,
+    passes: Vec<Registers>,
+    totals: Vec<Total>,
     row_stores: Registers,
     stores: Registers,
 }
@@ -80,11 +85,12 @@ impl Task for Rows {
         let rows_each = (TASK_POINTS / self.cols.max(1) / 4).max(1);
         (0..self.rows.div_ceil(rows_each)).into_par_iter().for_each(|task| {
             let mut scratch = Scratch {
-                reductions: self.reductions.iter().map(|(_, _, plan)| plan.registers()).collect(),
+                passes: self.passes.iter().map(|(_, plan)| plan.registers()).collect(),
+                totals: vec![],
                 row_stores: self.row_stores.registers(),
                 stores: self.stores.registers(),
             };
-            let mut found = Vec::with_capacity(self.reductions.len());
+            let mut found = Vec::new();
             for row in task * rows_each..((task + 1) * rows_each).min(self.rows) {
                 // SAFETY: each row belongs to one task, and nothing loaded is stored.
                 unsafe { self.row(row, &mut scratch, &mut found) };
@@ -97,13 +103,16 @@ impl Task for Rows {
 struct Total {
     combine: Combine,
     dtype: DType,
-    sum: f64,
+    /// Sums and products of floats.
+    float: f64,
     bits: u32,
 }
 
 impl Total {
     fn new(combine: Combine, dtype: DType) -> Total {
-        Total { combine, dtype, sum: 0.0, bits: combine.identity(dtype).bits }
+        let identity = combine.identity(dtype);
+        let float = if combine == Combine::Prod { 1.0 } else { 0.0 };
+        Total { combine, dtype, float, bits: identity.bits }
     }
 
     fn add(&mut self, block: &[u32]) {
@@ -120,16 +129,23 @@ impl Total {
                 for (lane, value) in lanes.iter_mut().zip(rest) {
                     *lane += value;
                 }
-                self.sum += lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>();
+                self.float += lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>();
             }
             (Combine::Sum, _) => {
                 self.bits = block.iter().fold(self.bits, |sum, &v| sum.wrapping_add(v));
             }
+            (Combine::Prod, DType::F32) => {
+                let floats: &[f32] = bytemuck::cast_slice(block);
+                self.float = floats.iter().fold(self.float, |all, &v| all * f64::from(v));
+            }
+            (Combine::Prod, _) => {
+                self.bits = block.iter().fold(self.bits, |all, &v| all.wrapping_mul(v));
+            }
             (Combine::Max, DType::F32) => {
-                self.float(block, |a, b| if b > a || b.is_nan() { b } else { a })
+                self.extreme(block, |a, b| if b > a || b.is_nan() { b } else { a })
             }
             (Combine::Min, DType::F32) => {
-                self.float(block, |a, b| if b < a || b.is_nan() { b } else { a })
+                self.extreme(block, |a, b| if b < a || b.is_nan() { b } else { a })
             }
             (Combine::Max, DType::I32) => self.signed(block, i32::max),
             (Combine::Min, DType::I32) => self.signed(block, i32::min),
@@ -138,7 +154,7 @@ impl Total {
         }
     }
 
-    fn float(&mut self, block: &[u32], f: impl Fn(f32, f32) -> f32) {
+    fn extreme(&mut self, block: &[u32], f: impl Fn(f32, f32) -> f32) {
         let start = f32::from_bits(self.bits);
         self.bits = block.iter().fold(start, |a, &b| f(a, f32::from_bits(b))).to_bits();
     }
@@ -149,7 +165,7 @@ impl Total {
 
     fn bits(&self) -> u32 {
         match (self.combine, self.dtype) {
-            (Combine::Sum, DType::F32) => (self.sum as f32).to_bits(),
+            (Combine::Sum | Combine::Prod, DType::F32) => (self.float as f32).to_bits(),
             _ => self.bits,
         }
     }

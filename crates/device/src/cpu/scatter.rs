@@ -4,12 +4,13 @@ use super::Task;
 use super::block::Slice;
 use super::contract::with_tile;
 use super::stores::{Source, Stores};
-use crate::{Body, Kernel};
+use crate::{Body, Kernel, lines};
 use rayon::prelude::*;
 
 pub(super) struct Scatter {
-    shape: [usize; 3],
-    count: usize,
+    /// Elements of the sources before the axis, along it and after it.
+    lines: [usize; 3],
+    len: usize,
     index: Source,
     source: Source,
     stores: Stores,
@@ -17,15 +18,14 @@ pub(super) struct Scatter {
 
 impl Scatter {
     pub(super) fn new(kernel: &Kernel, slices: &[Slice]) -> Scatter {
-        let Body::Scatter { shape, count, index, source, stores } = &kernel.body else {
+        let Body::Scatter { shape, axis, len, index, source, stores } = &kernel.body else {
             unreachable!("prepared as a scatter because the body is one")
         };
-        let domain = [shape[0], *count, shape[2]];
         Scatter {
-            shape: *shape,
-            count: *count,
-            index: Source::new(kernel, *index, &domain, slices),
-            source: Source::new(kernel, *source, &domain, slices),
+            lines: lines(shape, *axis),
+            len: *len,
+            index: Source::new(kernel, *index, shape, slices),
+            source: Source::new(kernel, *source, shape, slices),
             stores: Stores::new(&kernel.expr, stores, slices),
         }
     }
@@ -33,7 +33,7 @@ impl Scatter {
 
 impl Task for Scatter {
     unsafe fn run(&self) {
-        let [outer, len, inner] = self.shape;
+        let ([outer, count, inner], len) = (self.lines, self.len);
         // SAFETY: nothing stores to what the sources load (`Program::verify`).
         let (index, source) = unsafe { (self.index.dense(), self.source.dense()) };
         let floats: &[f32] = bytemuck::cast_slice(&source);
@@ -41,8 +41,8 @@ impl Task for Scatter {
             with_tile(len * inner, |out| {
                 out.fill(0);
                 let sums: &mut [f32] = bytemuck::cast_slice_mut(out);
-                for point in 0..self.count * inner {
-                    let from = slab * self.count * inner + point;
+                for point in 0..count * inner {
+                    let from = slab * count * inner + point;
                     let place = index[from] as usize;
                     if place < len {
                         sums[place * inner + point % inner] += floats[from];

@@ -3,7 +3,7 @@
 
 use super::block::{Accumulated, BLOCK, Plan, Registers, Slice};
 use super::{TASK_POINTS, Task};
-use crate::{Body, DType, Expr, Kernel, Store, Term, TermId, View, numel};
+use crate::{Body, Expr, Kernel, Store, Term, TermId, View, numel};
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -129,7 +129,7 @@ impl Source {
     pub(super) fn new(kernel: &Kernel, term: TermId, shape: &[usize], slices: &[Slice]) -> Source {
         match &kernel.expr.terms[term] {
             Term::Load { operand, view }
-                if !view.is_masked() && slices[*operand].dtype != DType::U8 =>
+                if !view.is_masked() && slices[*operand].dtype.bytes() == 4 =>
             {
                 Source::Memory(slices[*operand].clone(), view.clone())
             }

@@ -4,9 +4,8 @@ use super::block::Slice;
 use super::contract::with_tile;
 use super::stores::{Source, Stores};
 use super::{TASK_POINTS, Task, inside};
-use crate::{Body, Kernel, Window, WindowRole};
+use crate::{Body, Kernel, Window, WindowRole, numel};
 use rayon::prelude::*;
-use std::ops::Range;
 
 pub(super) struct WindowTask {
     window: Window,
@@ -21,8 +20,7 @@ impl WindowTask {
         let Body::Window { window, role, source, index, stores } = &kernel.body else {
             unreachable!("prepared as a window because the body is one")
         };
-        let [h, w] = if role.is_gradient() { window.output } else { window.input };
-        let shape = [window.planes, h, w];
+        let shape = window.shapes(*role)[0];
         WindowTask {
             window: *window,
             role: *role,
@@ -43,8 +41,9 @@ impl Task for WindowTask {
         let (from, to) = (w.input[0] * w.input[1], w.output[0] * w.output[1]);
         let (from, to) = if self.role.is_gradient() { (to, from) } else { (from, to) };
         let planes = (TASK_POINTS / from.max(to).max(1)).max(1);
-        (0..w.planes.div_ceil(planes)).into_par_iter().for_each(|task| {
-            let range = task * planes..((task + 1) * planes).min(w.planes);
+        let all = numel(&w.planes);
+        (0..all.div_ceil(planes)).into_par_iter().for_each(|task| {
+            let range = task * planes..((task + 1) * planes).min(all);
             with_tile(range.len() * to * 2, |out| {
                 let (values, places) = out.split_at_mut(range.len() * to);
                 for (number, plane) in range.clone().enumerate() {
@@ -54,7 +53,7 @@ impl Task for WindowTask {
                     let values: &mut [f32] = bytemuck::cast_slice_mut(&mut values[out.clone()]);
                     match (self.role, &index) {
                         (WindowRole::Max, _) => max(w, source, values, &mut places[out]),
-                        (WindowRole::Average, _) => average(w, source, values),
+                        (WindowRole::Sum, _) => sum(w, source, values),
                         (WindowRole::MaxGradient, Some(index)) => {
                             values.fill(0.0);
                             let index = &index[plane * from..(plane + 1) * from];
@@ -65,7 +64,7 @@ impl Task for WindowTask {
                             }
                         }
                         (WindowRole::MaxGradient, None) => values.fill(0.0),
-                        (WindowRole::AverageGradient, _) => spread(w, source, values),
+                        (WindowRole::SumGradient, _) => spread(w, source, values),
                     }
                 }
                 let points = range.start * to..range.end * to;
@@ -77,19 +76,23 @@ impl Task for WindowTask {
     }
 }
 
-/// The input coordinates along an axis that output coordinate `at` covers.
-fn covered(w: &Window, axis: usize, at: usize) -> Range<usize> {
-    let start = at * w.stride[axis];
-    let end = (start + w.kernel[axis]).saturating_sub(w.padding[axis]).min(w.input[axis]);
-    start.saturating_sub(w.padding[axis]).min(end)..end
-}
-
-/// Calls `f(output point, covered rows, covered columns)` for every window.
-fn windows(w: &Window, mut f: impl FnMut(usize, Range<usize>, Range<usize>)) {
+/// Calls `f(outputs, first input element)` for every line of outputs and every element of a window: the
+/// outputs whose element lies inside the input, which are `stride` elements apart there.
+fn lines(w: &Window, mut f: impl FnMut(std::ops::Range<usize>, usize)) {
     for oy in 0..w.output[0] {
-        let rows = covered(w, 0, oy);
-        for ox in 0..w.output[1] {
-            f(oy * w.output[1] + ox, rows.clone(), covered(w, 1, ox));
+        for ky in 0..w.kernel[0] {
+            let y = (oy * w.stride[0] + ky * w.dilation[0]).wrapping_sub(w.padding[0]);
+            if y >= w.input[0] {
+                continue;
+            }
+            for kx in 0..w.kernel[1] {
+                let (columns, first) =
+                    inside(kx * w.dilation[1], w.stride[1], w.padding[1], w.input[1], w.output[1]);
+                if !columns.is_empty() {
+                    let line = oy * w.output[1];
+                    f(line + columns.start..line + columns.end, y * w.input[1] + first);
+                }
+            }
         }
     }
 }
@@ -99,50 +102,35 @@ fn windows(w: &Window, mut f: impl FnMut(usize, Range<usize>, Range<usize>)) {
 fn max(w: &Window, source: &[f32], values: &mut [f32], places: &mut [u32]) {
     values.fill(f32::NEG_INFINITY);
     places.fill(u32::MAX);
-    let width = w.output[1];
-    for oy in 0..w.output[0] {
-        for y in covered(w, 0, oy) {
-            let line = &source[y * w.input[1]..(y + 1) * w.input[1]];
-            for kx in 0..w.kernel[1] {
-                let (columns, first) =
-                    inside(kx, w.stride[1], w.padding[1], w.input[1], w.output[1]);
-                let outputs = oy * width + columns.start..oy * width + columns.end;
-                let places = &mut places[outputs.clone()];
-                let elements = line.get(first..).unwrap_or_default().iter().step_by(w.stride[1]);
-                let mut at = (y * w.input[1] + first) as u32;
-                for ((best, place), &value) in values[outputs].iter_mut().zip(places).zip(elements)
-                {
-                    let better = (value > *best) | (*place == u32::MAX) | value.is_nan();
-                    *best = if better { value } else { *best };
-                    *place = if better { at } else { *place };
-                    at += w.stride[1] as u32;
-                }
-            }
+    lines(w, |outputs, first| {
+        let places = &mut places[outputs.clone()];
+        let elements = source[first..].iter().step_by(w.stride[1]);
+        let mut at = first as u32;
+        for ((best, place), &value) in values[outputs].iter_mut().zip(places).zip(elements) {
+            let better = (value > *best) | (*place == u32::MAX) | value.is_nan();
+            *best = if better { value } else { *best };
+            *place = if better { at } else { *place };
+            at += w.stride[1] as u32;
         }
-    }
+    });
 }
 
-fn average(w: &Window, source: &[f32], values: &mut [f32]) {
-    let size = (w.kernel[0] * w.kernel[1]) as f32;
-    windows(w, |point, rows, cols| {
-        let mut sum = 0.0;
-        for y in rows {
-            for x in cols.clone() {
-                sum += source[y * w.input[1] + x];
-            }
+fn sum(w: &Window, source: &[f32], values: &mut [f32]) {
+    values.fill(0.0);
+    lines(w, |outputs, first| {
+        let elements = source[first..].iter().step_by(w.stride[1]);
+        for (sum, &value) in values[outputs].iter_mut().zip(elements) {
+            *sum += value;
         }
-        values[point] = sum / size;
     });
 }
 
 fn spread(w: &Window, source: &[f32], values: &mut [f32]) {
-    let size = (w.kernel[0] * w.kernel[1]) as f32;
     values.fill(0.0);
-    windows(w, |point, rows, cols| {
-        for y in rows {
-            for x in cols.clone() {
-                values[y * w.input[1] + x] += source[point] / size;
-            }
+    lines(w, |outputs, first| {
+        let elements = values[first..].iter_mut().step_by(w.stride[1]);
+        for (value, &gradient) in elements.zip(&source[outputs]) {
+            *value += gradient;
         }
     });
 }

@@ -66,13 +66,18 @@ impl Bindings {
             let at = sum(operand.offset as isize, index);
             return format!("((b{slot}[({at}) >> 2u] >> ((({at}) & 3u) * 8u)) & 0xffu)");
         }
+        if operand.dtype == DType::F16 {
+            let at = sum(operand.offset as isize / 2, index);
+            let bits = format!("(b{slot}[({at}) >> 1u] >> ((({at}) & 1u) * 16u)) & 0xffffu");
+            return format!("half_value({bits})");
+        }
         let word = format!("b{slot}[{}]", sum(operand.offset as isize / 4, index));
         match operand.dtype {
             DType::F32 if self.floats[slot] => word,
             DType::F32 => format!("bitcast<f32>({word})"),
             DType::I32 => format!("bitcast<i32>({word})"),
             DType::Bool => format!("({word} != 0u)"),
-            DType::U32 | DType::U8 => word,
+            DType::U32 | DType::U8 | DType::F16 => word,
         }
     }
 
@@ -83,7 +88,8 @@ impl Bindings {
             DType::F32 if self.floats[slot] => value.to_string(),
             DType::F32 | DType::I32 => format!("bitcast<u32>({value})"),
             DType::Bool => format!("u32({value})"),
-            DType::U32 | DType::U8 => value.to_string(),
+            // Bytes and halves are stored as the words that they are packed in.
+            DType::U32 | DType::U8 | DType::F16 => value.to_string(),
         };
         format!("b{slot}[{}] = {value};", sum(operand.offset as isize / 4, index))
     }
@@ -100,7 +106,7 @@ fn sum(offset: isize, index: &str) -> String {
 /// A constant. Infinities and NaN aren't WGSL literals; they are made from bits at run time.
 pub(super) fn literal(literal: Literal) -> String {
     match literal.dtype {
-        DType::F32 => {
+        DType::F32 | DType::F16 => {
             let value = f32::from_bits(literal.bits);
             if value.is_finite() {
                 format!("{value:?}f").replace("-0.0f", "(-0.0f)")
@@ -230,6 +236,19 @@ pub(super) fn coordinates(
         names.push(format!("{name}{axis}"));
     }
     (text, names)
+}
+
+/// The point of a shape that lies at `j` along an axis, at `o` in the axes before it and at `e` in those
+/// after it, and the statements that find it.
+pub(super) fn line_point(shape: &[usize], axis: usize) -> (String, Point) {
+    let (mut text, mut names) = coordinates(&shape[..axis], "o", "o", "    ");
+    let (inner, inner_names) = coordinates(&shape[axis + 1..], "e", "e", "    ");
+    text += &inner;
+    names.push("j".to_string());
+    names.extend(inner_names);
+    let [_, count, width] = crate::lines(shape, axis);
+    let flat = Some(format!("((o * {count}u + j) * {width}u + e)"));
+    (text, Point { coordinates: names, flat })
 }
 
 /// The terms that `roots` need and `done` doesn't have yet.

@@ -33,11 +33,12 @@ impl Fused {
                 (Core::Rows { rows, cols }, domain)
             }
             Lowering::Contract(contraction) => (Core::Contract(contraction), shape),
-            Lowering::Window(window, role, _) => {
-                let [h, w] = if role.is_gradient() { window.input } else { window.output };
-                (Core::Window(window, role), vec![window.planes, h, w])
-            }
-            Lowering::Scatter(shape, count) => (Core::Scatter(shape, count), shape.to_vec()),
+            Lowering::Window(window, role, _) => (Core::Window(window, role), shape),
+            Lowering::Scatter(sources, axis, len) => (Core::Scatter(sources, axis, len), shape),
+            Lowering::Scan(recurrence) => (Core::Scan(recurrence), shape),
+            Lowering::Merge(merge) => (Core::Merge(merge), shape),
+            Lowering::Attention(attention) => (Core::Attention(attention), shape),
+            Lowering::Half => (Core::Half, vec![numel(&shape).div_ceil(2)]),
             _ => (Core::Map, shape),
         };
         self.place[value.index()] = Place::In(self.clusters.len());
@@ -100,6 +101,9 @@ impl Fused {
         let target = &self.clusters[cluster];
         let points = numel(&self.node(value).ty.shape);
         let inside = |used: &&Use| self.place(used.value) == Place::In(cluster);
+        if target.core == Core::Half {
+            return None;
+        }
         match lowering {
             Lowering::Reduce(_, axes) => {
                 let (rows, cols) = self.rows_and_cols(value, axes);

@@ -18,7 +18,9 @@ mod recompute;
 use crate::ops::{Lowering, Movement, Op};
 use crate::{GraphError, Node, Nodes, Value};
 use prepare::{lowering_of, prepare};
-use shadegrad_device::{Contraction, Limits, View, Window, WindowRole};
+use shadegrad_device::{
+    Attention, Contraction, Limits, Merge, Recurrence, View, Window, WindowRole,
+};
 use std::collections::BTreeSet;
 
 /// The number of a cluster.
@@ -34,10 +36,19 @@ const GENERATED: u32 = 64;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Core {
     Map,
-    Rows { rows: Vec<usize>, cols: Vec<usize> },
+    Rows {
+        rows: Vec<usize>,
+        cols: Vec<usize>,
+    },
     Contract(Contraction),
     Window(Window, WindowRole),
-    Scatter([usize; 3], usize),
+    /// Shape of the sources, axis, its extent in the result.
+    Scatter(Vec<usize>, usize, usize),
+    Scan(Recurrence),
+    Merge(Merge),
+    Attention(Attention),
+    /// Words of two halves each; holds nothing else, because its points are no one's elements.
+    Half,
 }
 
 /// Values that one kernel computes.

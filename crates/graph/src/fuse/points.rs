@@ -74,14 +74,13 @@ impl Fused {
                 }
                 chain
             }
-            Lowering::Contract(_) => vec![],
-            Lowering::Window(window, role, _) => {
-                let [h, w] = if role.is_gradient() { window.output } else { window.input };
-                vec![Movement::Reshape(vec![window.planes, h, w])]
-            }
-            Lowering::Scatter([outer, _, inner], count) => {
-                vec![Movement::Reshape(vec![outer, count, inner])]
-            }
+            Lowering::Contract(_)
+            | Lowering::Window(..)
+            | Lowering::Scatter(..)
+            | Lowering::Scan(_)
+            | Lowering::Merge(_)
+            | Lowering::Attention(_) => vec![],
+            Lowering::Half => vec![Movement::Reshape(vec![self.node(member).ty.numel()])],
             Lowering::View(movement) => {
                 [vec![movement], self.to_domain(member, cluster, by_row)].concat()
             }

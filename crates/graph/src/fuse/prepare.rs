@@ -1,10 +1,10 @@
 //! Before clusters form: copies where a later stage needs a value in memory of its own, and what
 //! lies behind a chain of movement.
 
-use crate::ops::{Lowering, Op, Reshape};
+use crate::ops::{Lowering, Movement, Op, Reshape, ToHalf};
 use crate::{Node, Nodes, Type, Value};
-use shadegrad_device::View;
-use std::collections::BTreeSet;
+use shadegrad_device::{DType, View};
+use std::collections::{BTreeSet, HashSet};
 
 /// Inserts copies where a later stage needs a value in memory of its own: outputs, assigned values
 /// and packed values that are variables, views or generated, or that are wanted in two places.
@@ -26,14 +26,9 @@ pub(super) fn prepare(nodes: &Nodes) -> (Nodes, BTreeSet<Value>) {
                     .map(|&v| own(&mut out, &mut copied, &mut owned, v, true))
                     .collect();
             }
-            Lowering::View(movement) => {
-                // A view that can't be expressed on top of the views before it needs memory.
-                let expressed = resolve(&out, &copied, node.inputs[0])
-                    .and_then(|(_, view)| movement.apply(&view))
-                    .is_some();
-                if !expressed {
-                    node.inputs[0] = copy(&mut out, &mut copied, node.inputs[0]);
-                }
+            // A view that can't be expressed on top of what lies before it needs memory.
+            Lowering::View(movement) if !moves(&out, &copied, node.inputs[0], movement) => {
+                node.inputs[0] = copy(&mut out, &mut copied, node.inputs[0]);
             }
             Lowering::Gather(_) => {
                 // Only a plain view can be indexed.
@@ -49,15 +44,10 @@ pub(super) fn prepare(nodes: &Nodes) -> (Nodes, BTreeSet<Value>) {
                     node.inputs[0] = copy(&mut out, &mut copied, node.inputs[0]);
                 }
             }
-            Lowering::Window(window, role, _) => {
-                let [h, w] = if role.is_gradient() { window.output } else { window.input };
-                for input in &mut node.inputs {
-                    *input = flat(&mut out, &mut copied, *input, &[window.planes, h, w]);
-                }
-            }
-            Lowering::Scatter([outer, _, inner], count) => {
-                for input in &mut node.inputs {
-                    *input = flat(&mut out, &mut copied, *input, &[*outer, *count, *inner]);
+            Lowering::Half => {
+                let flat = Movement::Reshape(vec![node.ty.numel()]);
+                if !moves(&out, &copied, node.inputs[0], &flat) {
+                    node.inputs[0] = copy(&mut out, &mut copied, node.inputs[0]);
                 }
             }
             _ => {}
@@ -83,20 +73,43 @@ fn push(out: &mut Nodes, node: Node) -> Value {
 }
 
 fn copy(out: &mut Nodes, copied: &mut BTreeSet<Value>, value: Value) -> Value {
-    let node = &out.nodes[value.index()];
-    let shape = node.ty.shape.clone();
-    let ty = Type::new(&shape, node.ty.dtype.loaded());
-    let value = push(out, Node { op: Reshape(shape).into(), inputs: vec![value], ty, at: node.at });
+    let Node { ty, at, .. } = out.nodes[value.index()].clone();
+    let (shape, inputs) = (ty.shape.clone(), vec![value]);
+    if ty.dtype == DType::F16 {
+        // Rounded once more to what it is already.
+        return push(out, Node { op: ToHalf.into(), inputs, ty, at });
+    }
+    let ty = Type::new(&shape, ty.dtype.stored());
+    let value = push(out, Node { op: Reshape(shape).into(), inputs, ty, at });
     copied.insert(value);
     value
 }
 
-/// The value, or a copy of it, such that a reshape of it is a view.
-fn flat(out: &mut Nodes, copied: &mut BTreeSet<Value>, value: Value, shape: &[usize]) -> Value {
-    match resolve(out, copied, value).and_then(|(_, view)| view.reshape(shape)) {
-        Some(_) => value,
-        None => copy(out, copied, value),
+/// Whether a value can be read through one more movement, wherever it is computed: views are joined
+/// down to memory, through what is generated in place.
+fn moves(nodes: &Nodes, copied: &BTreeSet<Value>, value: Value, movement: &Movement) -> bool {
+    let mut open = vec![(value, vec![movement.clone()])];
+    let mut seen: HashSet<(Value, Vec<Movement>)> = open.iter().cloned().collect();
+    while let Some((value, chain)) = open.pop() {
+        let node = &nodes.nodes[value.index()];
+        let next = match lowering_of(nodes, node) {
+            Lowering::View(movement) if !copied.contains(&value) => {
+                vec![(node.inputs[0], [&[movement], chain.as_slice()].concat())]
+            }
+            Lowering::Pointwise(_) if is_generated(nodes, value) => {
+                node.inputs.iter().map(|&v| (v, chain.clone())).collect()
+            }
+            _ => {
+                let whole = View::contiguous(&node.ty.shape);
+                if chain.iter().try_fold(whole, |view, movement| movement.apply(&view)).is_none() {
+                    return false;
+                }
+                vec![]
+            }
+        };
+        open.extend(next.into_iter().filter(|step| seen.insert(step.clone())));
     }
+    true
 }
 
 /// The value that is stored when this one is asked for, or a copy of it. `exclusive` memory can be
@@ -116,6 +129,10 @@ fn own(
                     | Lowering::Contract(_)
                     | Lowering::Window(..)
                     | Lowering::Scatter(..)
+                    | Lowering::Scan(_)
+                    | Lowering::Merge(_)
+                    | Lowering::Attention(_)
+                    | Lowering::Half
                     | Lowering::Gather(_)
             )
             || matches!(out.nodes[base.index()].op, Op::Pointwise(_)) && !is_generated(out, *base);

@@ -26,7 +26,7 @@ impl Operation for MatMul {
         }
         let mut shape = a.clone();
         shape[rank - 1] = b[rank - 1];
-        Ok(Type::new(&shape, inputs[0].dtype))
+        Ok(Type::new(&shape, inputs[0].dtype.loaded()))
     }
 
     fn gradient(&self, b: &Backward<'_>) -> Gradient {
@@ -104,7 +104,7 @@ fn infer(conv: &Conv, role: ConvRole, inputs: &[&Type]) -> Result<Type, String> 
             return Err(format!("{:?} where {expected:?} is expected", input.shape));
         }
     }
-    Ok(Type::new(&result, inputs[0].dtype))
+    Ok(Type::new(&result, inputs[0].dtype.loaded()))
 }
 
 /// Calls `f(input, weight, output)` with the element numbers of every product of a convolution.

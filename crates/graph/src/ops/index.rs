@@ -61,7 +61,7 @@ impl Operation for Gather {
             from[self.axis] = index.at(at) as usize;
             match from[self.axis] < x.ty.shape[self.axis] {
                 true => x.at(&from),
-                false if ty.dtype == DType::F32 => f64::NAN,
+                false if ty.dtype.loaded() == DType::F32 => f64::NAN,
                 false => 0.0,
             }
         })
@@ -123,10 +123,7 @@ impl Operation for ScatterAdd {
     }
 
     fn lower(&self, inputs: &[&Type]) -> Lowering {
-        let shape = &inputs[0].shape;
-        let outer = shape[..self.axis].iter().product();
-        let inner = shape[self.axis + 1..].iter().product();
-        Lowering::Scatter([outer, self.len, inner], shape[self.axis])
+        Lowering::Scatter(inputs[0].shape.clone(), self.axis, self.len)
     }
 
     fn reference(&self, inputs: &[&Array], ty: &Type) -> Array {

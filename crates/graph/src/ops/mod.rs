@@ -1,28 +1,36 @@
 //! Operations: one struct each, that says everything the project knows about it.
 
+mod attention;
 mod contract;
+mod half;
 mod index;
 mod leaf;
+mod merge;
 mod movement;
 mod pack;
 mod pointwise;
 mod reduce;
+mod scan;
 mod window;
 
+pub use attention::Attend;
 pub(crate) use contract::conv_extent;
 pub use contract::{Conv2d, Conv2dInputGradient, Conv2dWeightGradient, MatMul};
+pub use half::ToHalf;
 pub use index::{Gather, ScatterAdd};
 pub use leaf::{Full, Iota, Leaf};
+pub use merge::MergeRuns;
 pub use movement::{Detach, Expand, Movement, Pad, Permute, Reshape, Slice};
 pub use pack::Pack;
-pub use pointwise::{Pointwise, Scalar};
+pub use pointwise::{CustomOperation, Pointwise, Scalar};
 pub use reduce::Reduce;
+pub use scan::Scan;
 pub use window::{
-    AvgPool2d, AvgPool2dGradient, MaxPool2d, MaxPool2dGradient, MaxPool2dIndex, Pool,
+    MaxPool2d, MaxPool2dGradient, MaxPool2dIndex, Pool, SumPool2d, SumPool2dGradient,
 };
 
 use crate::{Array, Tensor, Type};
-use shadegrad_device::{Combine, Contraction, Window, WindowRole};
+use shadegrad_device::{Attention, Combine, Contraction, Merge, Recurrence, Window, WindowRole};
 
 /// Everything about one operation. Nothing has a default: an operation without samples, without
 /// a reference or without a word about its gradient does not compile.
@@ -70,6 +78,9 @@ pub enum Gradient {
     Undefined(&'static str),
     /// It is zero everywhere it is defined: nothing flows.
     Zero,
+    /// One for each input, of the function that the operation stands for rather than of its steps:
+    /// rounding passes gradients on. Differences can't confirm it.
+    Through(Vec<Option<Tensor>>),
 }
 
 /// How an operation becomes part of a kernel.
@@ -89,8 +100,16 @@ pub enum Lowering {
     Contract(Contraction),
     /// A pooling window; `true` for the place of the maximum instead of its value.
     Window(Window, WindowRole, bool),
-    /// Sources of input 0 added where input 1 says: `[outer, len, inner]` and their number.
-    Scatter([usize; 3], usize),
+    /// Sources of input 0, of a shape, added where input 1 says along an axis of an extent.
+    Scatter(Vec<usize>, usize, usize),
+    /// A recurrence: input 0 is what each step adds, the others are coefficients.
+    Scan(Recurrence),
+    /// A pass of a merge sort: input 0 is sorted, input 1 says where its elements are now.
+    Merge(Merge),
+    /// Attention of queries, keys, values and perhaps a bias.
+    Attention(Attention),
+    /// Rounded to half precision and packed two to a word.
+    Half,
     /// Inputs laid one after the other in memory.
     Pack,
 }
@@ -195,9 +214,10 @@ ops! {
     Reduce,
     MatMul,
     Conv2d, Conv2dInputGradient, Conv2dWeightGradient,
-    MaxPool2d, MaxPool2dIndex, MaxPool2dGradient, AvgPool2d, AvgPool2dGradient,
+    MaxPool2d, MaxPool2dIndex, MaxPool2dGradient, SumPool2d, SumPool2dGradient,
     Gather, ScatterAdd,
-    Pack,
+    Scan, MergeRuns, Attend,
+    Pack, ToHalf,
 }
 
 /// An error unless there are `count` inputs.
@@ -210,8 +230,8 @@ fn arity(inputs: &[&Type], count: usize) -> Result<(), String> {
 
 /// An error unless all inputs are floats.
 fn floats(inputs: &[&Type]) -> Result<(), String> {
-    match inputs.iter().find(|ty| ty.dtype != shadegrad_device::DType::F32) {
-        Some(ty) => Err(format!("works on f32, not {}", ty.dtype)),
+    match inputs.iter().find(|ty| ty.dtype.loaded() != shadegrad_device::DType::F32) {
+        Some(ty) => Err(format!("works on floats, not {}", ty.dtype)),
         None => Ok(()),
     }
 }

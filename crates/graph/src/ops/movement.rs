@@ -188,7 +188,7 @@ impl Operation for Slice {
     fn gradient(&self, b: &Backward<'_>) -> Gradient {
         let extent = b.inputs[0].shape()[self.axis];
         if self.len == 0 {
-            return Gradient::Of(vec![Some(b.inputs[0].like(0.0))]);
+            return Gradient::Of(vec![Some(b.inputs[0].full_like(0.0))]);
         }
         let step = self.step.unsigned_abs();
         // Walk forwards, put step - 1 zeros after each element, then pad to where they came from.

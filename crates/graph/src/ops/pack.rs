@@ -1,7 +1,7 @@
 //! Pack: tensors laid one after the other in memory, so that one kernel can work on all of them.
 //! Inputs that are computed anyway are computed right into their place.
 
-use super::{Backward, Gradient, Lowering, Operation, Sample, SampleInput, floats};
+use super::{Backward, Gradient, Lowering, Operation, Sample, SampleInput};
 use crate::{Array, Type};
 use shadegrad_device::DType;
 
@@ -14,7 +14,9 @@ impl Operation for Pack {
         "pack".to_string()
     }
     fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
-        floats(inputs)?;
+        if let Some(ty) = inputs.iter().find(|ty| ty.dtype != DType::F32) {
+            return Err(format!("packs f32, not {}", ty.dtype));
+        }
         Ok(Type::new(&[inputs.iter().map(|ty| ty.numel()).sum()], DType::F32))
     }
     fn gradient(&self, b: &Backward<'_>) -> Gradient {

@@ -5,7 +5,7 @@
 
 use super::{Backward, Gradient, Lowering, Operation, Sample, SampleInput, arity};
 use crate::{Array, Tensor, Type};
-use shadegrad_device::{DType, Expr, Intrinsic, Literal, TermId};
+use shadegrad_device::{Custom, DType, Expr, Intrinsic, Literal, TermId};
 use std::f64::consts::{FRAC_2_SQRT_PI, LN_2};
 
 /// A scalar function of every element; inputs have one shape.
@@ -17,7 +17,11 @@ macro_rules! scalars {
         /// The scalar operations.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[expect(missing_docs, reason = "the names say it; the rows give the formulas")]
-        pub enum Scalar { $($name),* }
+        pub enum Scalar {
+            $($name,)*
+            /// An operation that a user of the library wrote.
+            Custom(&'static CustomOperation),
+        }
 
         /// Every scalar operation.
         const ALL: &[Scalar] = &[$(Scalar::$name),*];
@@ -25,10 +29,47 @@ macro_rules! scalars {
 }
 
 scalars! {
-    Add, Sub, Mul, Div, Remainder, Maximum, Minimum, Neg, Abs, Exp, Log, Sqrt, Sin, Cos, Tanh,
-    Sigmoid, Relu, Floor, Ceil, Round,
-    Trunc, Exp2, Log2, Expm1, Log1p, Erf, IsNan, Less, LessEqual, Equal, And, Or, Not, Select, ToF32, ToI32, ToU32,
-    ToBool, Random, Shuffle,
+    Add, Sub, Mul, Div, Remainder, Fmod, Pow, Atan2, Maximum, Minimum, Neg, Abs, Exp, Log, Sqrt, Sin,
+    Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Tanh, Sigmoid, Softplus, Relu, Floor, Ceil, Round,
+    Trunc, Exp2, Log2, Expm1, Log1p, Erf, IsNan, IsInf, Less, LessEqual, Equal, And, Or, Xor, Not,
+    Select, ToF32, ToI32, ToU32, ToBool, Random, Shuffle,
+}
+
+/// A scalar operation of floats that a user of the library wrote, with everything that built-in ones
+/// have: three spellings of its value, its gradient and what it is tested on. `shadegrad_graph::check`
+/// holds it to what it says.
+///
+/// `docs/adding-an-operation.md` shows one.
+pub struct CustomOperation {
+    /// Its name and its value.
+    pub function: Custom,
+    /// The gradient with respect to each input, made of other operations.
+    pub gradient: fn(&Backward<'_>) -> Gradient,
+    /// For each input the range that it is tested on; without kinks.
+    pub domains: &'static [(f64, f64)],
+    /// Relative cost of one evaluation, an addition being one: costly values are stored rather than
+    /// computed again.
+    pub weight: u32,
+}
+
+impl std::fmt::Debug for CustomOperation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.function.fmt(f)
+    }
+}
+
+impl PartialEq for CustomOperation {
+    fn eq(&self, other: &CustomOperation) -> bool {
+        self.function == other.function
+    }
+}
+
+impl Eq for CustomOperation {}
+
+impl std::hash::Hash for CustomOperation {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.function.hash(state);
+    }
 }
 
 /// How a scalar operation is computed.
@@ -125,17 +166,51 @@ impl Scalar {
                 },
                 vec![floats(0.1, 0.9), floats(1.0, 2.0)],
             ),
-            // At a tie the whole gradient goes to the first input.
+            // x - trunc(x / y) y, likewise.
+            Scalar::Fmod => row(
+                One(I::Fmod),
+                4,
+                |b| {
+                    let whole = (&b.inputs[0] / &b.inputs[1]).trunc();
+                    flows([b.upstream.clone(), -(b.upstream * whole)])
+                },
+                vec![floats(-3.7, -2.3), floats(1.0, 1.1)],
+            ),
+            Scalar::Pow => row(
+                One(I::Pow),
+                20,
+                |b| {
+                    let (x, y, zero) = (&b.inputs[0], &b.inputs[1], b.upstream.full_like(0.0));
+                    // A constant has no slope, even where the next lower power has none.
+                    let slope = b.upstream * y * x.pow(&(y - 1.0));
+                    let dx = y.equal(&zero).select(&zero, &slope);
+                    let flat = x.equal(&zero).and(&y.greater_equal(&zero));
+                    let dy = flat.select(&zero, &(b.upstream * b.output * x.log()));
+                    flows([dx, dy])
+                },
+                vec![floats(0.3, 3.0), floats(-2.0, 2.0)],
+            ),
+            Scalar::Atan2 => row(
+                One(I::Atan2),
+                20,
+                |b| {
+                    let (y, x) = (&b.inputs[0], &b.inputs[1]);
+                    let over = b.upstream / (x * x + y * y);
+                    flows([&over * x, -(over * y)])
+                },
+                vec![wide(), floats(0.3, 3.0)],
+            ),
+            // At a tie each input gets half.
             Scalar::Maximum => row(
                 One(I::Max),
                 1,
-                |b| choose(b, &b.inputs[1].less_equal(&b.inputs[0])),
+                |b| choose(b, &b.inputs[1].less(&b.inputs[0])),
                 vec![floats(-3.0, 0.0), floats(0.1, 3.0)],
             ),
             Scalar::Minimum => row(
                 One(I::Min),
                 1,
-                |b| choose(b, &b.inputs[0].less_equal(&b.inputs[1])),
+                |b| choose(b, &b.inputs[0].less(&b.inputs[1])),
                 vec![floats(-3.0, 0.0), floats(0.1, 3.0)],
             ),
             Scalar::Neg => row(One(I::Neg), 1, |b| flows([-b.upstream]), vec![wide()]),
@@ -143,7 +218,7 @@ impl Scalar {
                 One(I::Abs),
                 1,
                 |b| {
-                    let (x, zero) = (&b.inputs[0], b.upstream.like(0.0));
+                    let (x, zero) = (&b.inputs[0], b.upstream.full_like(0.0));
                     let right = zero.less(x).select(b.upstream, &zero);
                     flows([x.less(&zero).select(&-b.upstream, &right)])
                 },
@@ -165,10 +240,40 @@ impl Scalar {
             Scalar::Cos => {
                 row(One(I::Cos), 8, |b| flows([-(b.upstream * b.inputs[0].sin())]), vec![wide()])
             }
+            Scalar::Tan => row(
+                One(I::Tan),
+                16,
+                |b| flows([b.upstream * (b.output * b.output + 1.0)]),
+                vec![floats(-1.2, 1.2)],
+            ),
+            Scalar::Asin => row(
+                One(I::Asin),
+                16,
+                |b| flows([b.upstream / (-(&b.inputs[0] * &b.inputs[0]) + 1.0).sqrt()]),
+                vec![floats(-0.9, 0.9)],
+            ),
+            Scalar::Acos => row(
+                One(I::Acos),
+                16,
+                |b| flows([-b.upstream / (-(&b.inputs[0] * &b.inputs[0]) + 1.0).sqrt()]),
+                vec![floats(-0.9, 0.9)],
+            ),
+            Scalar::Atan => row(
+                One(I::Atan),
+                16,
+                |b| flows([b.upstream / (&b.inputs[0] * &b.inputs[0] + 1.0)]),
+                vec![wide()],
+            ),
+            Scalar::Sinh => {
+                row(One(I::Sinh), 16, |b| flows([b.upstream * b.inputs[0].cosh()]), vec![wide()])
+            }
+            Scalar::Cosh => {
+                row(One(I::Cosh), 16, |b| flows([b.upstream * b.inputs[0].sinh()]), vec![wide()])
+            }
             Scalar::Tanh => row(
                 One(I::Tanh),
                 8,
-                |b| flows([b.upstream * (b.output.like(1.0) - b.output * b.output)]),
+                |b| flows([b.upstream * (b.output.full_like(1.0) - b.output * b.output)]),
                 vec![wide()],
             ),
             // Past -88 the exponential leaves f32, and the result is zero there anyway.
@@ -187,7 +292,26 @@ impl Scalar {
                     |x| 1.0 / (1.0 + (-x[0]).exp()),
                 ),
                 10,
-                |b| flows([b.upstream * b.output * (b.output.like(1.0) - b.output)]),
+                |b| flows([b.upstream * b.output * (b.output.full_like(1.0) - b.output)]),
+                vec![wide()],
+            ),
+            // A row because its slope is a sigmoid, also at zero, where those of its parts have kinks.
+            Scalar::Softplus => row(
+                Tree(
+                    1,
+                    |e, x| {
+                        let zero = e.literal(Literal::f32(0.0));
+                        let positive = e.apply(I::Max, &[x[0], zero]);
+                        let size = e.apply(I::Abs, &[x[0]]);
+                        let below = e.apply(I::Neg, &[size]);
+                        let exp = e.apply(I::Exp, &[below]);
+                        let rest = e.apply(I::Log1p, &[exp]);
+                        e.apply(I::Add, &[positive, rest])
+                    },
+                    |x| x[0].max(0.0) + (-x[0].abs()).exp().ln_1p(),
+                ),
+                20,
+                |b| flows([b.upstream * b.inputs[0].sigmoid()]),
                 vec![wide()],
             ),
             // A row and not `maximum(x, 0)` because its gradient needs only the result: with the
@@ -203,7 +327,7 @@ impl Scalar {
                 ),
                 1,
                 |b| {
-                    let zero = b.output.like(0.0);
+                    let zero = b.output.full_like(0.0);
                     flows([zero.less(b.output).select(b.upstream, &zero)])
                 },
                 vec![kinked(-3.0, 3.0)],
@@ -240,6 +364,7 @@ impl Scalar {
                 vec![wide()],
             ),
             Scalar::IsNan => row(One(I::IsNan), 1, STEP, vec![wide()]),
+            Scalar::IsInf => row(One(I::IsInf), 1, STEP, vec![wide()]),
             Scalar::Less => row(One(I::Less), 1, STEP, vec![wide(), wide()]),
             Scalar::LessEqual => row(One(I::LessEqual), 1, STEP, vec![wide(), wide()]),
             Scalar::Equal => row(One(I::Equal), 1, STEP, vec![wide(), wide()]),
@@ -249,12 +374,15 @@ impl Scalar {
             Scalar::Or => {
                 row(One(I::Or), 1, INTEGER, vec![of(DType::Bool, 2.0), of(DType::Bool, 2.0)])
             }
+            Scalar::Xor => {
+                row(One(I::Xor), 1, INTEGER, vec![of(DType::Bool, 2.0), of(DType::Bool, 2.0)])
+            }
             Scalar::Not => row(One(I::Not), 1, INTEGER, vec![of(DType::Bool, 2.0)]),
             Scalar::Select => row(
                 One(I::Select),
                 1,
                 |b| {
-                    let (condition, zero) = (&b.inputs[0], b.upstream.like(0.0));
+                    let (condition, zero) = (&b.inputs[0], b.upstream.full_like(0.0));
                     let (yes, no) =
                         (condition.select(b.upstream, &zero), condition.select(&zero, b.upstream));
                     Gradient::Of(vec![None, Some(yes), Some(no)])
@@ -278,7 +406,30 @@ impl Scalar {
                     of(DType::U32, 4e9),
                 ],
             ),
+            Scalar::Custom(custom) => row(
+                One(I::Custom(&custom.function)),
+                custom.weight,
+                custom.gradient,
+                custom.domains.iter().map(|&(low, high)| floats(low, high)).collect(),
+            ),
         }
+    }
+
+    /// What it is tested on.
+    pub(crate) fn samples(self) -> Vec<Sample> {
+        let domains = self.row().domains;
+        let shapes: [&[usize]; 6] = [&[], &[1], &[3], &[65], &[2, 3, 5], &[257]];
+        let sample = |shape: &[usize]| {
+            let input = |d: &Domain| SampleInput {
+                ty: Type::new(shape, d.dtype),
+                low: d.low,
+                high: d.high,
+                distinct: false,
+                kinks: d.kinks,
+            };
+            Sample { op: Pointwise(self).into(), inputs: domains.iter().map(input).collect() }
+        };
+        shapes.into_iter().map(sample).collect()
     }
 
     /// How it is computed.
@@ -308,19 +459,28 @@ impl Scalar {
     }
 }
 
-/// The gradient of a choice between two inputs.
+/// The gradient of a choice between two inputs: equal ones share it, as in PyTorch.
 fn choose(b: &Backward<'_>, first: &Tensor) -> Gradient {
-    let zero = b.upstream.like(0.0);
-    flows([first.select(b.upstream, &zero), first.select(&zero, b.upstream)])
+    let zero = b.upstream.full_like(0.0);
+    let tie = b.inputs[0].equal(&b.inputs[1]);
+    let shared = tie.select(&(b.upstream * 0.5), &zero);
+    let second = first.or(&tie).select(&zero, b.upstream) + &shared;
+    flows([first.select(b.upstream, &shared), second])
 }
 
 impl Operation for Pointwise {
     fn name(&self) -> String {
-        format!("{:?}", self.0).to_lowercase()
+        match self.0 {
+            Scalar::Custom(custom) => custom.function.name.to_string(),
+            scalar => format!("{scalar:?}").to_lowercase(),
+        }
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
         let dtypes: Vec<DType> = inputs.iter().map(|ty| ty.dtype.loaded()).collect();
+        if let Scalar::Custom(custom) = self.0 {
+            custom.function.check()?;
+        }
         arity(inputs, self.0.arity())?;
         let dtype = match self.0.forward() {
             Forward::One(intrinsic) => {
@@ -350,7 +510,7 @@ impl Operation for Pointwise {
         let value = |i: usize| {
             let args: Vec<f64> = inputs.iter().map(|input| input.data[i]).collect();
             match &forward {
-                Forward::One(intrinsic) => intrinsic.reference(inputs[0].ty.dtype, &args),
+                Forward::One(intrinsic) => intrinsic.reference(inputs[0].ty.dtype.loaded(), &args),
                 Forward::Tree(.., formula) => formula(&args),
             }
         };
@@ -358,25 +518,13 @@ impl Operation for Pointwise {
     }
 
     fn samples() -> Vec<Sample> {
-        use Scalar::{Abs, Add, Div, Equal, Less, Maximum, Minimum, Mul, Neg, Remainder, Sub};
+        use Scalar::{
+            Abs, Add, Div, Equal, Fmod, Less, Maximum, Minimum, Mul, Neg, Remainder, Sub,
+        };
         let mut samples = Vec::new();
-        for &scalar in ALL {
-            let domains = scalar.row().domains;
-            for shape in [&[] as &[usize], &[1], &[3], &[65], &[2, 3, 5], &[257]] {
-                let input = |d: &Domain| SampleInput {
-                    ty: Type::new(shape, d.dtype),
-                    low: d.low,
-                    high: d.high,
-                    distinct: false,
-                    kinks: d.kinks,
-                };
-                samples.push(Sample {
-                    op: Pointwise(scalar).into(),
-                    inputs: domains.iter().map(input).collect(),
-                });
-            }
-        }
-        for scalar in [Add, Sub, Mul, Div, Remainder, Maximum, Minimum, Neg, Abs, Less, Equal] {
+        ALL.iter().for_each(|scalar| samples.extend(scalar.samples()));
+        for scalar in [Add, Sub, Mul, Div, Remainder, Fmod, Maximum, Minimum, Neg, Abs, Less, Equal]
+        {
             let arity = scalar.arity();
             let ty = Type::new(&[67], DType::I32);
             let input = SampleInput { ty, low: -9.0, high: 9.0, distinct: false, kinks: &[] };

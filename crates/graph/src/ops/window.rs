@@ -3,76 +3,99 @@
 //! The gradients are operations of their own because a window's elements can't be written as a
 //! view once windows overlap padding; they gather, so nothing is added atomically.
 
-use super::contract::conv_extent;
 use super::{Backward, Gradient, Lowering, Operation, Sample, SampleInput, arity, floats};
 use crate::{Array, Type};
 use shadegrad_device::{DType, Window, WindowRole};
 
 /// The geometry of a pooling window over images `[batch, channels, h, w]`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Pool {
     /// Shape of the input.
     pub input: [usize; 4],
+    /// Height and width of the output; see [`Pool::new`].
+    pub output: [usize; 2],
     /// Height and width of the window.
     pub kernel: [usize; 2],
     /// Step between windows.
     pub stride: [usize; 2],
-    /// Points around the input: they never win a maximum and count as zeros in a mean.
+    /// Points around the input: they never win a maximum and add nothing to a sum.
     pub padding: [usize; 2],
+    /// Step between the elements of a window.
+    pub dilation: [usize; 2],
 }
 
 impl Pool {
+    /// The geometry of a window of `kernel` elements that steps through an input. With `ceil_mode` a last
+    /// window may reach past the end, as long as it begins before it.
+    ///
+    /// # Errors
+    /// What doesn't fit.
+    pub fn new(
+        input: [usize; 4],
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        padding: [usize; 2],
+        dilation: [usize; 2],
+        ceil_mode: bool,
+    ) -> Result<Pool, String> {
+        let mut output = [0; 2];
+        for axis in 0..2 {
+            let (n, k, s) = (input[axis + 2], kernel[axis], stride[axis]);
+            let (p, d) = (padding[axis], dilation[axis]);
+            if k == 0 || s == 0 || d == 0 {
+                return Err(format!(
+                    "kernel {kernel:?}, stride {stride:?} and dilation {dilation:?} are at least 1"
+                ));
+            }
+            let covered = d * (k - 1) + 1;
+            if p * 2 > covered {
+                return Err(format!(
+                    "padding {padding:?} is more than half of a window that covers {covered}"
+                ));
+            }
+            let Some(room) = (n + 2 * p).checked_sub(covered) else {
+                return Err(format!(
+                    "a window that covers {covered} does not fit {n} and padding {p} on both sides"
+                ));
+            };
+            output[axis] = (room + if ceil_mode { s - 1 } else { 0 }) / s + 1;
+            if ceil_mode && (output[axis] - 1) * s >= n + p {
+                output[axis] -= 1;
+            }
+        }
+        Ok(Pool { input, output, kernel, stride, padding, dilation })
+    }
+
     /// Shape of the output.
-    pub fn output(&self) -> [usize; 4] {
-        let extent = |axis: usize| {
-            conv_extent([
-                self.input[axis + 2],
-                self.kernel[axis],
-                self.stride[axis],
-                self.padding[axis],
-                1,
-            ])
-        };
-        [self.input[0], self.input[1], extent(0), extent(1)]
+    pub fn output_shape(&self) -> [usize; 4] {
+        [self.input[0], self.input[1], self.output[0], self.output[1]]
     }
 
     fn window(&self) -> Window {
-        let [.., oh, ow] = self.output();
         Window {
-            planes: self.input[0] * self.input[1],
+            planes: [self.input[0], self.input[1]],
             input: [self.input[2], self.input[3]],
-            output: [oh, ow],
+            output: self.output,
             kernel: self.kernel,
             stride: self.stride,
             padding: self.padding,
-        }
-    }
-
-    /// An error unless `ty` has the shape.
-    fn expect(&self, ty: &Type, shape: [usize; 4]) -> Result<(), String> {
-        if (0..2).any(|axis| self.padding[axis] * 2 > self.kernel[axis] || self.stride[axis] == 0) {
-            return Err("padding is at most half of the window, and the stride not zero".into());
-        }
-        if self.output().contains(&0) {
-            return Err(format!("a window of {:?} does not fit", self.kernel));
-        }
-        match ty.shape == shape {
-            true => Ok(()),
-            false => Err(format!("{:?} where {shape:?} is expected", ty.shape)),
+            dilation: self.dilation,
         }
     }
 
     /// Calls `f(output, input)` with the element numbers of every window and what it covers.
     fn covered(&self, mut f: impl FnMut(usize, usize)) {
-        let [.., h, w] = self.input;
-        let [n, c, oh, ow] = self.output();
+        let [n, c, h, w] = self.input;
+        let [oh, ow] = self.output;
         for plane in 0..n * c {
             for oy in 0..oh {
                 for ox in 0..ow {
                     for ky in 0..self.kernel[0] {
                         for kx in 0..self.kernel[1] {
-                            let y = (oy * self.stride[0] + ky).wrapping_sub(self.padding[0]);
-                            let x = (ox * self.stride[1] + kx).wrapping_sub(self.padding[1]);
+                            let y = (oy * self.stride[0] + ky * self.dilation[0])
+                                .wrapping_sub(self.padding[0]);
+                            let x = (ox * self.stride[1] + kx * self.dilation[1])
+                                .wrapping_sub(self.padding[1]);
                             if y < h && x < w {
                                 f((plane * oh + oy) * ow + ox, (plane * h + y) * w + x);
                             }
@@ -84,15 +107,29 @@ impl Pool {
     }
 }
 
+/// An error unless `ty` has the shape.
+fn expect(ty: &Type, shape: [usize; 4]) -> Result<(), String> {
+    match ty.shape == shape {
+        true => Ok(()),
+        false => Err(format!("{:?} where {shape:?} is expected", ty.shape)),
+    }
+}
+
 fn pools() -> Vec<Pool> {
-    let pool = |input, kernel, stride, padding| Pool { input, kernel, stride, padding };
-    vec![
-        pool([2, 3, 6, 4], [2, 2], [2, 2], [0, 0]),
-        pool([1, 2, 7, 5], [3, 2], [2, 1], [1, 0]),
-        pool([1, 1, 5, 5], [2, 2], [2, 2], [1, 1]),
-        pool([2, 65, 3, 3], [3, 3], [1, 1], [1, 1]),
-        pool([1, 1, 1, 1], [1, 1], [1, 1], [0, 0]),
+    let plain =
+        |input, kernel, stride, padding| Pool::new(input, kernel, stride, padding, [1, 1], false);
+    [
+        plain([2, 3, 6, 4], [2, 2], [2, 2], [0, 0]),
+        plain([1, 2, 7, 5], [3, 2], [2, 1], [1, 0]),
+        plain([1, 1, 5, 5], [2, 2], [2, 2], [1, 1]),
+        plain([2, 65, 3, 3], [3, 3], [1, 1], [1, 1]),
+        plain([1, 1, 1, 1], [1, 1], [1, 1], [0, 0]),
+        Pool::new([2, 2, 8, 5], [3, 2], [2, 2], [1, 1], [1, 1], true),
+        Pool::new([1, 3, 9, 7], [2, 3], [3, 1], [0, 1], [2, 2], false),
     ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn samples(
@@ -114,13 +151,13 @@ pub struct MaxPool2dIndex(pub Pool);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MaxPool2dGradient(pub Pool);
 
-/// The mean of each window; padding counts as zeros.
+/// The sum of each window.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct AvgPool2d(pub Pool);
+pub struct SumPool2d(pub Pool);
 
-/// Each window's value spread over what it covers: the gradient of [`AvgPool2d`].
+/// Each window's value added to what it covers: the gradient of [`SumPool2d`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct AvgPool2dGradient(pub Pool);
+pub struct SumPool2dGradient(pub Pool);
 
 impl Operation for MaxPool2d {
     fn name(&self) -> String {
@@ -129,13 +166,13 @@ impl Operation for MaxPool2d {
     fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
         arity(inputs, 1)?;
         floats(inputs)?;
-        self.0.expect(inputs[0], self.0.input)?;
-        Ok(Type::new(&self.0.output(), DType::F32))
+        expect(inputs[0], self.0.input)?;
+        Ok(Type::new(&self.0.output_shape(), DType::F32))
     }
     fn gradient(&self, b: &Backward<'_>) -> Gradient {
         let x = &b.inputs[0];
-        let index = x.record(MaxPool2dIndex(self.0.clone()), &[x]);
-        let dx = x.record(MaxPool2dGradient(self.0.clone()), &[b.upstream, &index]);
+        let index = x.record(MaxPool2dIndex(self.0), &[x]);
+        let dx = x.record(MaxPool2dGradient(self.0), &[b.upstream, &index]);
         Gradient::Of(vec![Some(dx)])
     }
     fn lower(&self, _: &[&Type]) -> Lowering {
@@ -157,8 +194,8 @@ impl Operation for MaxPool2dIndex {
         "max_pool2d_index".to_string()
     }
     fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
-        MaxPool2d(self.0.clone()).infer(inputs)?;
-        Ok(Type::new(&self.0.output(), DType::U32))
+        MaxPool2d(self.0).infer(inputs)?;
+        Ok(Type::new(&self.0.output_shape(), DType::U32))
     }
     fn gradient(&self, _: &Backward<'_>) -> Gradient {
         Gradient::Zero
@@ -190,25 +227,25 @@ impl Operation for MaxPool2dGradient {
     fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
         arity(inputs, 2)?;
         floats(&inputs[..1])?;
-        self.0.expect(inputs[0], self.0.output())?;
-        self.0.expect(inputs[1], self.0.output())?;
+        expect(inputs[0], self.0.output_shape())?;
+        expect(inputs[1], self.0.output_shape())?;
         match inputs[1].dtype {
             DType::U32 => Ok(Type::new(&self.0.input, DType::F32)),
             other => Err(format!("indices are u32, not {other}")),
         }
     }
     fn gradient(&self, b: &Backward<'_>) -> Gradient {
-        let ([n, c, h, w], [.., oh, ow]) = (self.0.input, self.0.output());
+        let ([n, c, h, w], [.., oh, ow]) = (self.0.input, self.0.output_shape());
         let planes = b.upstream.reshape(&[n, c, h * w]);
         let taken = planes.gather(2, &b.inputs[1].reshape(&[n, c, oh * ow]));
-        Gradient::Of(vec![Some(taken.reshape(&self.0.output())), None])
+        Gradient::Of(vec![Some(taken.reshape(&self.0.output_shape())), None])
     }
     fn lower(&self, _: &[&Type]) -> Lowering {
         Lowering::Window(self.0.window(), WindowRole::MaxGradient, false)
     }
     fn reference(&self, inputs: &[&Array], ty: &Type) -> Array {
         let [.., h, w] = self.0.input;
-        let [.., oh, ow] = self.0.output();
+        let [.., oh, ow] = self.0.output_shape();
         let mut data = vec![0.0; ty.numel()];
         for (o, (&g, &at)) in inputs[0].data.iter().zip(&inputs[1].data).enumerate() {
             data[o / (oh * ow) * h * w + at as usize] += g;
@@ -220,13 +257,14 @@ impl Operation for MaxPool2dGradient {
         pools()
             .into_iter()
             .filter(|pool| {
-                pool.padding == [0, 0] && pool.output()[2..] == [1, 1] || pool.kernel == [1, 1]
+                pool.padding == [0, 0] && pool.output_shape()[2..] == [1, 1]
+                    || pool.kernel == [1, 1]
             })
-            .chain([Pool { input: [2, 3, 4, 4], kernel: [4, 4], stride: [4, 4], padding: [0, 0] }])
+            .chain(Pool::new([2, 3, 4, 4], [4, 4], [4, 4], [0, 0], [1, 1], false))
             .map(|pool| Sample {
                 inputs: vec![
-                    SampleInput::float(&pool.output(), -2.0, 2.0),
-                    SampleInput::index(&pool.output(), pool.input[2] * pool.input[3]),
+                    SampleInput::float(&pool.output_shape(), -2.0, 2.0),
+                    SampleInput::index(&pool.output_shape(), pool.input[2] * pool.input[3]),
                 ],
                 op: MaxPool2dGradient(pool).into(),
             })
@@ -234,57 +272,53 @@ impl Operation for MaxPool2dGradient {
     }
 }
 
-impl Operation for AvgPool2d {
+impl Operation for SumPool2d {
     fn name(&self) -> String {
-        "avg_pool2d".to_string()
+        "sum_pool2d".to_string()
     }
     fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
-        MaxPool2d(self.0.clone()).infer(inputs)
+        MaxPool2d(self.0).infer(inputs)
     }
     fn gradient(&self, b: &Backward<'_>) -> Gradient {
-        Gradient::Of(vec![Some(
-            b.upstream.record(AvgPool2dGradient(self.0.clone()), &[b.upstream]),
-        )])
+        Gradient::Of(vec![Some(b.upstream.record(SumPool2dGradient(self.0), &[b.upstream]))])
     }
     fn lower(&self, _: &[&Type]) -> Lowering {
-        Lowering::Window(self.0.window(), WindowRole::Average, false)
+        Lowering::Window(self.0.window(), WindowRole::Sum, false)
     }
     fn reference(&self, inputs: &[&Array], ty: &Type) -> Array {
-        let size = (self.0.kernel[0] * self.0.kernel[1]) as f64;
         let mut data = vec![0.0; ty.numel()];
-        self.0.covered(|o, i| data[o] += inputs[0].data[i] / size);
+        self.0.covered(|o, i| data[o] += inputs[0].data[i]);
         Array { ty: ty.clone(), data }
     }
     fn samples() -> Vec<Sample> {
         let x = |pool: &Pool| vec![SampleInput::float(&pool.input, -2.0, 2.0)];
-        samples(|pool| AvgPool2d(pool).into(), x)
+        samples(|pool| SumPool2d(pool).into(), x)
     }
 }
 
-impl Operation for AvgPool2dGradient {
+impl Operation for SumPool2dGradient {
     fn name(&self) -> String {
-        "avg_pool2d_gradient".to_string()
+        "sum_pool2d_gradient".to_string()
     }
     fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
         arity(inputs, 1)?;
         floats(inputs)?;
-        self.0.expect(inputs[0], self.0.output())?;
+        expect(inputs[0], self.0.output_shape())?;
         Ok(Type::new(&self.0.input, DType::F32))
     }
     fn gradient(&self, b: &Backward<'_>) -> Gradient {
-        Gradient::Of(vec![Some(b.upstream.record(AvgPool2d(self.0.clone()), &[b.upstream]))])
+        Gradient::Of(vec![Some(b.upstream.record(SumPool2d(self.0), &[b.upstream]))])
     }
     fn lower(&self, _: &[&Type]) -> Lowering {
-        Lowering::Window(self.0.window(), WindowRole::AverageGradient, false)
+        Lowering::Window(self.0.window(), WindowRole::SumGradient, false)
     }
     fn reference(&self, inputs: &[&Array], ty: &Type) -> Array {
-        let size = (self.0.kernel[0] * self.0.kernel[1]) as f64;
         let mut data = vec![0.0; ty.numel()];
-        self.0.covered(|o, i| data[i] += inputs[0].data[o] / size);
+        self.0.covered(|o, i| data[i] += inputs[0].data[o]);
         Array { ty: ty.clone(), data }
     }
     fn samples() -> Vec<Sample> {
-        let y = |pool: &Pool| vec![SampleInput::float(&pool.output(), -2.0, 2.0)];
-        samples(|pool| AvgPool2dGradient(pool).into(), y)
+        let y = |pool: &Pool| vec![SampleInput::float(&pool.output_shape(), -2.0, 2.0)];
+        samples(|pool| SumPool2dGradient(pool).into(), y)
     }
 }

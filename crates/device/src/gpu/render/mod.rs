@@ -1,7 +1,9 @@
 //! Renders kernels to WGSL: fills the holes of the family's shader.
 
+mod attention;
 mod contract;
 mod rows;
+mod scan;
 mod window;
 
 use super::term::{Bindings, Point, coordinates, missing, terms};
@@ -52,10 +54,19 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
         Body::Window { window, role, source, index, stores } => {
             renderer.window(window, *role, *source, *index, stores)?
         }
-        Body::Scatter { shape, count, index, source, stores } => {
-            renderer.scatter(*shape, *count, *index, *source, stores)?
+        Body::Scatter { shape, axis, len, index, source, stores } => {
+            renderer.scatter(shape, *axis, *len, [*index, *source], stores)?
+        }
+        Body::Scan { recurrence, source, coefficients, stores } => {
+            renderer.scan(recurrence, *source, coefficients, stores)?
+        }
+        Body::Merge { merge, key, place, stores } => renderer.merge(merge, *key, *place, stores)?,
+        Body::Attention { attention, query, key, value, bias, stores } => {
+            renderer.attention(attention, [*query, *key, *value], *bias, stores)?
         }
     };
+    let source = source + &renderer.custom() + shaders::BITS;
+    let source = format!("{source}{}", shaders::library(&source));
     let bindings = bindings.buffers.iter().copied().zip(bindings.written.iter().copied()).collect();
     Ok(Rendered { source, bindings, groups })
 }
@@ -83,21 +94,22 @@ impl Renderer<'_> {
 
     /// The holes that every family has.
     pub(super) fn frame(&self) -> Vec<(&'static str, String)> {
+        vec![("declarations", self.bindings.declarations())]
+    }
+
+    /// The functions that users of the library wrote.
+    fn custom(&self) -> String {
         let needed = self.kernel.expr.needed(&self.kernel.roots());
-        let uses = |test: fn(Intrinsic) -> bool| {
-            let terms = self.kernel.expr.terms.iter().zip(&needed);
-            terms
-                .filter(|(_, needed)| **needed)
-                .any(|(t, _)| matches!(t, Term::Apply { op, .. } if test(*op)))
-        };
-        let mut functions = shaders::BITS.to_string();
-        if uses(Intrinsic::needs_random) {
-            functions += shaders::RANDOM;
+        let mut declared: Vec<String> = Vec::new();
+        for (term, _) in self.kernel.expr.terms.iter().zip(&needed).filter(|(_, n)| **n) {
+            if let Term::Apply { op: Intrinsic::Custom(custom), .. } = term {
+                let text = custom.declaration();
+                if !declared.contains(&text) {
+                    declared.push(text);
+                }
+            }
         }
-        if uses(Intrinsic::needs_special) {
-            functions += shaders::SPECIAL;
-        }
-        vec![("declarations", self.bindings.declarations()), ("functions", functions)]
+        declared.concat()
     }
 
     /// The expression over as few axes as its views allow, where axes before and after `at` are

@@ -35,51 +35,50 @@ impl Renderer<'_> {
             format!("for (var c = 0u; c < {col_count}u; c += 1u) {{\n{columns}")
         };
         let mut shared = String::new();
-        for (number, reduction) in reductions.iter().enumerate() {
-            let dtype = expr.types[reduction.term];
-            let identity = literal(reduction.combine.identity(dtype));
-            let wanted = missing(&expr, &[reduction.term], &done);
+        for pass in self.kernel.body.passes(&expr) {
+            let roots: Vec<TermId> = reductions[pass.clone()].iter().map(|r| r.term).collect();
+            let wanted = missing(&expr, &roots, &done);
             body += &self.row_level(&expr, &wanted, &by_row, &mut done, &row_point);
             let inner: Vec<bool> = wanted.iter().zip(&by_row).map(|(&w, &r)| w && !r).collect();
-            let _ = writeln!(body, "    var a{number}: {} = {identity};", dtype.wgsl());
-            // Partial sums of 256 keep the rounding error of long rows small.
-            let nested = reduction.combine == Combine::Sum
-                && dtype == DType::F32
-                && col_count > 256
-                && !grouped;
-            let target = if nested { "part" } else { &format!("a{number}") };
-            if nested {
-                let _ = writeln!(
-                    body,
-                    "    for (var base = 0u; base < {col_count}u; base += 256u) {{\n    var part = 0.0;"
-                );
-                let _ = writeln!(
-                    body,
-                    "    for (var c = base; c < min(base + 256u, {col_count}u); c += 1u) {{\n{columns}"
-                );
+            let inner = terms(self.kernel, &expr, &inner, self.bindings, &point, "        ");
+            let dtype = |reduction: &Reduction| expr.types[reduction.term];
+            for (number, reduction) in reductions.iter().enumerate().take(pass.end).skip(pass.start)
+            {
+                let identity = literal(reduction.combine.identity(dtype(reduction)));
+                let name = dtype(reduction).wgsl();
+                let _ = writeln!(body, "    var a{number}: {name} = {identity};");
+            }
+            let numbered: Vec<(usize, &Reduction)> =
+                pass.clone().map(|number| (number, &reductions[number])).collect();
+            let step = |(number, reduction): &(usize, &Reduction)| {
+                let (a, b) = (format!("a{number}"), format!("t{}", reduction.term));
+                format!("        {a} = {};\n", combine(reduction, dtype(reduction), &a, &b))
+            };
+            let is_sum = |(_, reduction): &&(usize, &Reduction)| {
+                reduction.combine == Combine::Sum && dtype(reduction) == DType::F32
+            };
+            if !grouped && col_count > 16 && numbered.iter().any(|r| is_sum(&r)) {
+                let others: String = numbered.iter().filter(|r| !is_sum(r)).map(step).collect();
+                let sums: Vec<(usize, TermId)> =
+                    numbered.iter().filter(is_sum).map(|(number, r)| (*number, r.term)).collect();
+                body += &partial_sums(col_count, &sums, &format!("{columns}{inner}{others}"));
             } else {
-                let _ = writeln!(body, "    {header}");
+                let steps: String = numbered.iter().map(step).collect();
+                let _ = writeln!(body, "    {header}{inner}{steps}    }}");
             }
-            body += &terms(self.kernel, &expr, &inner, self.bindings, &point, "        ");
-            let _ = writeln!(
-                body,
-                "        {target} = {};\n    }}",
-                combine(reduction, dtype, target, &format!("t{}", reduction.term))
-            );
-            if nested {
-                let _ = writeln!(body, "    a{number} += part;\n    }}");
-            }
-            if grouped {
-                let name = dtype.wgsl();
-                if !shared.contains(&format!("w_{name}:")) {
-                    let _ = writeln!(shared, "var<workgroup> w_{name}: array<{name}, {size}>;");
+            for (number, reduction) in numbered {
+                if grouped {
+                    let name = dtype(reduction).wgsl();
+                    if !shared.contains(&format!("w_{name}:")) {
+                        let _ = writeln!(shared, "var<workgroup> w_{name}: array<{name}, {size}>;");
+                    }
+                    body += &tree(number, reduction, dtype(reduction), size);
                 }
-                body += &tree(number, reduction, dtype, size);
-            }
-            for (id, term) in expr.terms.iter().enumerate() {
-                if *term == Term::Accumulator(number) {
-                    let _ = writeln!(body, "    let t{id} = a{number};");
-                    done[id] = true;
+                for (id, term) in expr.terms.iter().enumerate() {
+                    if *term == Term::Accumulator(number) {
+                        let _ = writeln!(body, "    let t{id} = a{number};");
+                        done[id] = true;
+                    }
                 }
             }
         }
@@ -151,10 +150,52 @@ fn row_terms(expr: &Expr, shape: &[usize], split: usize) -> Vec<bool> {
     by_row
 }
 
+/// The loops of sums of `count` elements in one invocation, each an accumulator's number and the term that
+/// is added: partial sums of about the root of the count (of the third root, where it is large), so that the
+/// roundings of a sum stay few.
+fn partial_sums(count: usize, sums: &[(usize, TermId)], inner: &str) -> String {
+    let levels = if count > 4096 { 3 } else { 2 };
+    let side = (count as f64).powf(1.0 / f64::from(levels)).ceil() as usize;
+    let side = side.next_power_of_two();
+    let mut text = String::new();
+    // The range that a level goes through.
+    let (mut from, mut to) = ("0u".to_string(), format!("{count}u"));
+    for level in (1..levels).rev() {
+        let size = side.pow(level);
+        let _ = writeln!(
+            text,
+            "    for (var p{level} = {from}; p{level} < {to}; p{level} += {size}u) {{"
+        );
+        for (number, _) in sums {
+            let _ = writeln!(text, "    var s{level}_{number} = 0.0;");
+        }
+        to = format!("min(p{level} + {size}u, {count}u)");
+        from = format!("p{level}");
+    }
+    let _ = writeln!(text, "    for (var c = {from}; c < {to}; c += 1u) {{\n{inner}");
+    for (number, term) in sums {
+        let _ = writeln!(text, "        s1_{number} += t{term};");
+    }
+    text += "    }\n";
+    for level in 1..levels {
+        for (number, _) in sums {
+            let above = level + 1;
+            let outer = match above == levels {
+                true => format!("a{number}"),
+                false => format!("s{above}_{number}"),
+            };
+            let _ = writeln!(text, "    {outer} += s{level}_{number};");
+        }
+        text += "    }\n";
+    }
+    text
+}
+
 fn combine(reduction: &Reduction, dtype: DType, a: &str, b: &str) -> String {
     let suffix = if dtype == DType::F32 { "_nan" } else { "" };
     match reduction.combine {
         Combine::Sum => format!("{a} + {b}"),
+        Combine::Prod => format!("{a} * {b}"),
         Combine::Max => format!("max{suffix}({a}, {b})"),
         Combine::Min => format!("min{suffix}({a}, {b})"),
     }

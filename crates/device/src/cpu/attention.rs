@@ -1,0 +1,93 @@
+//! Attention: scores of a block of queries at a time, which stay in cache between the two products.
+
+use super::Task;
+use super::block::Slice;
+use super::contract::{Matrix, product, with_tile};
+use super::stores::{Source, Stores};
+use crate::{Attention, Body, Kernel, numel};
+use rayon::prelude::*;
+
+/// Words of scores that a task holds at once.
+const SCORES: usize = 1 << 14;
+
+pub(super) struct AttentionTask {
+    attention: Attention,
+    query: Source,
+    key: Source,
+    value: Source,
+    bias: Option<Source>,
+    stores: Stores,
+}
+
+impl AttentionTask {
+    pub(super) fn new(kernel: &Kernel, slices: &[Slice]) -> AttentionTask {
+        let Body::Attention { attention: a, query, key, value, bias, stores } = &kernel.body else {
+            unreachable!("prepared as attention because the body is attention")
+        };
+        let source = |term, rows, cols| Source::new(kernel, term, &a.shape(rows, cols), slices);
+        AttentionTask {
+            attention: a.clone(),
+            query: source(*query, a.queries, a.width),
+            key: source(*key, a.keys, a.width),
+            value: source(*value, a.keys, a.features),
+            bias: bias.map(|bias| source(bias, a.queries, a.keys)),
+            stores: Stores::new(&kernel.expr, stores, slices),
+        }
+    }
+}
+
+impl Task for AttentionTask {
+    unsafe fn run(&self) {
+        let a = &self.attention;
+        // SAFETY: nothing stores to what the sources load (`Program::verify`).
+        let (query, key, value) =
+            unsafe { (self.query.dense(), self.key.dense(), self.value.dense()) };
+        // SAFETY: as above.
+        let bias = self.bias.as_ref().map(|bias| unsafe { bias.dense() });
+        let block = (SCORES / a.keys.max(1)).clamp(1, a.queries.max(1));
+        let blocks = a.queries.div_ceil(block);
+        let scale = f32::from_bits(a.scale);
+        (0..numel(&a.batch) * blocks).into_par_iter().for_each(|task| {
+            let (g, first) = (task / blocks, task % blocks * block);
+            let rows = block.min(a.queries - first);
+            let row = g * a.queries + first;
+            with_tile(rows * a.keys, |scores| {
+                let q = Matrix::dense(&query[row * a.width..], a.width);
+                let k = Matrix::transposed(&key[g * a.keys * a.width..], a.width);
+                product(scores, a.keys, [rows, a.keys, a.width], q, k, false);
+                let weights: &mut [f32] = bytemuck::cast_slice_mut(scores);
+                for (number, line) in weights.chunks_mut(a.keys.max(1)).enumerate() {
+                    let from = (row + number) * a.keys;
+                    let bias = bias.as_ref().map(|bias| &bias[from..from + a.keys]);
+                    softmax(line, scale, bias.map(bytemuck::cast_slice));
+                }
+                with_tile(rows * a.features, |out| {
+                    let p = Matrix::dense(scores, a.keys);
+                    let v = Matrix::dense(&value[g * a.keys * a.features..], a.features);
+                    product(out, a.features, [rows, a.features, a.keys], p, v, false);
+                    let points = row * a.features..(row + rows) * a.features;
+                    let mut registers = self.stores.registers();
+                    // SAFETY: each block of queries belongs to one task.
+                    unsafe { self.stores.run(&mut registers, points, &[out]) };
+                });
+            });
+        });
+    }
+}
+
+/// `scores * scale + bias` to weights that add up to one, or to zeros where all are masked.
+fn softmax(scores: &mut [f32], scale: f32, bias: Option<&[f32]>) {
+    for (number, score) in scores.iter_mut().enumerate() {
+        *score = *score * scale + bias.map_or(0.0, |bias| bias[number]);
+    }
+    let larger = |a: f32, b: f32| if b > a || b.is_nan() { b } else { a };
+    let most = scores.iter().copied().fold(f32::MIN, larger);
+    let mut total = 0.0;
+    for score in scores.iter_mut() {
+        // A masked key takes no part.
+        *score = if *score <= f32::MIN { 0.0 } else { (*score - most).exp() };
+        total += *score;
+    }
+    let scale = if total == 0.0 { 0.0 } else { 1.0 / total };
+    scores.iter_mut().for_each(|score| *score *= scale);
+}

@@ -1,0 +1,36 @@
+// Attention without a matrix of scores: one invocation for each query goes through the keys once, and
+// scales what it has added so far down whenever a larger score appears (M. Milakov and N. Gimelshein,
+// arXiv 1805.02867). The query and the sum of values stay in registers.
+{{declarations}}
+{{sources}}
+{{keep}}
+@compute @workgroup_size({{size}})
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let i = id.y * {{line}}u + id.x;
+    if (i >= {{rows}}u) { return; }
+    let g = i / {{queries}}u;
+    let m = i % {{queries}}u;
+    var q: array<f32, {{width}}>;
+    for (var d = 0u; d < {{width}}u; d += 1u) { q[d] = query(g, m, d) * {{scale}}; }
+    var sums: array<f32, {{features}}>;
+    for (var d = 0u; d < {{features}}u; d += 1u) { sums[d] = 0.0; }
+    var most = {{nothing}};
+    var total = 0.0;
+    for (var n = 0u; n < {{keys}}u; n += 1u) {
+        var score = 0.0;
+        for (var d = 0u; d < {{width}}u; d += 1u) { score += q[d] * key(g, n, d); }
+        {{bias}}
+        // A masked key takes no part, not even to be multiplied by zero.
+        if (score <= {{nothing}}) { continue; }
+        let largest = max_nan(most, score);
+        let shrink = exp(most - largest);
+        let weight = exp(score - largest);
+        most = largest;
+        total = total * shrink + weight;
+        for (var d = 0u; d < {{features}}u; d += 1u) {
+            sums[d] = sums[d] * shrink + weight * value(g, n, d);
+        }
+    }
+    let scale = select(1.0 / total, 0.0, total == 0.0);
+    for (var d = 0u; d < {{features}}u; d += 1u) { keep(g, m, d, sums[d] * scale); }
+}
