@@ -20,6 +20,7 @@
 //! ```
 
 pub mod bench;
+pub mod operations;
 
 pub use shadegrad_device as device;
 pub use shadegrad_graph as graph;
@@ -46,3 +47,8 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The programs of the page on operations run.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/adding-an-operation.md")]
+struct AddingAnOperation;

@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use shadegrad::bench;
 use shadegrad::prelude::*;
 use shadegrad::train::{Resident, data::drawn};
+use shadegrad::{bench, operations};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Examples:\n  shadegrad devices\n  shadegrad bench --device cpu\n  shadegrad dump --device null:webgpu --out dump/"
+    after_help = "Examples:\n  shadegrad devices\n  shadegrad bench --device cpu\n  shadegrad selftest --device gpu\n  shadegrad dump --device null:webgpu --out dump/"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -41,6 +41,17 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Compare every operation and function with its reference on your device: values, gradients, time
+    Selftest {
+        /// Device: best, cpu, gpu, software, or a name from `shadegrad devices`
+        #[arg(long, value_name = "NAME", default_value = "best")]
+        device: String,
+        /// Run one in this many of all samples and cases
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        one_in: usize,
+    },
+    /// Print the table of operations and functions: docs/ops.md
+    Operations,
     /// Write every stage of a compiled training step as text
     Dump {
         /// Device, or null:PROFILE for one that isn't here
@@ -98,6 +109,24 @@ fn run(command: Command) -> Result<()> {
                 let lines: String = measured.iter().map(|m| m.json() + "\n").collect();
                 std::fs::write(&path, lines).with_context(|| path.display().to_string())?;
             }
+            Ok(())
+        }
+        Command::Selftest { device, one_in } => {
+            if one_in == 0 {
+                bail!("--one-in is at least 1: of none there is nothing to run");
+            }
+            let device = Device::open(&device)?;
+            println!("{}", device.info());
+            let part = (one_in > 1).then_some((0, one_in));
+            let results = operations::selftest(&device, part, |row| println!("{row}"));
+            println!("{results}");
+            match results.failures.as_slice() {
+                [] => Ok(()),
+                failures => bail!("{}", failures.join("\n")),
+            }
+        }
+        Command::Operations => {
+            print!("{}", operations::table());
             Ok(())
         }
         Command::Dump { device, out, batch } => {

@@ -6,17 +6,10 @@ mod harness;
 
 use shadegrad::device::Device;
 use shadegrad::graph::Options;
-use shadegrad::graph::catalog::{self, Section};
 use shadegrad::graph::check::{self, Settings};
 use shadegrad::graph::ops::Op;
+use shadegrad::operations::{sections, table};
 use std::collections::BTreeMap;
-
-/// Every section there is.
-fn sections() -> Vec<Section> {
-    let mut all = catalog::sections();
-    all.extend(shadegrad::models::sections());
-    all
-}
 
 fn check_all(device: &Device, settings: &Settings) {
     let (mut failures, mut count) = (Vec::new(), 0);
@@ -59,6 +52,16 @@ fn every_function_has_a_case_and_documentation() {
         }
     }
     assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+#[test]
+fn the_page_of_operations_is_not_stale() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ops.md");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(path, table()).unwrap();
+    }
+    let kept = std::fs::read_to_string(path).unwrap_or_default().replace("\r\n", "\n");
+    assert!(kept == table(), "docs/ops.md is stale; UPDATE=1 writes the new one");
 }
 
 #[test]

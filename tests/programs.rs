@@ -235,3 +235,19 @@ fn the_benchmark_prints_a_table_and_json() {
     assert_eq!(line["flop"], 2 * 128 * products);
     assert!(line["median_ms"].as_f64().unwrap() > 0.0);
 }
+
+#[test]
+fn the_self_test_runs_the_suite_and_says_how_close_it_came() {
+    let output =
+        shadegrad().args(["selftest", "--device", "cpu", "--one-in", "9"]).output().unwrap();
+    let text = text(&output);
+    assert!(output.status.success(), "{text}");
+    for word in
+        ["the host's processor", "operation", "gradient", "conv2d", "samples and cases", "0 failed"]
+    {
+        assert!(text.contains(word), "`{word}` is not in: {text}");
+    }
+    fails(shadegrad().args(["selftest", "--one-in", "0"]), &["--one-in"]);
+    let output = shadegrad().arg("operations").output().unwrap();
+    assert!(self::text(&output).contains("| `scaled_dot_product_attention` |"));
+}

@@ -4,10 +4,11 @@
 mod harness;
 
 use shadegrad::device::{
-    Body, BufferSpec, Device, DeviceError, Expr, Kernel, Limits, Operand, Program, Store, Term,
-    View,
+    Body, BufferSpec, Custom, Device, DeviceError, Expr, Kernel, Limits, Operand, Program, Store,
+    Term, View,
 };
-use shadegrad::graph::{Options, compile};
+use shadegrad::graph::ops::{CustomOperation, Gradient};
+use shadegrad::graph::{Options, check, compile};
 use shadegrad::models::{Initializer, cross_entropy};
 use shadegrad::prelude::*;
 
@@ -321,4 +322,55 @@ fn programs_that_would_leave_their_memory_are_refused() {
         error.contains("`large` needs 1073741824 bytes") && error.contains("134217728"),
         "{error}"
     );
+}
+
+/// An operation of one's own that should be the cube.
+macro_rules! cube {
+    ($wgsl:literal, $evaluate:expr, $slope:expr) => {{
+        static OPERATION: CustomOperation = CustomOperation {
+            function: Custom {
+                name: "cube",
+                arity: 1,
+                wgsl: $wgsl,
+                evaluate: $evaluate,
+                reference: |x| x[0] * x[0] * x[0],
+            },
+            gradient: |b| Gradient::Of(vec![Some(b.upstream * (b.inputs[0].square() * $slope))]),
+            domains: &[(-2.0, 2.0)],
+            weight: 2,
+        };
+        &OPERATION
+    }};
+}
+
+#[test]
+fn an_operation_of_ones_own_is_held_to_what_it_says() {
+    let right = cube!("return x * x * x;", |x| x[0] * x[0] * x[0], 3.0);
+    let slope = cube!("return x * x * x;", |x| x[0] * x[0] * x[0], 3.03);
+    let host = cube!("return x * x * x;", |x| x[0] * x[0], 3.0);
+    let shader = cube!("return x * x * 1.001 * x;", |x| x[0] * x[0] * x[0], 3.0);
+    let broken = cube!("return x +;", |x| x[0] * x[0] * x[0], 3.0);
+    let cpu = Device::cpu(Some(2));
+    check::custom(&cpu, right).unwrap();
+    assert!(check::custom(&cpu, slope).unwrap_err().contains("gradient"));
+    assert!(check::custom(&cpu, host).unwrap_err().contains("cube"));
+    if let Some(adapter) = harness::adapter() {
+        check::custom(&adapter, right).unwrap();
+        assert!(check::custom(&adapter, shader).unwrap_err().contains("element"));
+        // Text that is no WGSL is an error that names the operation and what the compiler says.
+        let error = check::custom(&adapter, broken).unwrap_err();
+        assert!(error.contains("cube") && error.contains("refused"), "{error}");
+    }
+}
+
+#[test]
+fn halves_pass_gradients_on_and_round_to_nearest() {
+    for (device, _) in harness::devices() {
+        let g = Graph::new();
+        let x = g.tensor(&[3], &[1.0 + 1.0 / 4096.0, 70_000.0, 3e-8]);
+        let y = x.to(DType::F16).to(DType::F32);
+        let slope = &g.gradients(&(&y * 2.0).sum_all(), &[&x])[0];
+        assert_eq!(y.eval(&device).unwrap().data, [1.0, f64::INFINITY, 2f64.powi(-24)]);
+        assert_eq!(slope.eval(&device).unwrap().data, [2.0, 2.0, 2.0]);
+    }
 }

@@ -2,7 +2,7 @@
 //! its documentation begins with. Both lie beside the function, in the files of `tensor/`.
 
 use crate::check::draw;
-use crate::ops::SampleInput;
+use crate::ops::{self, SampleInput};
 use crate::tensor;
 use crate::{Array, Graph, Tensor, Type};
 use shadegrad_device::DType;
@@ -181,7 +181,8 @@ pub fn sections() -> Vec<Section> {
     }
     vec![
         section!("Creation", "tensor/create.rs", create),
-        section!("Scalar functions", "tensor/pointwise.rs", pointwise),
+        Section::new("Scalar operations", include_str!("ops/scalars.rs"), ops::scalars::cases()),
+        section!("Scalar functions made of them", "tensor/pointwise.rs", pointwise),
         section!("Activations", "tensor/activation.rs", activation),
         section!("Reductions", "tensor/reduce.rs", reduce),
         section!("Cumulative and sorted", "tensor/order.rs", order),

@@ -90,7 +90,7 @@ impl Tensor {
 
     /// Records a scalar operation after broadcasting its inputs to one shape.
     #[track_caller]
-    fn scalar(op: Scalar, inputs: &[&Tensor]) -> Tensor {
+    pub(crate) fn scalar(op: Scalar, inputs: &[&Tensor]) -> Tensor {
         let mut shape = inputs[0].shape();
         for other in &inputs[1..] {
             match broadcast(&shape, &other.shape()) {

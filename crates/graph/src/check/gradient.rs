@@ -5,17 +5,22 @@ use crate::ops::{Backward, Gradient, Sample, SampleInput};
 use crate::{Array, Graph, GraphError, Tensor, Type, Variable};
 use shadegrad_device::DType;
 
-/// Whether an operation of these inputs has a gradient that differences can confirm.
-pub fn is_differentiable(sample: &Sample) -> bool {
+/// The gradient rule of a sample's operation, as it answers for these inputs.
+pub fn rule(sample: &Sample) -> Gradient {
     let graph = Graph::new();
     let (y, _) = record(&graph, sample, 0);
-    if y.dtype() != DType::F32 || !sample.inputs.iter().any(|i| i.ty.dtype == DType::F32) {
-        return false;
-    }
     let inputs: Vec<Tensor> =
         graph.node(y.value()).inputs.clone().iter().map(|&v| Tensor::new(&graph, v)).collect();
-    let rule = Backward { inputs: &inputs, output: &y, upstream: &y.ones_like() };
-    matches!(sample.op.gradient(&rule), Gradient::Of(_))
+    let upstream = y.to(DType::F32).ones_like();
+    sample.op.gradient(&Backward { inputs: &inputs, output: &y, upstream: &upstream })
+}
+
+/// Whether an operation of these inputs has a gradient that differences can confirm.
+pub fn is_differentiable(sample: &Sample) -> bool {
+    let floats = sample.inputs.iter().any(|i| i.ty.dtype == DType::F32);
+    let types: Vec<&Type> = sample.inputs.iter().map(|i| &i.ty).collect();
+    let result = sample.op.infer(&types).is_ok_and(|ty| ty.dtype == DType::F32);
+    floats && result && matches!(rule(sample), Gradient::Of(_))
 }
 
 /// Checks a sample's gradient. The gradient rule of the operation is multiplied by `mutation`; anything but 1

@@ -10,6 +10,7 @@ mod movement;
 mod pack;
 mod pointwise;
 mod reduce;
+pub(crate) mod scalars;
 mod scan;
 mod window;
 
@@ -22,8 +23,9 @@ pub use leaf::{Full, Iota, Leaf};
 pub use merge::MergeRuns;
 pub use movement::{Detach, Expand, Movement, Pad, Permute, Reshape, Slice};
 pub use pack::Pack;
-pub use pointwise::{CustomOperation, Pointwise, Scalar};
+pub use pointwise::{CustomOperation, Pointwise};
 pub use reduce::Reduce;
+pub use scalars::Scalar;
 pub use scan::Scan;
 pub use window::{
     MaxPool2d, MaxPool2dGradient, MaxPool2dIndex, Pool, SumPool2d, SumPool2dGradient,
@@ -112,6 +114,26 @@ pub enum Lowering {
     Half,
     /// Inputs laid one after the other in memory.
     Pack,
+}
+
+impl Lowering {
+    /// The kernel family that does the work; views and leaves need none.
+    pub fn family(&self) -> &'static str {
+        match self {
+            Lowering::Leaf => "none: memory, constants, coordinates",
+            Lowering::View(_) => "none: a view",
+            Lowering::Pointwise(_) | Lowering::Gather(_) | Lowering::Half => "map",
+            Lowering::Reduce(..) => "rows",
+            Lowering::Contract(Contraction::MatMul { .. }) => "matmul",
+            Lowering::Contract(Contraction::Conv(..)) => "conv",
+            Lowering::Window(..) => "window",
+            Lowering::Scatter(..) => "scatter",
+            Lowering::Scan(_) => "scan",
+            Lowering::Merge(_) => "merge",
+            Lowering::Attention(_) => "attention",
+            Lowering::Pack => "none: a layout",
+        }
+    }
 }
 
 /// One case that an operation is tested on: values, gradients and every device.

@@ -66,19 +66,19 @@ impl Graph {
         self.push(Iota { len }.into(), &[])
     }
 
-    /// A tensor with the given elements, row-major.
+    /// A tensor with the given elements, row-major, `F32`.
     #[track_caller]
     pub fn tensor(&self, shape: &[usize], data: &[f32]) -> Tensor {
         self.data(shape, DType::F32, bytemuck::cast_slice(data))
     }
 
-    /// The same, of indices and labels, `U32`.
+    /// A tensor of indices or labels with the given elements, row-major, `U32`.
     #[track_caller]
     pub fn indices(&self, shape: &[usize], data: &[u32]) -> Tensor {
         self.data(shape, DType::U32, bytemuck::cast_slice(data))
     }
 
-    /// The same, of truth values.
+    /// A tensor of truth values with the given elements, row-major, `Bool`.
     #[track_caller]
     pub fn mask(&self, shape: &[usize], data: &[bool]) -> Tensor {
         let words: Vec<u32> = data.iter().map(|&b| u32::from(b)).collect();
