@@ -190,6 +190,11 @@ fn mistakes_are_errors_with_the_place_they_were_made() {
         |g| x(g, &[0, 3]).index_select(0, &g.full(&[2], DType::U32, 0.0)),
         &["nothing to gather"],
     );
+    // What has no fixed shape is refused by name, with the reason.
+    let bool = |g: &Graph| g.mask(&[2], &[true, false]);
+    refused(|g| x(g, &[2]).nonzero(), &["nonzero", "depends on data"]);
+    refused(|g| x(g, &[2]).unique(), &["unique", "depends on data"]);
+    refused(|g| x(g, &[2]).masked_select(&bool(g)), &["masked_select", "depends on data"]);
     // A wrong shape on the way to the loss must not panic while differentiating.
     refused(
         |g| {

@@ -284,6 +284,13 @@ impl Tensor {
         self.reshape(&single).expand(&many).reshape(&shape)
     }
 
+    /// The tensor over and over, this often along each of its last axes.
+    #[track_caller]
+    pub fn tile(&self, dims: &[usize]) -> Tensor {
+        let missing = self.shape().len().saturating_sub(dims.len());
+        self.repeat(&[&vec![1; missing], dims].concat())
+    }
+
     /// The lower triangle of the last two axes, zeros elsewhere; `diagonal` moves its edge to the right.
     #[track_caller]
     pub fn tril(&self, diagonal: isize) -> Tensor {
@@ -460,6 +467,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case!("split", [wide(&[4, 7])], |_, x| x[0].split(&[2, 0, 5], 1)),
         case!("chunk", [wide(&[7, 2])], |_, x| x[0].chunk(3, 0)),
         case!("repeat", [wide(&[2, 3])], |_, x| x[0].repeat(&[2, 1, 3])),
+        case!("tile", [wide(&[2, 3])], |_, x| vec![x[0].tile(&[2]), x[0].tile(&[3, 1, 2])]),
         case!("tril", [wide(&[2, 4, 5])], |_, x| vec![x[0].tril(0), x[0].tril(-2), x[0].tril(1)]),
         case!("triu", [wide(&[2, 4, 5])], |_, x| vec![x[0].triu(0), x[0].triu(-2), x[0].triu(1)]),
         case!("diagonal", [wide(&[2, 4, 5])], |_, x| {

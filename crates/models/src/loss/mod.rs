@@ -50,6 +50,14 @@ pub trait Loss {
     fn each(&self, output: &Tensor, target: &Tensor) -> Tensor;
 }
 
+/// Every function of outputs and targets that gives a loss for each sample.
+impl<F: Fn(&Tensor, &Tensor) -> Tensor> Loss for F {
+    #[track_caller]
+    fn each(&self, output: &Tensor, target: &Tensor) -> Tensor {
+        self(output, target)
+    }
+}
+
 /// Cross-entropy of logits `[batch, classes]` with class indices `[batch]`, `U32`.
 #[derive(Clone, Copy, Debug)]
 pub struct CrossEntropy;
