@@ -446,11 +446,8 @@ impl<'a> Lowerer<'a> {
             return Err(wrong("a gather's source is not in memory".to_string()));
         };
         let (stride, len) = (view.strides[axis], view.shape[axis]);
-        let mut start = view;
-        start.strides[axis] = 0;
-        start.shape = node.ty.shape.clone();
-        start.valid = start.shape.iter().map(|&n| (0, n)).collect();
-        let view = self.fused.moved(&start, chain);
+        let start = self.fused.gather_start(value, axis);
+        let view = start.and_then(|start| self.fused.moved(&start, chain));
         let view = view.ok_or_else(|| wrong(format!("no view of a gather moved by {chain:?}")))?;
         let stride = usize::try_from(stride)
             .map_err(|_| wrong("a gather along an axis that runs backwards".to_string()))?;

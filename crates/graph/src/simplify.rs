@@ -115,7 +115,7 @@ impl Builder {
                 (op, inputs) = (MatMul.into(), operands);
             }
             let ty = self.infer(&op, &inputs).unwrap_or_else(|| like.ty.clone());
-            match self.rule(&op, &inputs, &ty) {
+            match self.rule(&op, &inputs, &ty).filter(|(_, next)| self.keeps_type(next, &ty)) {
                 Some((name, becomes)) => {
                     *self.fired.entry(name).or_default() += 1;
                     match becomes {
@@ -157,6 +157,16 @@ impl Builder {
         let operands = product.inputs.clone();
         let transpose = Op::from(Permute(swapped));
         Some(operands.iter().rev().map(|&v| self.add(transpose.clone(), vec![v], like)).collect())
+    }
+
+    /// Whether elements keep their type: halves and bytes become words by any operation, even one that
+    /// changes no value.
+    fn keeps_type(&self, becomes: &Becomes, ty: &Type) -> bool {
+        let dtype = match becomes {
+            Becomes::Value(value) => Some(self.node(*value).ty.dtype),
+            Becomes::Node(op, inputs) => self.infer(op, inputs).map(|ty| ty.dtype),
+        };
+        dtype == Some(ty.dtype)
     }
 
     fn infer(&self, op: &Op, inputs: &[Value]) -> Option<Type> {

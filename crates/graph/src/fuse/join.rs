@@ -165,10 +165,9 @@ impl Fused {
                     _ => vec![],
                 };
                 let chain = [view, chain].concat();
-                operands
-                    .iter()
-                    .all(|&v| self.expressible(v, &chain, Some(cluster)))
-                    .then_some(by_row)
+                let moves = self.gathers(value, &chain)
+                    && operands.iter().all(|&v| self.expressible(v, &chain, Some(cluster)));
+                moves.then_some(by_row)
             }
             _ => None,
         }

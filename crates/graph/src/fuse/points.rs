@@ -1,6 +1,7 @@
 //! Points: whether a value can be computed at the points of a cluster, and how its operands move
 //! there.
 
+use super::prepare::resolve;
 use super::{Cluster, ClusterId, Core, Fused, Place, Use};
 use crate::Value;
 use crate::ops::{Lowering, Movement};
@@ -117,6 +118,9 @@ impl Fused {
                 }
                 _ if !moves() => return false,
                 (Place::Virtual, Lowering::Leaf) | (Place::In(_) | Place::Packed, _) => continue,
+                (Place::Virtual, Lowering::Gather(_)) if !self.gathers(value, &chain) => {
+                    return false;
+                }
                 // What is indexed lies in memory and isn't moved.
                 (Place::Virtual, Lowering::Gather(_)) => vec![(node.inputs[1], chain)],
                 (Place::Virtual, _) => node.inputs.iter().map(|&v| (v, chain.clone())).collect(),
@@ -124,6 +128,26 @@ impl Fused {
             open.extend(next.into_iter().filter(|step| seen.insert(step.clone())));
         }
         true
+    }
+
+    /// Where index zero of a gather lies, for each element of its result; `None` if no view says.
+    pub(crate) fn gather_start(&self, value: Value, axis: usize) -> Option<View> {
+        let node = self.node(value);
+        let (_, mut view) = resolve(&self.nodes, &self.copied, node.inputs[0])?;
+        view.strides[axis] = 0;
+        view.shape = node.ty.shape.clone();
+        view.valid = view.shape.iter().map(|&n| (0, n)).collect();
+        Some(view)
+    }
+
+    /// Whether a value isn't a gather, or one whose places can be found at points moved by a chain.
+    pub(super) fn gathers(&self, value: Value, chain: &[Movement]) -> bool {
+        match self.lowering(value) {
+            Lowering::Gather(axis) => {
+                self.gather_start(value, axis).is_some_and(|view| self.moved(&view, chain).is_some())
+            }
+            _ => true,
+        }
     }
 
     /// Whether all members of a pointwise cluster can be computed over another domain.
@@ -135,7 +159,11 @@ impl Fused {
                 false => vec![],
             };
             chain.extend(self.to_domain(member, &moved, by_row));
-            self.moved_operands(member).iter().all(|&v| self.expressible(v, &chain, Some(cluster)))
+            self.gathers(member, &chain)
+                && self
+                    .moved_operands(member)
+                    .iter()
+                    .all(|&v| self.expressible(v, &chain, Some(cluster)))
         })
     }
 
@@ -144,7 +172,11 @@ impl Fused {
         let target = &self.clusters[cluster];
         target.members.iter().all(|&(member, by_row)| {
             let chain = self.operand_chain(member, target, by_row);
-            self.moved_operands(member).iter().all(|&v| self.expressible(v, &chain, Some(cluster)))
+            self.gathers(member, &chain)
+                && self
+                    .moved_operands(member)
+                    .iter()
+                    .all(|&v| self.expressible(v, &chain, Some(cluster)))
         })
     }
 

@@ -30,15 +30,15 @@ pub(super) fn prepare(nodes: &Nodes) -> (Nodes, BTreeSet<Value>) {
             Lowering::View(movement) if !moves(&out, &copied, node.inputs[0], movement) => {
                 node.inputs[0] = copy(&mut out, &mut copied, node.inputs[0]);
             }
-            Lowering::Gather(_) => {
-                // Only a plain view can be indexed.
+            Lowering::Gather(axis) => {
+                // Only a plain view can be indexed, and only forwards.
                 let plain = resolve(&out, &copied, node.inputs[0]).is_some_and(|(base, view)| {
                     let stored = match lowering_of(&out, &out.nodes[base.index()]) {
                         Lowering::Leaf => matches!(out.nodes[base.index()].op, Op::Leaf(_)),
                         Lowering::Pointwise(_) => false,
                         _ => true,
                     };
-                    stored && !view.is_masked()
+                    stored && !view.is_masked() && view.strides[*axis] >= 0
                 });
                 if !plain {
                     node.inputs[0] = copy(&mut out, &mut copied, node.inputs[0]);
@@ -74,15 +74,21 @@ fn push(out: &mut Nodes, node: Node) -> Value {
 
 fn copy(out: &mut Nodes, copied: &mut BTreeSet<Value>, value: Value) -> Value {
     let Node { ty, at, .. } = out.nodes[value.index()].clone();
-    let (shape, inputs) = (ty.shape.clone(), vec![value]);
-    if ty.dtype == DType::F16 {
-        // Rounded once more to what it is already.
-        return push(out, Node { op: ToHalf.into(), inputs, ty, at });
+    let half = ty.dtype == DType::F16;
+    let flat = Movement::Reshape(vec![ty.numel()]);
+    let mut from = value;
+    if !half || !moves(out, copied, value, &flat) {
+        // Halves are packed in order, which not every view can be read in: they wait as words.
+        let dtype = if half { DType::F32 } else { ty.dtype.stored() };
+        let (op, ty) = (Reshape(ty.shape.clone()).into(), Type::new(&ty.shape, dtype));
+        from = push(out, Node { op, inputs: vec![value], ty, at });
+        copied.insert(from);
     }
-    let ty = Type::new(&shape, ty.dtype.stored());
-    let value = push(out, Node { op: Reshape(shape).into(), inputs, ty, at });
-    copied.insert(value);
-    value
+    match half {
+        // Rounded once more to what it is already.
+        true => push(out, Node { op: ToHalf.into(), inputs: vec![from], ty, at }),
+        false => from,
+    }
 }
 
 /// Whether a value can be read through one more movement, wherever it is computed: views are joined
@@ -136,7 +142,10 @@ fn own(
                     | Lowering::Gather(_)
             )
             || matches!(out.nodes[base.index()].op, Op::Pointwise(_)) && !is_generated(out, *base);
-        computed && view.is_contiguous() && (!exclusive || !owned.contains(base))
+        // A part of it would bring the rest along.
+        let whole = || out.nodes[base.index()].ty.numel() == out.nodes[value.index()].ty.numel();
+        let alone = !exclusive || !owned.contains(base) && whole();
+        computed && view.is_contiguous() && alone
     });
     let value = match base {
         Some((base, _)) => base,

@@ -119,7 +119,14 @@ impl Operation for ScatterAdd {
     }
 
     fn gradient(&self, b: &Backward<'_>) -> Gradient {
-        Gradient::Of(vec![Some(b.upstream.gather(self.axis, &b.inputs[1])), None])
+        let (source, index) = (&b.inputs[0], &b.inputs[1]);
+        if self.len == 0 {
+            return Gradient::Of(vec![Some(source.full_like(0.0)), None]);
+        }
+        // What goes nowhere has no slope.
+        let inside = index.less(&index.full_like(self.len as f64));
+        let taken = b.upstream.gather(self.axis, index);
+        Gradient::Of(vec![Some(inside.select(&taken, &taken.full_like(0.0))), None])
     }
 
     fn lower(&self, inputs: &[&Type]) -> Lowering {
