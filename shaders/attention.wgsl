@@ -17,14 +17,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     var most = {{nothing}};
     var total = 0.0;
     for (var n = 0u; n < {{keys}}u; n += 1u) {
+        {{masked}}
         var score = 0.0;
         for (var d = 0u; d < {{width}}u; d += 1u) { score += q[d] * key(g, n, d); }
         {{bias}}
-        // A masked key takes no part, not even to be multiplied by zero.
-        if (score <= {{nothing}}) { continue; }
         let largest = max_nan(most, score);
-        let shrink = exp(most - largest);
-        let weight = exp(score - largest);
+        let shrink = exponential(most - largest);
+        let weight = exponential(score - largest);
         most = largest;
         total = total * shrink + weight;
         for (var d = 0u; d < {{features}}u; d += 1u) {

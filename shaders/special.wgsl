@@ -201,35 +201,47 @@ fn hyperbolic_tangent(x: f32) -> f32 {
     return select(select(select(large, -large, x < 0.0), small, a < 0.625), x, is_nan(x));
 }
 
-// x to the power y, with the signs of whole powers of negative numbers.
+// x to the power y, with the signs of whole powers of negative numbers. What is rounded in the exponent
+// multiplies the result, so large exponents cost accuracy: see docs/numerics.md.
 fn power(x: f32, y: f32) -> f32 {
+    let infinity = bitcast<f32>(0x7f800000u + zero());
     let value = exponential2(y * logarithm2(abs(x)));
     let whole = y == floor(y);
     let odd = whole && abs(y) < 16777216.0 && (i32(y) & 1) == 1;
-    let signed = select(value, -value, odd);
-    let below = select(bitcast<f32>(0x7fc00000u + zero()), signed, whole);
-    let zeroth = select(0.0, bitcast<f32>(0x7f800000u + zero()), y < 0.0);
-    let regular = select(select(value, below, x < 0.0), zeroth, x == 0.0);
+    let size = select(value, select(0.0, infinity, y < 0.0), x == 0.0);
+    // By bits, because zero has a sign, too.
+    let signed = select(size, -size, odd && (bitcast<u32>(x) >> 31u) == 1u);
+    let regular = select(signed, bitcast<f32>(0x7fc00000u + zero()), x < 0.0 && !whole);
     let result = select(regular, x + y, is_nan(x) || is_nan(y));
-    return select(result, 1.0, y == 0.0 || x == 1.0);
+    return select(result, 1.0, y == 0.0 || x == 1.0 || (x == -1.0 && is_inf(y)));
 }
 
-// x - trunc(x / y) y. The product is taken off in four exact parts (Dekker's splitting, Numer. Math. 18,
-// 1971), and a quotient that was rounded across a whole number is put right. Exact for quotients below
-// 2^23.
+// Floats to integers: towards zero, at most the bounds of the type, NaN to zero.
+fn to_i32(x: f32) -> i32 {
+    let bounded = select(i32(clamp(x, -2147483648.0, 2147483520.0)), 2147483647i, x >= 2147483648.0);
+    return select(bounded, 0i, is_nan(x));
+}
+fn to_u32(x: f32) -> u32 {
+    let bounded = select(u32(clamp(x, 0.0, 4294967040.0)), 4294967295u, x >= 4294967296.0);
+    return select(bounded, 0u, is_nan(x));
+}
+
+// x - trunc(x / y) y, exactly: whole multiples of y are taken off from the largest power of two on, each of
+// which is a number below twice what is left (as a division on paper).
 fn truncated_rest(x: f32, y: f32) -> f32 {
-    let q = trunc(x / y);
-    let qh = bitcast<f32>(bitcast<u32>(q) & 0xfffff000u);
-    let yh = bitcast<f32>(bitcast<u32>(y) & 0xfffff000u);
-    let ql = q - qh;
-    let yl = y - yh;
-    var rest = (((x - qh * yh) - qh * yl) - ql * yh) - ql * yl;
-    let toward = select(-abs(y), abs(y), x < 0.0);
-    if (rest != 0.0 && (rest < 0.0) != (x < 0.0)) { rest -= toward; }
-    if (abs(rest) >= abs(y)) { rest += toward; }
-    let plain = select(rest, x, abs(x) < abs(y));
     let none = y == 0.0 || is_inf(x) || is_nan(x) || is_nan(y);
-    return select(plain, bitcast<f32>(0x7fc00000u + zero()), none);
+    if (none) { return bitcast<f32>(0x7fc00000u + zero()); }
+    var rest = abs(x);
+    let by = abs(y);
+    if (rest < by) { return x; }
+    let top = (bitcast<u32>(rest) >> 23u) - (bitcast<u32>(by) >> 23u);
+    // A divisor below the normal numbers is scaled by no exponent: it counts as the smallest.
+    if (bitcast<u32>(by) < 0x00800000u) { return 0.0; }
+    for (var shift = top + 1u; shift > 0u; shift -= 1u) {
+        let multiple = bitcast<f32>(bitcast<u32>(by) + ((shift - 1u) << 23u));
+        if (rest >= multiple) { rest -= multiple; }
+    }
+    return select(rest, -rest, x < 0.0);
 }
 fn floored_rest(x: f32, y: f32) -> f32 {
     let rest = truncated_rest(x, y);

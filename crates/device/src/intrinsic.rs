@@ -202,8 +202,9 @@ impl Intrinsic {
             Pow => call("power"),
             Atan2 => call("angle"),
             Rem if t == DType::I32 => {
-                let by = divisor(t, &a[1]);
-                guarded(t, &a[1], &format!("({} % {by} + {by}) % {by}", a[0]))
+                let rest = format!("({} % {})", a[0], divisor(t, &a[1]));
+                let other = format!("{rest} != 0i && ({rest} < 0i) != ({} < 0i)", a[1]);
+                guarded(t, &a[1], &format!("select({rest}, {rest} + {}, {other})", a[1]))
             }
             Rem => guarded(t, &a[1], &format!("{} % {}", a[0], divisor(t, &a[1]))),
             Max if t == DType::F32 => call("max_nan"),
@@ -249,6 +250,8 @@ impl Intrinsic {
             ShiftRight => format!("({} >> ({} & 31u))", a[0], a[1]),
             Select => format!("select({}, {}, {})", a[2], a[1], a[0]),
             ToF32 => call("f32"),
+            ToI32 if t == DType::F32 => call("to_i32"),
+            ToU32 if t == DType::F32 => call("to_u32"),
             ToI32 => call("i32"),
             ToU32 => call("u32"),
             ToBool => call("bool"),
@@ -318,7 +321,10 @@ impl Intrinsic {
             (Div, _) => bits2(a, b, out, |x, y| x.checked_div(y).unwrap_or(0)),
             (Rem, I32) => signed2(a, b, out, |x, y| match y {
                 0 => 0,
-                _ => x.wrapping_rem(y).wrapping_add(y).wrapping_rem(y),
+                _ => match x.wrapping_rem(y) {
+                    rest if rest != 0 && (rest < 0) != (y < 0) => rest + y,
+                    rest => rest,
+                },
             }),
             (Fmod, I32) => signed2(a, b, out, |x, y| if y == 0 { 0 } else { x.wrapping_rem(y) }),
             (Rem | Fmod, _) => bits2(a, b, out, |x, y| x.checked_rem(y).unwrap_or(0)),

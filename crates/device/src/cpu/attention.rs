@@ -56,10 +56,23 @@ impl Task for AttentionTask {
                 let k = Matrix::transposed(&key[g * a.keys * a.width..], a.width);
                 product(scores, a.keys, [rows, a.keys, a.width], q, k, false);
                 let weights: &mut [f32] = bytemuck::cast_slice_mut(scores);
+                let mut hidden = false;
                 for (number, line) in weights.chunks_mut(a.keys.max(1)).enumerate() {
                     let from = (row + number) * a.keys;
                     let bias = bias.as_ref().map(|bias| &bias[from..from + a.keys]);
-                    softmax(line, scale, bias.map(bytemuck::cast_slice));
+                    hidden |= softmax(line, scale, bias.map(bytemuck::cast_slice));
+                }
+                let values: &[f32] =
+                    bytemuck::cast_slice(&value[g * a.keys * a.features..][..a.keys * a.features]);
+                // A masked key's value takes no part, so it may be anything.
+                if hidden && !values.iter().all(|v| v.is_finite()) {
+                    let sums = by_hand(weights, values, a.keys, a.features);
+                    let points = row * a.features..(row + rows) * a.features;
+                    let mut registers = self.stores.registers();
+                    let sums: &[u32] = bytemuck::cast_slice(&sums);
+                    // SAFETY: as below.
+                    unsafe { self.stores.run(&mut registers, points, &[sums]) };
+                    return;
                 }
                 with_tile(rows * a.features, |out| {
                     let p = Matrix::dense(scores, a.keys);
@@ -75,19 +88,34 @@ impl Task for AttentionTask {
     }
 }
 
-/// `scores * scale + bias` to weights that add up to one, or to zeros where all are masked.
-fn softmax(scores: &mut [f32], scale: f32, bias: Option<&[f32]>) {
-    for (number, score) in scores.iter_mut().enumerate() {
-        *score = *score * scale + bias.map_or(0.0, |bias| bias[number]);
+/// The products of weights and values, without the terms whose weight is zero.
+fn by_hand(weights: &[f32], values: &[f32], keys: usize, features: usize) -> Vec<f32> {
+    let mut sums = vec![0.0; weights.len() / keys.max(1) * features];
+    for (weights, sums) in weights.chunks(keys.max(1)).zip(sums.chunks_mut(features)) {
+        for (weight, values) in weights.iter().zip(values.chunks(features)) {
+            if *weight != 0.0 {
+                sums.iter_mut().zip(values).for_each(|(sum, v)| *sum += weight * v);
+            }
+        }
     }
-    let larger = |a: f32, b: f32| if b > a || b.is_nan() { b } else { a };
-    let most = scores.iter().copied().fold(f32::MIN, larger);
-    let mut total = 0.0;
-    for score in scores.iter_mut() {
-        // A masked key takes no part.
-        *score = if *score <= f32::MIN { 0.0 } else { (*score - most).exp() };
+    sums
+}
+
+/// `scores * scale + bias` to weights that add up to one, or to zeros where all are masked; whether any is.
+fn softmax(scores: &mut [f32], scale: f32, bias: Option<&[f32]>) -> bool {
+    let masked = |number: usize| bias.is_some_and(|bias| bias[number] <= f32::MIN);
+    let mut most = f32::MIN;
+    for (number, score) in scores.iter_mut().enumerate().filter(|(number, _)| !masked(*number)) {
+        *score = *score * scale + bias.map_or(0.0, |bias| bias[number]);
+        most = if *score > most || score.is_nan() { *score } else { most };
+    }
+    let (mut total, mut hidden) = (0.0, false);
+    for (number, score) in scores.iter_mut().enumerate() {
+        hidden |= masked(number);
+        *score = if masked(number) { 0.0 } else { (*score - most).exp() };
         total += *score;
     }
     let scale = if total == 0.0 { 0.0 } else { 1.0 / total };
     scores.iter_mut().for_each(|score| *score *= scale);
+    hidden
 }

@@ -1,5 +1,4 @@
-//! Recurrences: every line of steps is one task, unless there are few lines of many points that don't
-//! see each other.
+//! Recurrences: every line of steps is one task.
 
 use super::Task;
 use super::block::Slice;
@@ -95,7 +94,7 @@ fn advance<'c>(
         });
         let most =
             terms.clone().fold(*state, |most, v| if v > most || v.is_nan() { v } else { most });
-        if most > f32::NEG_INFINITY {
+        if most.is_finite() {
             let sum: f32 = terms.map(|v| (v - most).exp()).sum();
             *state = most + ((*state - most).exp() + sum).ln();
         } else {

@@ -1,6 +1,6 @@
 //! Prints expressions as WGSL.
 
-use crate::{DType, Expr, Kernel, Literal, Operand, Term, TermId, View};
+use crate::{DType, Expr, Intrinsic, Kernel, Literal, Operand, Term, TermId, View};
 use std::fmt::Write;
 
 /// How the points of a domain are named in a shader.
@@ -158,7 +158,19 @@ pub(super) fn terms(
             Term::Index { view } => masked(view, point, "0u", str::to_string),
             Term::Within { view } => masked(view, point, "false", |_| "true".to_string()),
             Term::Apply { op, args } => {
-                let names: Vec<String> = args.iter().map(|a| format!("t{a}")).collect();
+                let name = |a: &TermId| match &expr.terms[*a] {
+                    // Compilers take constants apart, and of a zero they assume what they like.
+                    Term::Literal(value) if value.dtype == DType::F32 && value.value() == 0.0 => {
+                        format!("bitcast<f32>({}u + zero())", value.bits)
+                    }
+                    _ => format!("t{a}"),
+                };
+                let names: Vec<String> = match op {
+                    Intrinsic::Div | Intrinsic::Mul if dtype == DType::F32 => {
+                        args.iter().map(name).collect()
+                    }
+                    _ => args.iter().map(|a| format!("t{a}")).collect(),
+                };
                 op.wgsl(expr.types[args[0]], &names)
             }
         };

@@ -143,9 +143,9 @@ impl Fused {
     /// Whether a value isn't a gather, or one whose places can be found at points moved by a chain.
     pub(super) fn gathers(&self, value: Value, chain: &[Movement]) -> bool {
         match self.lowering(value) {
-            Lowering::Gather(axis) => {
-                self.gather_start(value, axis).is_some_and(|view| self.moved(&view, chain).is_some())
-            }
+            Lowering::Gather(axis) => self
+                .gather_start(value, axis)
+                .is_some_and(|view| self.moved(&view, chain).is_some()),
             _ => true,
         }
     }

@@ -19,15 +19,23 @@ impl Attend {
 
     /// The weights of the keys, `[batch.., m, n]`, as a matrix.
     fn weights(&self, inputs: &[Tensor]) -> Tensor {
-        let mut scores = inputs[0].matmul(&inputs[1].transpose(-1, -2)) * self.scale();
-        if let Some(bias) = inputs.get(3) {
-            scores = scores + bias;
-        }
-        let lowest = f64::from(f32::MIN);
-        let masked = scores.less_equal(&scores.full_like(lowest));
-        let most = scores.detach().amax(&[-1]).keepdim(&[-1]);
+        let products = inputs[0].matmul(&inputs[1].transpose(-1, -2)) * self.scale();
+        let (lowest, zero) = (f64::from(f32::MIN), products.zeros_like());
+        // A masked key's product takes no part, so it may be anything.
+        let (masked, scores) = match inputs.get(3) {
+            None => (products.along(-1).less(&products.along(-1).zeros_like()), products.clone()),
+            Some(bias) => {
+                let masked = bias.less_equal(&bias.full_like(lowest));
+                let kept = masked.select(&zero, &products) + masked.select(&zero, bias);
+                (masked.clone(), masked.select(&products.full_like(f64::NEG_INFINITY), &kept))
+            }
+        };
+        let most = match self.0.keys {
+            0 => scores.sum(&[-1]),
+            _ => scores.detach().amax(&[-1]),
+        };
+        let most = most.keepdim(&[-1]);
         let most = most.maximum(&most.full_like(lowest));
-        let zero = scores.full_like(0.0);
         let shifted = masked.select(&zero, &(&scores - most));
         let weights = masked.select(&zero, &shifted.exp());
         let total = weights.sum(&[-1]).keepdim(&[-1]);
@@ -93,14 +101,18 @@ impl Operation for Attend {
             let score = |n: usize| {
                 let products = (0..a.width)
                     .map(|d| q[row * a.width + d] * k[(group * a.keys + n) * a.width + d]);
-                let bias = inputs.get(3).map_or(0.0, |bias| bias.data[row * a.keys + n]);
-                products.sum::<f64>() * self.scale() + bias
+                match inputs.get(3).map_or(0.0, |bias| bias.data[row * a.keys + n]) {
+                    masked if masked <= f64::from(f32::MIN) => f64::NEG_INFINITY,
+                    bias => products.sum::<f64>() * self.scale() + bias,
+                }
             };
             let scores: Vec<f64> = (0..a.keys).map(score).collect();
-            let most = scores.iter().copied().fold(f64::from(f32::MIN), f64::max);
-            let weight = |s: f64| if s <= f64::from(f32::MIN) { 0.0 } else { (s - most).exp() };
+            let larger = |a: f64, b: f64| if b > a || b.is_nan() { b } else { a };
+            let most = scores.iter().copied().fold(f64::from(f32::MIN), larger);
+            let weight = |s: f64| (s - most).exp();
             let total: f64 = scores.iter().map(|&s| weight(s)).sum();
-            for (n, &s) in scores.iter().enumerate().filter(|_| total > 0.0) {
+            let seen = scores.iter().enumerate().filter(|(_, s)| **s != f64::NEG_INFINITY);
+            for (n, &s) in seen {
                 for (e, out) in out.iter_mut().enumerate() {
                     *out += weight(s) / total * v[(group * a.keys + n) * a.features + e];
                 }

@@ -80,18 +80,14 @@ impl Operation for Reduce {
             point += 1;
             let total = &mut result.data[to];
             *total = match self.combine {
-                Combine::Sum => *total + value,
-                Combine::Prod => *total * value,
+                Combine::Sum => wrapped(*total + value, ty.dtype),
+                Combine::Prod => wrapped(*total * value, ty.dtype),
                 Combine::Max if value > *total || value.is_nan() => value,
                 Combine::Min if value < *total || value.is_nan() => value,
                 _ => *total,
             };
             0.0
         });
-        if self.combine == Combine::Sum && ty.dtype == DType::U32 {
-            // Sums of words wrap.
-            result.data.iter_mut().for_each(|v| *v = v.rem_euclid(4_294_967_296.0));
-        }
         result
     }
 
@@ -125,6 +121,15 @@ impl Operation for Reduce {
             }
         }
         samples
+    }
+}
+
+/// Integers wrap.
+fn wrapped(value: f64, dtype: DType) -> f64 {
+    match dtype {
+        DType::U32 => value.rem_euclid(4_294_967_296.0),
+        DType::I32 => (value + 2_147_483_648.0).rem_euclid(4_294_967_296.0) - 2_147_483_648.0,
+        _ => value,
     }
 }
 

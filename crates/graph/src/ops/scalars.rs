@@ -194,16 +194,14 @@ impl Scalar {
                 |b| flows([b.upstream * (b.output.full_like(1.0) - b.output * b.output)]),
                 vec![wide()],
             ),
-            // Past -88 the exponential leaves f32, and the result is zero there anyway.
+            // Far below zero the exponential is infinite, and the result zero.
             Scalar::Sigmoid => row(
                 Tree(
                     1,
                     |e, x| {
-                        let (one, most) =
-                            (e.literal(Literal::f32(1.0)), e.literal(Literal::f32(88.0)));
+                        let one = e.literal(Literal::f32(1.0));
                         let negated = e.apply(I::Neg, &[x[0]]);
-                        let bounded = e.apply(I::Min, &[negated, most]);
-                        let exp = e.apply(I::Exp, &[bounded]);
+                        let exp = e.apply(I::Exp, &[negated]);
                         let below = e.apply(I::Add, &[one, exp]);
                         e.apply(I::Div, &[one, below])
                     },
@@ -241,7 +239,7 @@ impl Scalar {
                         let zero = e.literal(Literal::f32(0.0));
                         e.apply(I::Max, &[x[0], zero])
                     },
-                    |x| x[0].max(0.0),
+                    |x| if x[0] < 0.0 { 0.0 } else { x[0] },
                 ),
                 1,
                 |b| {

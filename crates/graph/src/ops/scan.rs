@@ -126,8 +126,9 @@ impl Operation for Scan {
                     h[at] = match self.0.log {
                         false => parts.iter().sum(),
                         true => {
-                            let most = parts.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                            match most > f64::NEG_INFINITY {
+                            let larger = |a: f64, b: f64| if b > a || b.is_nan() { b } else { a };
+                            let most = parts.iter().copied().fold(f64::NEG_INFINITY, larger);
+                            match most.is_finite() {
                                 true => {
                                     most + parts.iter().map(|p| (p - most).exp()).sum::<f64>().ln()
                                 }

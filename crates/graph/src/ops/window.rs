@@ -180,7 +180,10 @@ impl Operation for MaxPool2d {
     }
     fn reference(&self, inputs: &[&Array], ty: &Type) -> Array {
         let mut data = vec![f64::NEG_INFINITY; ty.numel()];
-        self.0.covered(|o, i| data[o] = data[o].max(inputs[0].data[i]));
+        self.0.covered(|o, i| {
+            let value = inputs[0].data[i];
+            data[o] = if value > data[o] || value.is_nan() { value } else { data[o] };
+        });
         Array { ty: ty.clone(), data }
     }
     fn samples() -> Vec<Sample> {
@@ -206,10 +209,12 @@ impl Operation for MaxPool2dIndex {
     fn reference(&self, inputs: &[&Array], ty: &Type) -> Array {
         let plane = self.0.input[2] * self.0.input[3];
         let mut best = vec![f64::NEG_INFINITY; ty.numel()];
-        let mut data = vec![0.0; ty.numel()];
+        // A window of nothing but padding has no place.
+        let mut data = vec![f64::from(u32::MAX); ty.numel()];
         self.0.covered(|o, i| {
-            if inputs[0].data[i] > best[o] {
-                (best[o], data[o]) = (inputs[0].data[i], (i % plane) as f64);
+            let value = inputs[0].data[i];
+            if value > best[o] || value.is_nan() || data[o] == f64::from(u32::MAX) {
+                (best[o], data[o]) = (value, (i % plane) as f64);
             }
         });
         Array { ty: ty.clone(), data }
@@ -248,7 +253,9 @@ impl Operation for MaxPool2dGradient {
         let [.., oh, ow] = self.0.output_shape();
         let mut data = vec![0.0; ty.numel()];
         for (o, (&g, &at)) in inputs[0].data.iter().zip(&inputs[1].data).enumerate() {
-            data[o / (oh * ow) * h * w + at as usize] += g;
+            if (at as usize) < h * w {
+                data[o / (oh * ow) * h * w + at as usize] += g;
+            }
         }
         Array { ty: ty.clone(), data }
     }

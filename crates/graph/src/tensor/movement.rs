@@ -309,7 +309,9 @@ impl Tensor {
         if rank < 2 {
             return self.refuse(name, "takes matrices");
         }
-        let row = self.along(rank - 2).to(DType::I32) + diagonal as f64;
+        // Beyond the matrix, one diagonal is like another.
+        let most = self.shape()[rank - 2..].iter().sum::<usize>() as isize;
+        let row = self.along(rank - 2).to(DType::I32) + diagonal.clamp(-most, most) as f64;
         let column = self.along(rank - 1).to(DType::I32);
         let kept = if upper { column.greater_equal(&row) } else { column.less_equal(&row) };
         kept.select(self, &self.full_like(0.0))

@@ -42,11 +42,16 @@ impl Renderer<'_> {
         let (grid, line) = self.grid(rows.div_ceil(self.size()));
         let mut holes = self.frame();
         let nothing = literal(Literal::f32(f32::MIN));
-        let add = bias.map_or(String::new(), |_| "score += bias(g, m, n);".to_string());
+        let add = bias.map_or("", |_| "score += added;");
+        // A masked key takes no part: neither it nor its value is looked at.
+        let masked = bias.map_or(String::new(), |_| {
+            format!("let added = bias(g, m, n);\n        if (added <= {nothing}) {{ continue; }}")
+        });
         holes.extend([
             ("sources", sources),
             ("keep", format!("fn keep(g: u32, m: u32, d: u32, sum: f32) {{\n{text}}}\n")),
-            ("bias", add),
+            ("bias", add.to_string()),
+            ("masked", masked),
             ("size", self.size().to_string()),
             ("line", (line * self.size()).to_string()),
             ("rows", rows.to_string()),

@@ -33,13 +33,13 @@ impl Renderer<'_> {
         let nothing = literal(Literal::of(DType::F32, nothing));
         let mixes = recurrence.mixes();
         let past = |offset: usize| match mixes {
-            false => "past".to_string(),
-            // A neighbour before the first point, or a step before the first, is nothing.
-            true => format!(
-                "select({nothing}, states[old][max(e, {offset}u) - {offset}u], j > 0u && e >= {offset}u)"
+            false => ("past".to_string(), "j > 0u".to_string()),
+            true => (
+                format!("states[old][max(e, {offset}u) - {offset}u]"),
+                format!("j > 0u && e >= {offset}u"),
             ),
         };
-        let step = step(recurrence, &past);
+        let step = step(recurrence, &past, &nothing);
         let mut holes = self.frame();
         let size =
             if mixes { inner.clamp(1, 256).min(self.limits.invocations) } else { self.size() };
@@ -117,8 +117,13 @@ impl Renderer<'_> {
     }
 }
 
-/// Statements that compute `state` from `added`, the coefficients and the past.
-fn step(recurrence: &Recurrence, past: &impl Fn(usize) -> String) -> String {
+/// Statements that compute `state` from `added`, the coefficients and the past. Where there is no past state, a
+/// term is nothing, whatever its coefficient.
+fn step(
+    recurrence: &Recurrence,
+    past: &impl Fn(usize) -> (String, String),
+    nothing: &str,
+) -> String {
     let mut text = String::new();
     let terms: Vec<String> = recurrence
         .offsets
@@ -126,27 +131,23 @@ fn step(recurrence: &Recurrence, past: &impl Fn(usize) -> String) -> String {
         .enumerate()
         .map(|(number, &offset)| {
             let operator = if recurrence.log { "+" } else { "*" };
-            let past = past(offset);
+            let (past, exists) = past(offset);
             text += &format!(
-                "let t{number} = coefficient{number}(o, j, e) {operator} {past};\n        "
+                "let t{number} = select({nothing}, coefficient{number}(o, j, e) {operator} {past}, {exists});\n        "
             );
             format!("t{number}")
         })
         .collect();
-    if !recurrence.log {
-        return text
-            + &format!(
-                "let state = {};",
-                [&["added".to_string()], terms.as_slice()].concat().join(" + ")
-            );
-    }
     let all = [&["added".to_string()], terms.as_slice()].concat();
+    if !recurrence.log {
+        return text + &format!("let state = {};", all.join(" + "));
+    }
     let most =
         all[1..].iter().fold(all[0].clone(), |most, term| format!("max_nan({most}, {term})"));
-    let sum: Vec<String> = all.iter().map(|term| format!("exp({term} - most)")).collect();
-    // Where all are minus infinity there is nothing to subtract.
+    let sum: Vec<String> = all.iter().map(|term| format!("exponential({term} - most)")).collect();
+    // Where the largest is infinite, it is the result: there is nothing to subtract from it.
     text + &format!(
-        "let most = {most};\n        var state = most;\n        if (most > -3.4e38) {{ state = most + log({}); }}",
+        "let most = {most};\n        var state = most;\n        if (most > -3.4e38 && most < 3.4e38) {{ state = most + logarithm({}); }}",
         sum.join(" + ")
     )
 }
