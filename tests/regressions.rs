@@ -4,12 +4,12 @@
 mod harness;
 
 use shadegrad::device::{
-    Body, BufferSpec, Custom, Device, DeviceError, Expr, Kernel, Limits, Operand, Program, Store,
-    Term, View,
+    Body, BufferSpec, Custom, Device, DeviceError, Expr, Kernel, Limits, Operand, Program,
+    Recurrence, Store, Term, View,
 };
 use shadegrad::graph::ops::{CustomOperation, Gradient};
 use shadegrad::graph::{Options, check, compile};
-use shadegrad::models::{Initializer, cross_entropy};
+use shadegrad::models::{Initializer, Reduction, cross_entropy, kl_div, multi_margin_loss};
 use shadegrad::prelude::*;
 
 /// Compares a value on every device with what it must be, NaN with NaN.
@@ -377,5 +377,237 @@ fn halves_pass_gradients_on_and_round_to_nearest() {
         let slope = &g.gradients(&(&y * 2.0).sum_all(), &[&x])[0];
         assert_eq!(y.eval(&device).unwrap().data, [1.0, f64::INFINITY, 2f64.powi(-24)]);
         assert_eq!(slope.eval(&device).unwrap().data, [2.0, 2.0, 2.0]);
+    }
+}
+
+#[test]
+fn remainders_are_exact_at_every_distance() {
+    let of = |f: fn(&Tensor, &Tensor) -> Tensor, a: f32, b: f32| {
+        move |g: &Graph| f(&g.tensor(&[1], &[a]), &g.tensor(&[1], &[b]))
+    };
+    // A quotient in 32 bits is too coarse for these.
+    for (a, b) in [(1e10f32, 3.0f32), (-3e30, 7.5), (5.0, f32::INFINITY), (16_777_217.0, 0.1)] {
+        let exact = f64::from(a) % f64::from(b);
+        let floored =
+            if exact != 0.0 && (exact < 0.0) != (b < 0.0) { exact + f64::from(b) } else { exact };
+        is(of(Tensor::fmod, a, b), &[f64::from(exact as f32)]);
+        is(of(Tensor::remainder, a, b), &[f64::from(floored as f32)]);
+    }
+    let smallest = |b: f32| {
+        move |g: &Graph| {
+            let a = g.full(&[1], DType::I32, f64::from(i32::MIN));
+            a.remainder(&g.tensor(&[1], &[b]).to(DType::I32)).to(DType::F32)
+        }
+    };
+    is(smallest(-1.0), &[0.0]);
+    is(smallest(3.0), &[1.0]);
+}
+
+#[test]
+fn infinities_in_scans_and_masks() {
+    const INF: f32 = f32::INFINITY;
+    let line = |data: [f32; 3]| {
+        move |g: &Graph| {
+            let x = g.tensor(&[3], &data);
+            let recurrence = Recurrence { shape: vec![3], axis: 0, offsets: vec![0], log: true };
+            x.recurrence(recurrence, &[&x.zeros_like()])
+        }
+    };
+    let inf = f64::INFINITY;
+    is(line([-INF, -INF, 0.0]), &[-inf, -inf, 0.0]);
+    is(line([0.0, INF, 0.0]), &[0.0, inf, inf]);
+    is(line([f32::NAN, 0.0, 0.0]), &[f64::NAN; 3]);
+    // What a masked key holds takes no part; where all are masked the result is zero.
+    let attend = |mask: [f32; 2], second: f32| {
+        move |g: &Graph| {
+            let query = g.tensor(&[1, 1], &[1.0]);
+            let key = g.tensor(&[2, 1], &[1.0, second]);
+            let value = g.tensor(&[2, 1], &[3.0, 5.0]);
+            let options = AttentionOptions {
+                mask: Some(g.tensor(&[1, 2], &mask)),
+                ..AttentionOptions::default()
+            };
+            query.scaled_dot_product_attention(&key, &value, &options)
+        }
+    };
+    is(attend([0.0, -INF], INF), &[3.0]);
+    is(attend([0.0, -INF], f32::NAN), &[3.0]);
+    is(attend([-INF, -INF], 1.0), &[0.0]);
+    is(attend([0.0, 0.0], f32::NAN), &[f64::NAN]);
+}
+
+#[test]
+fn a_variable_gathered_from_itself_is_read_before_it_is_written() {
+    for (device, _) in harness::devices() {
+        let data: Vec<u8> = (0..300).flat_map(|i| (i as f32).to_le_bytes()).collect();
+        let variable = Variable::from_bytes("v", &[300], DType::F32, data);
+        let g = Graph::new();
+        let v = g.variable(&variable);
+        let back: Vec<u32> = (0..300).rev().collect();
+        g.assign(&variable, &v.gather(0, &g.indices(&[300], &back)));
+        let mut session = Session::new(&device);
+        session.compile(&g, &[]).unwrap().run(1).unwrap();
+        let expected: Vec<f64> = (0..300).rev().map(f64::from).collect();
+        assert_eq!(session.read_array(&variable).unwrap().data, expected, "{}", device.info());
+    }
+}
+
+#[test]
+fn more_single_words_than_a_kernel_binds() {
+    let g = Graph::new();
+    let words: Vec<Variable> =
+        (0..40).map(|i| Variable::new("w", &[1], DType::F32, Init::Full(f64::from(i)))).collect();
+    let sum = words.iter().map(|w| g.variable(w)).reduce(|a, b| a + b).unwrap();
+    let row = x(&g, &[5]).zeros_like() + x(&g, &[5]) * 0.0 + &sum;
+    let nodes = g.nodes(&[&row]).unwrap();
+    let compiled = compile(&nodes, &Limits::WEBGPU, &Options::default()).unwrap();
+    Session::new(&Device::null(Limits::WEBGPU)).load(compiled).unwrap();
+    assert_eq!(row.eval(&Device::cpu(Some(1))).unwrap().data, [780.0; 5]);
+}
+
+#[test]
+fn after_a_mistake_there_are_as_many_tensors_as_asked() {
+    let g = Graph::new();
+    let t = x(&g, &[4]);
+    assert_eq!(t.split(&[1, 2], 0).len(), 2);
+    assert_eq!(t.split(&[usize::MAX, 5], 0).len(), 2);
+    assert_eq!(t.chunk(3, 7).len(), 3);
+    assert_eq!(g.gradients(&t, &[&t, &x(&Graph::new(), &[1])]).len(), 2);
+    assert!(g.error().unwrap().to_string().contains("split"));
+}
+
+#[test]
+fn integers_are_refused_where_floats_are_meant() {
+    let ints = |g: &Graph, shape: &[usize]| g.full(shape, DType::I32, 1.0);
+    let pool = PoolOptions::new([2, 2]);
+    type Named<'a> = (&'a str, &'a dyn Fn(&Tensor) -> Tensor);
+    let images: [Named; 12] = [
+        ("matmul", &|t| t.matmul(t)),
+        ("max_pool2d", &|t| t.max_pool2d(&pool)),
+        ("avg_pool2d", &|t| t.avg_pool2d(&pool)),
+        ("adaptive_avg_pool2d", &|t| t.adaptive_avg_pool2d([3, 3])),
+        ("adaptive_max_pool2d", &|t| t.adaptive_max_pool2d([3, 3])),
+        ("interpolate", &|t| t.interpolate(&[3, 9], Interpolation::Nearest)),
+        ("fold", &|t| t.squeeze(0).fold([3, 3], &pool)),
+        ("batch_norm", &|t| t.batch_norm_train(None, None, 1e-5).0),
+        ("group_norm", &|t| t.group_norm(2, None, None, 1e-5)),
+        ("instance_norm", &|t| t.instance_norm(None, None, 1e-5)),
+        ("einsum", &|t| t.graph().einsum("abcd,abcd->ab", &[t, t])),
+        ("mean", &|t| t.mean(&[0]).keepdim(&[0])),
+    ];
+    for (name, of) in images {
+        refused(|g| of(&ints(g, &[1, 4, 4, 4])), &[name, "works on floats", "regressions.rs"]);
+    }
+}
+
+#[test]
+fn extents_that_cannot_be_counted_are_refused() {
+    const HUGE: usize = usize::MAX / 2;
+    let options = PoolOptions { padding: [HUGE, 0], ..PoolOptions::new([2, 2]) };
+    let dilated = PoolOptions { dilation: [HUGE, HUGE], ..PoolOptions::new([3, 3]) };
+    let image = |g: &Graph| x(g, &[1, 1, 4, 4]);
+    refused(|g| x(g, &[4]).pad(0, usize::MAX, 1), &["pad"]);
+    refused(|g| x(g, &[4]).pad_with(&[(isize::MIN, 0)], PadMode::Constant(0.0)), &["pad"]);
+    refused(|g| x(g, &[4]).pad_with(&[(isize::MAX, isize::MAX)], PadMode::Replicate), &["pad"]);
+    refused(|g| x(g, &[4]).slice(0, 1, isize::MIN, 3), &["slice"]);
+    refused(|g| x(g, &[4]).slice(0, HUGE, isize::MAX, HUGE), &["slice"]);
+    refused(|g| image(g).max_pool2d(&options), &["max_pool2d"]);
+    refused(|g| image(g).max_pool2d(&dilated), &["max_pool2d"]);
+    refused(|g| image(g).unfold(&options), &["unfold"]);
+    for padding in [Padding::Zeros([HUGE, HUGE]), Padding::Same] {
+        let options = ConvOptions { padding, dilation: [HUGE, HUGE], ..ConvOptions::default() };
+        refused(|g| image(g).conv2d(&x(g, &[1, 1, 3, 3]), None, &options), &["conv2d"]);
+        refused(
+            |g| image(g).conv_transpose2d(&x(g, &[1, 1, 3, 3]), None, &options, [0, 0]),
+            &["conv_transpose2d"],
+        );
+    }
+    refused(
+        |g| x(g, &[1, 1, 4]).conv1d(&x(g, &[1, 1, 9]), None, &ConvOptions::default()),
+        &["conv1d", "leave no output", "regressions.rs"],
+    );
+}
+
+#[test]
+fn step_functions_have_a_slope_of_zero() {
+    let slope = |f: fn(&Tensor) -> Tensor| {
+        move |g: &Graph| {
+            let x = g.tensor(&[2], &[-1.5, 2.5]);
+            g.gradients(&f(&x).sum_all(), &[&x]).remove(0)
+        }
+    };
+    is(slope(Tensor::floor), &[0.0; 2]);
+    is(slope(Tensor::sign), &[0.0; 2]);
+    // What depends only through an index doesn't depend.
+    refused(
+        |g| {
+            let x = x(g, &[4]);
+            g.gradients(&x.argmax(0).to(DType::F32).sum_all(), &[&x]).remove(0)
+        },
+        &["does not depend"],
+    );
+}
+
+#[test]
+fn softmax_over_nothing_is_nothing() {
+    is(|g| x(g, &[3, 0]).softmax(1), &[]);
+    is(|g| x(g, &[3, 0]).log_softmax(1), &[]);
+    is(|g| x(g, &[2, 0]).logsumexp(&[1]), &[f64::NEG_INFINITY; 2]);
+}
+
+#[test]
+fn two_operations_of_one_name_are_told_apart() {
+    let one = cube!("return x * x * x;", |x| x[0] * x[0] * x[0], 3.0);
+    let other = cube!("return x * x;", |x| x[0] * x[0], 3.0);
+    refused(
+        |g| Tensor::custom(one, &[&x(g, &[2])]) + Tensor::custom(other, &[&x(g, &[2])]),
+        &["cube", "another operation of this name", "regressions.rs"],
+    );
+}
+
+#[test]
+fn what_counts_for_nothing_may_be_anything() {
+    // beta 0 drops the first, as in BLAS; a target of 0 drops the logarithm.
+    is(
+        |g| {
+            let (nan, one) = (g.full(&[1, 1], DType::F32, f64::NAN), g.tensor(&[1, 1], &[2.0]));
+            nan.addmm(&one, &one, 0.0, 1.0)
+        },
+        &[4.0],
+    );
+    is(
+        |g| {
+            let logs = g.tensor(&[2], &[f32::NEG_INFINITY, 0.0]);
+            kl_div(&logs, &g.tensor(&[2], &[0.0, 1.0]), Reduction::Sum)
+        },
+        &[0.0],
+    );
+    is(|g| multi_margin_loss(&x(g, &[1, 3]), &g.indices(&[1], &[3]), Reduction::Sum), &[f64::NAN]);
+}
+
+#[test]
+fn kernels_that_make_no_sense_are_refused() {
+    let scatter = |axis: usize, index: DType| {
+        let mut expr = Expr::default();
+        let view = View::contiguous(&[4]);
+        let index = expr.push(Term::Load { operand: 0, view: view.clone() }, index);
+        let source = expr.push(Term::Load { operand: 1, view }, DType::F32);
+        let term = expr.push(Term::Accumulator(0), DType::F32);
+        let operand = |buffer| Operand { buffer, offset: 0, len: 4, dtype: DType::F32 };
+        let spec = |name: &str| BufferSpec { name: name.into(), bytes: 16, external: true };
+        let stores = vec![Store { operand: 2, term }];
+        Program {
+            buffers: vec![spec("index"), spec("source"), spec("out")],
+            kernels: vec![Kernel {
+                label: "scatter".into(),
+                operands: (0..3).map(operand).collect(),
+                expr,
+                body: Body::Scatter { shape: vec![4], axis, len: 4, index, source, stores },
+            }],
+        }
+    };
+    for wrong in [scatter(3, DType::U32), scatter(0, DType::F32)] {
+        let error = wrong.verify(&Limits::WEBGPU, "a device").unwrap_err();
+        assert!(matches!(error, DeviceError::Program { .. }), "{error}");
     }
 }

@@ -1,7 +1,9 @@
 //! Programs: buffers and kernels in order, as plain data that can be printed, compared, counted,
 //! checked and replayed.
 
-use crate::{Body, DType, DeviceError, Kernel, Limits, Term, TermId, numel};
+use crate::{
+    Body, Contraction, DType, DeviceError, Kernel, Limits, Term, TermId, WindowRole, numel,
+};
 use std::fmt::Write;
 
 /// A buffer that a program uses.
@@ -244,11 +246,11 @@ fn covers(ranges: &[(usize, usize)], start: usize, end: usize) -> bool {
 /// Checks that every term is evaluated over the domain that its view is of: shaders compute
 /// addresses from coordinates without a check.
 fn verify_domains(kernel: &Kernel) -> Result<(), String> {
+    verify_geometry(kernel)?;
     let domain = kernel.body.domain();
     let stores: Vec<TermId> = kernel.body.stores().iter().map(|(store, _)| store.term).collect();
     let mut places: Vec<(Vec<TermId>, Vec<usize>)> = vec![(stores, domain)];
     places.extend(kernel.body.sources().into_iter().map(|(term, shape)| (vec![term], shape)));
-    verify_geometry(&kernel.body)?;
     for (roots, shape) in places {
         let needed = kernel.expr.needed(&roots);
         for (id, term) in kernel.expr.terms.iter().enumerate().filter(|(id, _)| needed[*id]) {
@@ -273,22 +275,52 @@ fn verify_domains(kernel: &Kernel) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks what shaders divide by, and that sources have the types that cores work on.
-fn verify_geometry(body: &Body) -> Result<(), String> {
-    match body {
+/// Checks what shaders divide by, that there is an axis to walk along, and that sources have the types that cores
+/// work on.
+fn verify_geometry(kernel: &Kernel) -> Result<(), String> {
+    match &kernel.body {
+        Body::Contract { contraction: Contraction::Conv(conv, _), .. }
+            if conv.groups == 0 || conv.stride.contains(&0) || conv.dilation.contains(&0) =>
+        {
+            return Err(format!("{conv:?} divides by zero"));
+        }
         Body::Window { window, .. } if window.stride.contains(&0) => {
-            Err("a window that doesn't step".into())
+            return Err("a window that doesn't step".into());
+        }
+        Body::Window { role: WindowRole::MaxGradient, index: None, .. } => {
+            return Err("the gradient of a maximum without its place".into());
         }
         Body::Scatter { shape, axis, .. } if *axis >= shape.len() => {
-            Err(format!("a scatter along axis {axis} of {shape:?}"))
+            return Err(format!("a scatter along axis {axis} of {shape:?}"));
         }
         Body::Scan { recurrence, coefficients, .. }
             if recurrence.axis >= recurrence.shape.len()
+                || recurrence.mixes() && recurrence.axis + 1 >= recurrence.shape.len()
                 || recurrence.offsets.len() != coefficients.len() =>
         {
-            Err(format!("{recurrence:?} with {} coefficients", coefficients.len()))
+            return Err(format!("{recurrence:?} with {} coefficients", coefficients.len()));
         }
-        Body::Merge { merge, .. } if merge.width == 0 => Err("a merge of empty runs".into()),
-        _ => Ok(()),
+        Body::Merge { merge, .. } if merge.width == 0 => {
+            return Err("a merge of empty runs".into());
+        }
+        _ => {}
     }
+    let count = kernel.expr.terms.len();
+    if let Some(root) = kernel.roots().into_iter().find(|&root| root >= count) {
+        return Err(format!("term {root} of {count}"));
+    }
+    let is = |term: TermId, dtype| kernel.expr.types[term] == dtype;
+    let fits = match &kernel.body {
+        Body::Scan { source, coefficients, .. } => {
+            coefficients.iter().chain([source]).all(|&term| is(term, DType::F32))
+        }
+        Body::Scatter { index, .. } => is(*index, DType::U32),
+        Body::Merge { place, .. } => is(*place, DType::U32),
+        Body::Window { index: Some(index), .. } => is(*index, DType::U32),
+        _ => true,
+    };
+    if !fits {
+        return Err("a source of another type than the core works on".into());
+    }
+    Ok(())
 }

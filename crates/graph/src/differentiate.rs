@@ -4,7 +4,7 @@
 use crate::ops::{Backward, Gradient, Op};
 use crate::{Graph, GraphError, Tensor, Value};
 use shadegrad_device::DType;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 impl Graph {
@@ -15,14 +15,15 @@ impl Graph {
     /// gradient on the way, a parameter that the loss doesn't depend on (its gradient is zero).
     #[track_caller]
     pub fn gradients(&self, loss: &Tensor, parameters: &[&Tensor]) -> Vec<Tensor> {
-        let zeros = || parameters.iter().map(|p| p.zeros_like()).collect();
+        let zero = |p: &&Tensor| self.full(&p.shape(), DType::F32, 0.0);
+        let zeros = || parameters.iter().map(zero).collect::<Vec<_>>();
         // After a mistake, types mean nothing; the mistake is what the user has to see.
         if self.error().is_some() {
             return zeros();
         }
         if parameters.iter().chain([&loss]).any(|t| !Rc::ptr_eq(&t.graph().inner, &self.inner)) {
             self.fail("gradients", &[], "a tensor belongs to another graph".to_string());
-            return vec![];
+            return zeros();
         }
         let ty = loss.ty();
         if !ty.shape.is_empty() || ty.dtype != DType::F32 {
@@ -40,13 +41,17 @@ impl Graph {
             };
             self.backward(value, &upstream, &depends, &mut gradients);
         }
+        let reached = self.reached_from(loss.value());
         let mut unused = Vec::new();
         let found = parameters
             .iter()
             .map(|parameter| {
                 let gradient = gradients.get(&parameter.value()).cloned();
                 gradient.unwrap_or_else(|| {
-                    unused.push(self.describe(parameter));
+                    // A step function on the way has a gradient: zero.
+                    if !reached.contains(&parameter.value()) {
+                        unused.push(self.describe(parameter));
+                    }
                     parameter.zeros_like()
                 })
             })
@@ -112,6 +117,19 @@ impl Graph {
                 || !detached && node.inputs.iter().any(|v| depends[v.index()]);
         }
         depends
+    }
+
+    /// The values that a value depends on, through floats.
+    fn reached_from(&self, value: Value) -> HashSet<Value> {
+        let inner = self.inner.borrow();
+        let (mut open, mut reached) = (vec![value], HashSet::from([value]));
+        while let Some(value) = open.pop() {
+            let node = &inner.record.nodes[value.index()];
+            let stops = node.ty.dtype.loaded() != DType::F32 || matches!(node.op, Op::Detach(_));
+            let next = node.inputs.iter().filter(|_| !stops);
+            open.extend(next.copied().filter(|&v| reached.insert(v)));
+        }
+        reached
     }
 
     fn describe(&self, parameter: &Tensor) -> String {

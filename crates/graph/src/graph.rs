@@ -1,9 +1,9 @@
 //! Record: an append-only arena of values. Equal operations of equal inputs are kept once; inputs
 //! come before users, so there is no way to build a cycle.
 
-use crate::ops::{Leaf, Op};
+use crate::ops::{CustomOperation, Leaf, Op};
 use crate::{GraphError, Tensor, Type, Variable};
-use shadegrad_device::DType;
+use shadegrad_device::{Custom, DType};
 use std::cell::{Ref, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::panic::Location;
@@ -56,6 +56,8 @@ pub(crate) struct Inner {
     streams: u32,
     /// An operation whose gradients are multiplied, for tests of the gradient check.
     pub(crate) mutation: Option<(String, f64)>,
+    /// Operations that users wrote, by the names that shaders call them by.
+    customs: HashMap<&'static str, &'static str>,
 }
 
 /// A recording. Cheap to clone; clones are the same recording.
@@ -187,6 +189,12 @@ impl Graph {
         let types: Vec<Type> = inputs.iter().map(|t| t.ty()).collect();
         self.fail(operation, &types, reason.to_string());
         self.full(&[], DType::F32, 0.0)
+    }
+
+    /// Keeps the name of a user's operation; false if one that computes something else has it.
+    pub(crate) fn knows(&self, operation: &'static CustomOperation) -> bool {
+        let Custom { name, wgsl, .. } = operation.function;
+        *self.inner.borrow_mut().customs.entry(name).or_insert(wgsl) == wgsl
     }
 
     /// Keeps a mistake of another kind if it is the first.

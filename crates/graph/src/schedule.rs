@@ -6,7 +6,7 @@
 //! last kernel copies them over.
 
 use crate::fuse::{Cluster, ClusterId, Core, Fused, Place};
-use crate::ops::{Movement, Op, Reshape, ToHalf};
+use crate::ops::{Lowering, Movement, Op, Reshape, ToHalf};
 use crate::{GraphError, Node, Value};
 use shadegrad_device::{DType, View, numel};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashSet};
@@ -79,13 +79,24 @@ fn in_place(fused: &Fused, cluster: ClusterId, value: Value, variable: u64) -> b
         && fused.node(value).ty.numel() == points
         && target.members.iter().all(|&(member, by_row)| {
             let chain = fused.operand_chain(member, target, by_row);
-            fused.node(member).inputs.iter().all(|&v| reads_own(fused, v, &chain, variable))
+            let own = |&v: &Value| reads_own(fused, v, &chain, variable);
+            !gathers_from(fused, member, variable) && fused.node(member).inputs.iter().all(own)
         })
+}
+
+/// Whether a value is a gather from a variable: it reads other elements than its own.
+fn gathers_from(fused: &Fused, value: Value, variable: u64) -> bool {
+    let mut found = false;
+    if matches!(fused.lowering(value), Lowering::Gather(_)) {
+        fused.stored(fused.node(value).inputs[0], &mut |v| {
+            found |= matches!(&fused.node(v).op, Op::Leaf(leaf) if leaf.variable == variable);
+        });
+    }
+    found
 }
 
 /// Whether computing an operand reads of a variable only the element at its own point.
 fn reads_own(fused: &Fused, operand: Value, chain: &[Movement], variable: u64) -> bool {
-    let is_it = |v: Value| matches!(&fused.node(v).op, Op::Leaf(leaf) if leaf.variable == variable);
     let mut open = vec![(operand, chain.to_vec())];
     let mut seen: HashSet<(Value, Vec<Movement>)> = open.iter().cloned().collect();
     while let Some((value, chain)) = open.pop() {
@@ -100,14 +111,7 @@ fn reads_own(fused: &Fused, operand: Value, chain: &[Movement], variable: u64) -
                     return false;
                 }
             }
-            Op::Gather(_) => {
-                // A gather reads other elements than its own.
-                let mut other = false;
-                fused.stored(value, &mut |v| other |= is_it(v));
-                if other {
-                    return false;
-                }
-            }
+            _ if gathers_from(fused, value, variable) => return false,
             _ => {
                 let movement: Vec<Movement> = fused.movement(value).into_iter().collect();
                 let chain = [movement, chain].concat();

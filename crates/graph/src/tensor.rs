@@ -109,6 +109,12 @@ impl Tensor {
     /// A scalar operation of your own: see `docs/adding-an-operation.md`.
     #[track_caller]
     pub fn custom(operation: &'static CustomOperation, inputs: &[&Tensor]) -> Tensor {
+        if let Some(first) = inputs.first()
+            && !first.graph.knows(operation)
+        {
+            let name = operation.function.name;
+            return first.refuse(name, "another operation of this name is in the graph");
+        }
         Tensor::scalar(Scalar::Custom(operation), inputs)
     }
 

@@ -90,12 +90,15 @@ pub(crate) fn fuse(nodes: &Nodes, limits: &Limits, fusion: bool) -> Fused {
     let expanded = fused.expanded();
     let mut weight = vec![0; count];
     let mut generated = vec![false; count];
+    let mut behind = vec![BTreeSet::new(); count];
     let needed = fused.nodes.reachable();
     for number in (0..count).filter(|&n| needed[n]) {
         let value = Value(number as u32);
         fused.classify(value, &mut generated, &mut weight);
         let most = if expanded[number] { CHEAP } else { GENERATED };
-        let light = weight[number] <= most;
+        behind[number] = fused.behind(value, &behind);
+        // What is computed again binds its variables again: three inputs of a kernel have to fit.
+        let light = weight[number] <= most && behind[number].len() <= (limits.bindings / 4).max(1);
         match fused.lowering(value) {
             Lowering::Pack => fused.place[number] = Place::Packed,
             Lowering::Leaf => {}
@@ -103,6 +106,7 @@ pub(crate) fn fuse(nodes: &Nodes, limits: &Limits, fusion: bool) -> Fused {
             Lowering::Pointwise(_) if generated[number] && light => {}
             _ => {
                 weight[number] = 0;
+                behind[number].clear();
                 fused.put(value, limits, fusion);
             }
         }
@@ -177,6 +181,15 @@ impl Fused {
             Lowering::View(_) => below,
             _ => 0,
         };
+    }
+
+    /// The variables that a kernel binds to compute a generated value where it is used.
+    fn behind(&self, value: Value, behind: &[BTreeSet<u64>]) -> BTreeSet<u64> {
+        let node = self.node(value);
+        match &node.op {
+            Op::Leaf(leaf) => BTreeSet::from([leaf.variable]),
+            _ => node.inputs.iter().flat_map(|v| &behind[v.index()]).copied().collect(),
+        }
     }
 
     /// The kept and the reduced extents of a reduction.

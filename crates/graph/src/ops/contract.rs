@@ -180,8 +180,12 @@ fn geometries() -> Vec<Conv> {
 /// The output extent of a convolution or pooling along one axis, from `[input, kernel, stride,
 /// padding, dilation]`; zero if the window doesn't fit.
 pub(crate) fn conv_extent([input, kernel, stride, padding, dilation]: [usize; 5]) -> usize {
-    let covered = dilation * kernel.saturating_sub(1) + 1;
-    match (input + 2 * padding).checked_sub(covered) {
+    // What can't be counted doesn't fit.
+    let room = || {
+        let covered = dilation.checked_mul(kernel.saturating_sub(1))?.checked_add(1)?;
+        padding.checked_mul(2)?.checked_add(input)?.checked_sub(covered)
+    };
+    match room() {
         Some(room) if stride > 0 && kernel > 0 => room / stride + 1,
         _ => 0,
     }

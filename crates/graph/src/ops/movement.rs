@@ -174,9 +174,13 @@ impl Operation for Slice {
         arity(inputs, 1)?;
         let mut shape = inputs[0].shape.clone();
         let extent = *shape.get(self.axis).ok_or(format!("there is no axis {}", self.axis))?;
-        let last = self.start as isize + (self.len as isize - 1) * self.step;
-        let inside = |at: isize| at >= 0 && (at as usize) < extent;
-        if self.step == 0 || self.len > 0 && !(inside(self.start as isize) && inside(last)) {
+        let way = self.len.saturating_sub(1).checked_mul(self.step.unsigned_abs());
+        let last = way.and_then(|way| match self.step > 0 {
+            true => self.start.checked_add(way),
+            false => self.start.checked_sub(way),
+        });
+        let inside = self.start < extent && last.is_some_and(|last| last < extent);
+        if self.step == 0 || self.len > 0 && !inside {
             return Err(format!(
                 "{} elements from {} by {} leave axis {} of extent {extent}",
                 self.len, self.start, self.step, self.axis
@@ -249,8 +253,11 @@ impl Operation for Pad {
     fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
         arity(inputs, 1)?;
         let mut shape = inputs[0].shape.clone();
-        *shape.get_mut(self.axis).ok_or(format!("there is no axis {}", self.axis))? +=
-            self.before + self.after;
+        let extent =
+            shape.get_mut(self.axis).ok_or_else(|| format!("there is no axis {}", self.axis))?;
+        let grown = extent.checked_add(self.before).and_then(|n| n.checked_add(self.after));
+        *extent =
+            grown.ok_or_else(|| format!("{} and {} more are too many", self.before, self.after))?;
         Ok(Type::new(&shape, inputs[0].dtype))
     }
     fn gradient(&self, b: &Backward<'_>) -> Gradient {

@@ -47,18 +47,24 @@ impl Pool {
                     "kernel {kernel:?}, stride {stride:?} and dilation {dilation:?} are at least 1"
                 ));
             }
-            let covered = d * (k - 1) + 1;
+            let covered = d.checked_mul(k - 1).and_then(|way| way.checked_add(1));
+            let padded = p.checked_mul(2).and_then(|around| around.checked_add(n));
+            let (Some(covered), Some(padded)) = (covered, padded) else {
+                return Err(format!(
+                    "dilation {dilation:?} and padding {padding:?} are more than can be counted"
+                ));
+            };
             if p * 2 > covered {
                 return Err(format!(
                     "padding {padding:?} is more than half of a window that covers {covered}"
                 ));
             }
-            let Some(room) = (n + 2 * p).checked_sub(covered) else {
+            let Some(room) = padded.checked_sub(covered) else {
                 return Err(format!(
                     "a window that covers {covered} does not fit {n} and padding {p} on both sides"
                 ));
             };
-            output[axis] = (room + if ceil_mode { s - 1 } else { 0 }) / s + 1;
+            output[axis] = if ceil_mode { room.div_ceil(s) } else { room / s } + 1;
             if ceil_mode && (output[axis] - 1) * s >= n + p {
                 output[axis] -= 1;
             }

@@ -83,6 +83,9 @@ impl Tensor {
     /// through it.
     #[track_caller]
     fn shifted(&self, axis: usize) -> Tensor {
+        if self.shape()[axis] == 0 {
+            return self.clone();
+        }
         self - self.detach().amax(&[axis]).keepdim(&[axis])
     }
 

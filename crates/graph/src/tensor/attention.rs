@@ -30,22 +30,31 @@ impl Tensor {
         value: &Tensor,
         options: &AttentionOptions,
     ) -> Tensor {
-        let refuse = |reason: String| self.refuse_with("attention", &[key, value], reason);
+        match self.attended(key, value, options) {
+            Ok(result) => result,
+            Err(reason) => self.refuse_with("scaled_dot_product_attention", &[key, value], reason),
+        }
+    }
+
+    #[track_caller]
+    fn attended(
+        &self,
+        key: &Tensor,
+        value: &Tensor,
+        options: &AttentionOptions,
+    ) -> Result<Tensor, String> {
         let (q, k, v) = (self.shape(), key.shape(), value.shape());
         let (Some((b, &[m, d])), Some((kb, &[n, width])), Some((vb, &[values, e]))) =
             (q.split_last_chunk(), k.split_last_chunk(), v.split_last_chunk())
         else {
-            return refuse("takes queries, keys and values of rank 2 and more".to_string());
+            return Err("takes queries, keys and values of rank 2 and more".to_string());
         };
         if d != width || n != values {
-            return refuse(format!(
+            return Err(format!(
                 "queries of {d} for keys of {width}, {n} keys for {values} values"
             ));
         }
-        let mut batch = match broadcast(b, kb).and_then(|batch| broadcast(&batch, vb)) {
-            Ok(batch) => batch,
-            Err(reason) => return refuse(reason),
-        };
+        let mut batch = broadcast(&broadcast(b, kb)?, vb)?;
         let mut bias = options.mask.as_ref().map(|mask| match mask.dtype() {
             DType::Bool => mask.not().select_fill(f64::NEG_INFINITY, 0.0),
             _ => mask.clone(),
@@ -56,7 +65,7 @@ impl Tensor {
             let fits = broadcast(&shape[leading.len()..], &[m, n]).is_ok_and(|s| s == [m, n]);
             match broadcast(&batch, leading) {
                 Ok(joint) if fits => batch = joint,
-                _ => return refuse(format!("a mask {shape:?} for {m} queries and {n} keys")),
+                _ => return Err(format!("a mask {shape:?} for {m} queries and {n} keys")),
             }
         }
         if options.causal {
@@ -70,7 +79,7 @@ impl Tensor {
         let whole = |t: &Tensor, rows, cols| t.expand(&attention.shape(rows, cols));
         let mut inputs = vec![whole(self, m, d), whole(key, n, d), whole(value, n, e)];
         inputs.extend(bias.map(|bias| whole(&bias, m, n)));
-        self.record(Attend(attention), &inputs.iter().collect::<Vec<_>>())
+        Ok(self.record(Attend(attention), &inputs.iter().collect::<Vec<_>>()))
     }
 
     /// One number where this is true, another elsewhere; `F32`.

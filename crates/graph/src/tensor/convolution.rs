@@ -61,7 +61,8 @@ impl Tensor {
         if self.shape().len() != 3 || weight.shape().len() != 3 {
             return self.refuse_with("conv1d", &[weight], "takes signals and filters of rank 3");
         }
-        self.unsqueeze(2).conv2d(&weight.unsqueeze(2), bias, &options.over_rows()).squeeze(2)
+        let (x, w) = (self.unsqueeze(2), weight.unsqueeze(2));
+        x.convolved("conv1d", &w, bias, &options.over_rows()).squeeze(2)
     }
 
     /// Convolution (cross-correlation) of images `[batch, in, h, w]` with filters `[out, in / groups, kh, kw]`
@@ -73,26 +74,37 @@ impl Tensor {
         bias: Option<&Tensor>,
         options: &ConvOptions<2>,
     ) -> Tensor {
+        self.convolved("conv2d", weight, bias, options)
+    }
+
+    #[track_caller]
+    fn convolved(
+        &self,
+        operation: &str,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        options: &ConvOptions<2>,
+    ) -> Tensor {
         let (x, w) = (self.shape(), weight.shape());
         let ConvOptions { stride, dilation, groups, .. } = *options;
         let (&[_, in_channels, _, _], &[out_channels, per_group, kh, kw]) =
             (x.as_slice(), w.as_slice())
         else {
-            return self.refuse_with("conv2d", &[weight], "takes images and filters of rank 4");
+            return self.refuse_with(operation, &[weight], "takes images and filters of rank 4");
         };
         if groups == 0 || in_channels != per_group * groups || out_channels % groups != 0 {
             let reason = format!("{groups} groups of {in_channels} channels don't fit the filters");
-            return self.refuse_with("conv2d", &[weight], reason);
+            return self.refuse_with(operation, &[weight], reason);
         }
         let (input, padding) = match options.padding {
             Padding::Zeros(padding) => (self.clone(), padding),
             Padding::Same if stride != [1, 1] => {
                 let reason = format!("stride {stride:?} can't keep the extents");
-                return self.refuse_with("conv2d", &[weight], reason);
+                return self.refuse_with(operation, &[weight], reason);
             }
             Padding::Same => {
                 let around = [kh, kw].map(|k| k.saturating_sub(1));
-                let around = [around[0] * dilation[0], around[1] * dilation[1]];
+                let around = [0, 1].map(|axis| around[axis].saturating_mul(dilation[axis]));
                 // What is odd lies at the end.
                 let padded = self.pad(2, 0, around[0] % 2).pad(3, 0, around[1] % 2);
                 (padded, around.map(|n| n / 2))
@@ -108,7 +120,7 @@ impl Tensor {
             let reason = format!(
                 "stride {stride:?}, padding {padding:?}, dilation {dilation:?} leave no output"
             );
-            return self.refuse_with("conv2d", &[weight], reason);
+            return self.refuse_with(operation, &[weight], reason);
         }
         let conv = Conv {
             batch,
@@ -123,7 +135,7 @@ impl Tensor {
             dilation,
         };
         let y = input.record(Conv2d(conv), &[&input, weight]);
-        y.with_bias("conv2d", [self, weight], bias, out_channels)
+        y.with_bias(operation, [self, weight], bias, out_channels)
     }
 
     /// Convolution (cross-correlation) of volumes `[batch, in, d, h, w]` with filters `[out, in / groups, kd, kh,
@@ -148,7 +160,7 @@ impl Tensor {
             let reason = format!("{options:?} doesn't fit the volumes and filters");
             return self.refuse_with("conv3d", &[weight], reason);
         }
-        let around = dilation[0] * kd.saturating_sub(1);
+        let around = dilation[0].saturating_mul(kd.saturating_sub(1));
         let (padding, [before, after]) = match options.padding {
             Padding::Zeros([d, h, w]) => (Padding::Zeros([h, w]), [d, d]),
             Padding::Same if stride[0] == 1 => (Padding::Same, [around / 2, around - around / 2]),
@@ -157,7 +169,8 @@ impl Tensor {
                 return self.refuse_with("conv3d", &[weight], reason);
             }
         };
-        let planes = conv_extent([depth + before + after, kd, stride[0], 0, dilation[0]]);
+        let around = before.saturating_add(after);
+        let planes = conv_extent([depth.saturating_add(around), kd, stride[0], 0, dilation[0]]);
         if planes == 0 {
             let reason = format!("{kd} planes of a filter don't fit {depth}, {before} and {after}");
             return self.refuse_with("conv3d", &[weight], reason);
@@ -177,7 +190,7 @@ impl Tensor {
         let filters = weight.reshape(&[out_channels, per_group * kd, kh, kw]);
         let (stride, dilation) = ([stride[1], stride[2]], [dilation[1], dilation[2]]);
         let flat = ConvOptions { stride, padding, dilation, groups };
-        let y = images.conv2d(&filters, bias, &flat);
+        let y = images.convolved("conv3d", &filters, bias, &flat);
         match y.shape().as_slice() {
             &[_, _, oh, ow] => {
                 y.reshape(&[batch, planes, out_channels, oh, ow]).permute(&[0, 2, 1, 3, 4])
@@ -241,11 +254,15 @@ impl Tensor {
         }
         let (output, kernel) = ([h, width], [kh, kw]);
         let extent = |axis: usize| {
-            let covered = dilation[axis] * (kernel[axis] - 1) + 1 + output_padding[axis];
-            (output[axis].checked_sub(1)? * stride[axis] + covered).checked_sub(2 * padding[axis])
+            let covered = dilation[axis].checked_mul(kernel[axis] - 1)?.checked_add(1)?;
+            let steps = output[axis].checked_sub(1)?.checked_mul(stride[axis])?;
+            let whole = steps.checked_add(covered)?.checked_add(output_padding[axis])?;
+            whole.checked_sub(padding[axis].checked_mul(2)?)
         };
         let (Some(oh), Some(ow)) = (extent(0), extent(1)) else {
-            let reason = format!("padding {padding:?} takes away more than there is");
+            let reason = format!(
+                "{options:?} takes away more than there is, or leaves more than can be counted"
+            );
             return self.refuse_with("conv_transpose2d", &[weight], reason);
         };
         // The convolution whose output this input is.

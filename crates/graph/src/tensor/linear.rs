@@ -16,6 +16,9 @@ impl Tensor {
         if a.is_empty() || b.is_empty() {
             return self.refuse_with("matmul", &[other], "takes no scalars");
         }
+        if !self.is_float("matmul") || !other.is_float("matmul") {
+            return self.clone();
+        }
         let left = if a.len() == 1 { self.unsqueeze(0) } else { self.clone() };
         let right = if b.len() == 1 { other.unsqueeze(1) } else { other.clone() };
         let (ls, rs) = (left.shape(), right.shape());
@@ -75,10 +78,14 @@ impl Tensor {
         self.unsqueeze(1) * other.unsqueeze(0)
     }
 
-    /// `beta self + alpha a b`, for matrices.
+    /// `beta self + alpha a b`, for matrices; with `beta` zero what this tensor holds doesn't matter.
     #[track_caller]
     pub fn addmm(&self, a: &Tensor, b: &Tensor, beta: f64, alpha: f64) -> Tensor {
-        a.matmul(b) * alpha + self * beta
+        let product = a.matmul(b) * alpha;
+        match beta == 0.0 {
+            true => product + self.zeros_like(),
+            false => product + self * beta,
+        }
     }
 
     /// `x wᵀ + b`: `[.., in]` with a weight `[out, in]` and perhaps a bias `[out]` to `[.., out]`.
@@ -144,7 +151,19 @@ impl Graph {
     /// in alphabetical order. There are no ellipses.
     #[track_caller]
     pub fn einsum(&self, equation: &str, tensors: &[&Tensor]) -> Tensor {
-        let wrong = |reason: String| self.refuse(&format!("einsum {equation}"), tensors, &reason);
+        for tensor in tensors {
+            if !tensor.is_float("einsum") {
+                return (*tensor).clone();
+            }
+        }
+        match self.sum_of_products(equation, tensors) {
+            Ok(result) => result,
+            Err(reason) => self.refuse(&format!("einsum {equation}"), tensors, &reason),
+        }
+    }
+
+    #[track_caller]
+    fn sum_of_products(&self, equation: &str, tensors: &[&Tensor]) -> Result<Tensor, String> {
         let text: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
         let (inputs, output) = match text.split_once("->") {
             Some((inputs, output)) => (inputs.to_string(), Some(output.to_string())),
@@ -165,26 +184,26 @@ impl Graph {
             |output| output.chars().collect(),
         );
         if terms.len() != tensors.len() {
-            return wrong(format!("{} terms for {} tensors", terms.len(), tensors.len()));
+            return Err(format!("{} terms for {} tensors", terms.len(), tensors.len()));
         }
         if !all.iter().chain(&output).all(char::is_ascii_alphabetic) || repeated(&output).is_some()
         {
-            return wrong("takes letters, each once in the result".to_string());
+            return Err("takes letters, each once in the result".to_string());
         }
         if let Some(letter) = output.iter().find(|letter| !all.contains(letter)) {
-            return wrong(format!("`{letter}` is in no term"));
+            return Err(format!("`{letter}` is in no term"));
         }
         let mut extents: std::collections::BTreeMap<char, usize> =
             std::collections::BTreeMap::new();
         for (letters, tensor) in terms.iter().zip(tensors) {
             let shape = tensor.shape();
             if shape.len() != letters.len() {
-                return wrong(format!("{letters:?} for rank {}", shape.len()));
+                return Err(format!("{letters:?} for rank {}", shape.len()));
             }
             for (&letter, &n) in letters.iter().zip(&shape) {
                 let known = *extents.entry(letter).or_insert(n);
                 if known != n {
-                    return wrong(format!("`{letter}` is {known} and {n}"));
+                    return Err(format!("`{letter}` is {known} and {n}"));
                 }
             }
         }
@@ -199,10 +218,8 @@ impl Graph {
                 Some(left) => contracted(left, next, later),
             });
         }
-        match current {
-            Some((tensor, letters)) => arranged(&tensor, &letters, &output),
-            None => wrong("takes at least one tensor".to_string()),
-        }
+        let (tensor, letters) = current.ok_or("takes at least one tensor")?;
+        Ok(arranged(&tensor, &letters, &output))
     }
 }
 

@@ -20,6 +20,9 @@ pub enum PadMode {
     Circular,
 }
 
+/// The largest extent whose coordinates fit the 32 bits that shaders compute in.
+const EXTENT: usize = i32::MAX as usize;
+
 impl Tensor {
     /// The same elements in another shape, row-major.
     #[track_caller]
@@ -191,7 +194,7 @@ impl Tensor {
     fn pad_axis(&self, axis: usize, before: isize, after: isize, mode: PadMode) -> Tensor {
         let crop = |side: isize| side.min(0).unsigned_abs();
         let len = self.shape()[axis];
-        let Some(kept) = len.checked_sub(crop(before) + crop(after)) else {
+        let Some(kept) = len.checked_sub(crop(before).saturating_add(crop(after))) else {
             let reason =
                 format!("({before}, {after}) takes more than the {len} elements of axis {axis}");
             return self.refuse("pad", reason);
@@ -209,6 +212,10 @@ impl Tensor {
         };
         if before > most || after > most {
             let reason = format!("{mode:?} of axis {axis} reaches {most}, not ({before}, {after})");
+            return self.refuse("pad", reason);
+        }
+        if kept.checked_add(before).and_then(|n| n.checked_add(after)).is_none_or(|n| n > EXTENT) {
+            let reason = format!("({before}, {after}) around {kept} are more than {EXTENT}");
             return self.refuse("pad", reason);
         }
         if let PadMode::Constant(value) = mode {
@@ -235,12 +242,12 @@ impl Tensor {
     #[track_caller]
     pub fn split(&self, sizes: &[usize], axis: impl Axis) -> Vec<Tensor> {
         let Some(axis) = self.axis("split", axis) else {
-            return vec![];
+            return vec![self.clone(); sizes.len()];
         };
         let len = self.shape()[axis];
-        if sizes.iter().sum::<usize>() != len {
+        if sizes.iter().try_fold(0usize, |all, &n| all.checked_add(n)) != Some(len) {
             self.refuse("split", format!("{sizes:?} don't add up to the {len} of axis {axis}"));
-            return vec![];
+            return vec![self.clone(); sizes.len()];
         }
         let mut start = 0;
         let part = |&size: &usize| {
@@ -254,7 +261,7 @@ impl Tensor {
     #[track_caller]
     pub fn chunk(&self, chunks: usize, axis: impl Axis) -> Vec<Tensor> {
         let Some(axis) = self.axis("chunk", axis) else {
-            return vec![];
+            return vec![self.clone(); chunks];
         };
         if chunks == 0 {
             self.refuse("chunk", "there is no way to make 0 parts");

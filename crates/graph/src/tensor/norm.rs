@@ -17,11 +17,14 @@ impl Tensor {
         eps: f64,
     ) -> (Tensor, Tensor, Tensor) {
         let shape = self.shape();
+        if !self.is_float("batch_norm") {
+            return (self.clone(), self.clone(), self.clone());
+        }
         let axes: Vec<usize> = (0..shape.len()).filter(|&axis| axis != 1).collect();
         let count: usize = axes.iter().map(|&axis| shape[axis]).product();
         if shape.len() < 2 || count < 2 {
             let reason = format!(
-                "takes [batch, channels, ..] with more than {count} values for each channel"
+                "takes [batch, channels, ..] with two or more values for each channel, not {count}"
             );
             let same = self.refuse("batch_norm", reason);
             return (same.clone(), same.clone(), same);
@@ -152,6 +155,9 @@ impl Tensor {
         eps: f64,
     ) -> Tensor {
         let shape = self.shape();
+        if !self.is_float("group_norm") {
+            return self.clone();
+        }
         let fits = shape.len() >= 2 && groups > 0 && shape[1].is_multiple_of(groups);
         if !fits {
             return self.refuse("group_norm", format!("{groups} groups don't divide the channels"));
@@ -171,6 +177,9 @@ impl Tensor {
         eps: f64,
     ) -> Tensor {
         let shape = self.shape();
+        if !self.is_float("instance_norm") {
+            return self.clone();
+        }
         if shape.len() < 3 || numel(&shape[2..]) < 2 {
             let reason = "takes [batch, channels, ..] with more than one value for each channel";
             return self.refuse("instance_norm", reason);

@@ -145,7 +145,8 @@ impl Tensor {
     #[track_caller]
     pub fn sign(&self) -> Tensor {
         let zero = self.zeros_like();
-        let below = self.less(&zero).select(&self.full_like(-1.0), &self.detach());
+        // Truncated, what is left is zero or NaN, and flat.
+        let below = self.less(&zero).select(&self.full_like(-1.0), &self.trunc());
         zero.less(self).select(&self.ones_like(), &below)
     }
 

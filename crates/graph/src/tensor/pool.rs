@@ -55,6 +55,9 @@ impl Tensor {
     /// The geometry of a pooling; `None`, with the mistake kept, if it doesn't fit.
     #[track_caller]
     fn pool(&self, operation: &str, options: &PoolOptions<2>) -> Option<Pool> {
+        if !self.is_float(operation) {
+            return None;
+        }
         let Ok(input) = <[usize; 4]>::try_from(self.shape()) else {
             self.refuse(operation, "takes images [batch, channels, h, w]");
             return None;
@@ -69,19 +72,23 @@ impl Tensor {
         }
     }
 
-    /// Pools signals as images of one row.
+    /// Signals as images of one row; `None`, with the mistake kept, if they aren't signals.
     #[track_caller]
-    fn rows(&self, operation: &str, pool: impl Fn(&Tensor) -> Tensor) -> Tensor {
+    fn rows(&self, operation: &str) -> Option<Tensor> {
         if self.shape().len() != 3 {
-            return self.refuse(operation, "takes signals [batch, channels, length]");
+            self.refuse(operation, "takes signals [batch, channels, length]");
+            return None;
         }
-        pool(&self.unsqueeze(2)).squeeze(2)
+        Some(self.unsqueeze(2))
     }
 
     /// The largest element of each window of signals.
     #[track_caller]
     pub fn max_pool1d(&self, options: &PoolOptions<1>) -> Tensor {
-        self.rows("max_pool1d", |x| x.max_pool2d(&options.over_rows()))
+        match self.rows("max_pool1d") {
+            Some(x) => x.max_pool2d(&options.over_rows()).squeeze(2),
+            None => self.clone(),
+        }
     }
 
     /// The largest element of each window of images; of equal ones the first gets the gradient.
@@ -108,7 +115,10 @@ impl Tensor {
     /// The mean of each window of signals.
     #[track_caller]
     pub fn avg_pool1d(&self, options: &PoolOptions<1>) -> Tensor {
-        self.rows("avg_pool1d", |x| x.avg_pool2d(&options.over_rows()))
+        match self.rows("avg_pool1d") {
+            Some(x) => x.avg_pool2d(&options.over_rows()).squeeze(2),
+            None => self.clone(),
+        }
     }
 
     /// The mean of each window of images.
@@ -143,7 +153,10 @@ impl Tensor {
     /// The `p`-norm of each window of signals.
     #[track_caller]
     pub fn lp_pool1d(&self, p: f64, options: &PoolOptions<1>) -> Tensor {
-        self.rows("lp_pool1d", |x| x.lp_pool2d(p, &options.over_rows()))
+        match self.rows("lp_pool1d") {
+            Some(x) => x.lp_pool2d(p, &options.over_rows()).squeeze(2),
+            None => self.clone(),
+        }
     }
 
     /// The `p`-norm of each window of images: `(sum |x|^p)^(1/p)`. The slope at zero is zero.
@@ -164,14 +177,17 @@ impl Tensor {
     /// The mean of each of `output` equal parts of signals; where they aren't equal, parts overlap.
     #[track_caller]
     pub fn adaptive_avg_pool1d(&self, output: [usize; 1]) -> Tensor {
-        self.rows("adaptive_avg_pool1d", |x| x.adaptive_avg_pool2d([1, output[0]]))
+        match self.rows("adaptive_avg_pool1d") {
+            Some(x) => x.adaptive_avg_pool2d([1, output[0]]).squeeze(2),
+            None => self.clone(),
+        }
     }
 
     /// The mean of each of `output` equal parts of images; where they aren't equal, parts overlap. `[1, 1]` is
     /// global pooling.
     #[track_caller]
     pub fn adaptive_avg_pool2d(&self, output: [usize; 2]) -> Tensor {
-        self.adaptive("adaptive_avg_pool2d", output, |parts, counts, axis| {
+        self.adaptive("adaptive_avg_pool2d", output, 0.0, |parts, counts, axis| {
             parts.sum(&[axis]) / counts
         })
     }
@@ -179,29 +195,36 @@ impl Tensor {
     /// The largest element of each of `output` equal parts of signals; where they aren't equal, parts overlap.
     #[track_caller]
     pub fn adaptive_max_pool1d(&self, output: [usize; 1]) -> Tensor {
-        self.rows("adaptive_max_pool1d", |x| x.adaptive_max_pool2d([1, output[0]]))
+        match self.rows("adaptive_max_pool1d") {
+            Some(x) => x.adaptive_max_pool2d([1, output[0]]).squeeze(2),
+            None => self.clone(),
+        }
     }
 
     /// The largest element of each of `output` equal parts of images; where they aren't equal, parts overlap.
     #[track_caller]
     pub fn adaptive_max_pool2d(&self, output: [usize; 2]) -> Tensor {
-        self.adaptive("adaptive_max_pool2d", output, |parts, _, axis| parts.amax(&[axis]))
+        let nothing = f64::NEG_INFINITY;
+        self.adaptive("adaptive_max_pool2d", output, nothing, |parts, _, axis| parts.amax(&[axis]))
     }
 
     /// Cuts both axes into parts, one after the other, and reduces each part: `reduce(parts, counts, axis)` drops
-    /// the axis along which the elements of a part lie.
+    /// the axis along which the elements of a part lie, and isn't changed by elements that are `nothing`.
     #[track_caller]
     fn adaptive(
         &self,
         operation: &str,
         output: [usize; 2],
+        nothing: f64,
         reduce: impl Fn(&Tensor, &Tensor, usize) -> Tensor,
     ) -> Tensor {
         let shape = self.shape();
+        if !self.is_float(operation) {
+            return self.clone();
+        }
         if shape.len() != 4 || output.contains(&0) || shape[2] * shape[3] == 0 {
             return self.refuse(operation, format!("can't make {output:?} of it"));
         }
-        let mean = operation.contains("avg");
         let mut x = self.clone();
         for (axis, parts) in [(2, output[0]), (3, output[1])] {
             let (shape, n) = (x.shape(), x.shape()[axis]);
@@ -227,8 +250,7 @@ impl Tensor {
             cut.insert(axis + 1, most);
             let mut mask = vec![1; cut.len()];
             (mask[axis], mask[axis + 1]) = (parts, most);
-            let outside = if mean { 0.0 } else { f64::NEG_INFINITY };
-            let filled = taken.reshape(&cut).masked_fill(&inside.reshape(&mask).not(), outside);
+            let filled = taken.reshape(&cut).masked_fill(&inside.reshape(&mask).not(), nothing);
             let mut line = vec![1; shape.len()];
             line[axis] = parts;
             let counts = (end - start).to(DType::F32).reshape(&line);

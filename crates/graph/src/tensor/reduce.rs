@@ -110,6 +110,9 @@ impl Tensor {
         if self.axes("logsumexp", axes).is_none() {
             return self.clone();
         }
+        if self.count(axes) == 0 {
+            return self.exp().sum(axes).log();
+        }
         let most = self.detach().amax(axes);
         // Nothing is subtracted where that would be infinity from infinity.
         let most = most.masked_fill(&most.is_inf(), 0.0);

@@ -28,6 +28,9 @@ impl Tensor {
             let (n, m) = (shape[axis + 2], size[axis]);
             n > 0 && m > 0 && n.saturating_mul(m) <= u32::MAX as usize
         };
+        if !self.is_float("interpolate") {
+            return self.clone();
+        }
         if shape.len() != 4 || !fits(0) || !fits(1) {
             return self.refuse("interpolate", format!("can't make {size:?} of it"));
         }
@@ -89,6 +92,9 @@ impl Tensor {
     #[track_caller]
     pub fn fold(&self, output_size: [usize; 2], options: &PoolOptions<2>) -> Tensor {
         let shape = self.shape();
+        if !self.is_float("fold") {
+            return self.clone();
+        }
         let [kh, kw] = options.kernel;
         let (&[n, columns, count], true) = (shape.as_slice(), kh * kw > 0) else {
             return self.refuse("fold", "takes [batch, channels kh kw, windows]");
@@ -123,14 +129,23 @@ impl Tensor {
         image: Vec<usize>,
         options: &PoolOptions<2>,
     ) -> Option<Pool> {
-        let PoolOptions { kernel, stride, padding, dilation, .. } = *options;
+        let PoolOptions { kernel, stride, padding, dilation, ceil_mode, .. } = *options;
+        if ceil_mode {
+            self.refuse(operation, "has no ceil_mode");
+            return None;
+        }
         let Ok(input) = <[usize; 4]>::try_from(image) else {
             self.refuse(operation, "takes images [batch, channels, h, w]");
             return None;
         };
         let mut grown = input;
         for axis in 0..2 {
-            grown[axis + 2] += 2 * padding[axis];
+            let whole = padding[axis].checked_mul(2).and_then(|p| p.checked_add(input[axis + 2]));
+            let Some(whole) = whole else {
+                self.refuse(operation, format!("padding {padding:?} is more than can be counted"));
+                return None;
+            };
+            grown[axis + 2] = whole;
         }
         match Pool::new(grown, kernel, stride, [0, 0], dilation, false) {
             Ok(pool) => Some(Pool { input, padding, ..pool }),

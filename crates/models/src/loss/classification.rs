@@ -43,6 +43,10 @@ pub fn cross_entropy_with(
         return of_classes("cross_entropy", &logs, target, options, reduction);
     }
     let classes = logits.shape()[axis];
+    if options.ignore_index.is_some() {
+        let reason = "probabilities have no class to ignore";
+        return logits.graph().refuse("cross_entropy", &[logits, target], reason);
+    }
     let fits = target.shape() == logits.shape() && target.dtype().loaded() == DType::F32;
     if !fits || !weights_fit(options, classes) {
         let reason = format!(
@@ -188,11 +192,11 @@ pub fn kl_div(log_p: &Tensor, target: &Tensor, reduction: Reduction) -> Tensor {
     }
     let none = target.equal(&target.zeros_like());
     let entropy = target * none.select(&target.ones_like(), target).log();
-    reduction.of(&(entropy - target * log_p))
+    reduction.of(&(entropy - target * log_p.masked_fill(&none, 0.0)))
 }
 
 /// For each row of `[batch, classes]` the mean over classes of how much less than a margin of one the score of the
-/// target (`[batch]`, `U32`) is above that of another class.
+/// target (`[batch]`, `U32`) is above that of another class. A target that is no class gives NaN.
 #[track_caller]
 pub fn multi_margin_loss(x: &Tensor, target: &Tensor, reduction: Reduction) -> Tensor {
     let shape = x.shape();
@@ -209,7 +213,9 @@ pub fn multi_margin_loss(x: &Tensor, target: &Tensor, reduction: Reduction) -> T
     let hit = x.along(1).equal(&target.unsqueeze(1));
     let own = hit.select(x, &x.zeros_like()).sum(&[1]).unsqueeze(1);
     let short = (x - own + 1.0).relu().masked_fill(&hit, 0.0);
-    reduction.of(&(short.sum(&[1]) * (1.0 / classes as f64)))
+    let each = short.sum(&[1]) * (1.0 / classes as f64);
+    let valid = target.less(&target.full_like(classes as f64));
+    reduction.of(&valid.select(&each, &each.full_like(f64::NAN)))
 }
 
 /// How many rows of logits are largest at the target, as `F32`.
