@@ -6,8 +6,14 @@ use shadegrad::device::random;
 use shadegrad::graph::{GraphError, broadcast};
 use shadegrad::prelude::*;
 
-/// Most elements of anything in the pool.
-const MOST: usize = 200;
+/// How large a graph is.
+#[derive(Clone, Copy)]
+pub(crate) struct Size {
+    /// The fewest and the most steps.
+    pub(crate) steps: (usize, usize),
+    /// Most elements of any result of a step.
+    pub(crate) elements: usize,
+}
 
 /// Most variables of a graph.
 const INPUTS: usize = 6;
@@ -55,6 +61,7 @@ impl Dice {
 pub(crate) struct Composer {
     pub(crate) graph: Graph,
     pub(crate) dice: Dice,
+    size: Size,
     /// Float tensors that steps may use.
     pool: Vec<Tensor>,
     /// Variables by which the graph is differentiated, each with the whole of it.
@@ -75,21 +82,22 @@ pub(crate) struct Composition {
     pub(crate) words: Vec<String>,
 }
 
-/// Draws the graph of a number, of `steps.0` to `steps.1` steps, with the gradients of its results.
-pub(crate) fn compose(number: u32, steps: (usize, usize)) -> Composition {
-    let drawn = draw(number, steps, false);
+/// Draws the graph of a number, with the gradients of its results.
+pub(crate) fn compose(number: u32, size: Size) -> Composition {
+    let drawn = draw(number, size, false);
     match drawn.graph.error() {
         // Every path of a variable leads through something flat: it gets a path of its own.
-        Some(GraphError::Unused { .. }) => draw(number, steps, true),
+        Some(GraphError::Unused { .. }) => draw(number, size, true),
         _ => drawn,
     }
 }
 
-fn draw(number: u32, steps: (usize, usize), direct: bool) -> Composition {
+fn draw(number: u32, size: Size, direct: bool) -> Composition {
     let (seed, step) = (Variable::word("seed", number), Variable::word("step", 3));
     let mut composer = Composer {
         graph: Graph::training(&seed, &step),
         dice: Dice::new(number),
+        size,
         pool: vec![],
         inputs: vec![],
         words: vec![],
@@ -97,7 +105,7 @@ fn draw(number: u32, steps: (usize, usize), direct: bool) -> Composition {
     let shape = composer.shape();
     let first = composer.variable(&shape);
     composer.pool.push(first);
-    let count = steps.0 + composer.dice.below(steps.1 - steps.0 + 1);
+    let count = size.steps.0 + composer.dice.below(size.steps.1 - size.steps.0 + 1);
     for _ in 0..count {
         composer.step();
     }
@@ -109,7 +117,7 @@ impl Composer {
     fn step(&mut self) {
         for _ in 0..50 {
             let (name, step) = self.dice.pick(STEPS);
-            let Some(y) = step(self).filter(|y| y.ty().numel() <= MOST) else {
+            let Some(y) = step(self).filter(|y| y.ty().numel() <= self.size.elements) else {
                 continue;
             };
             let rank = y.shape().len();
@@ -198,8 +206,11 @@ impl Composer {
         }
     }
 
-    /// An extent, mostly a small one.
+    /// An extent, mostly a small one; in graphs of many elements often one that blocks and workgroups don't divide.
     pub(crate) fn extent(&mut self) -> usize {
+        if self.size.elements > 1000 && self.dice.chance(40) {
+            return self.dice.pick(&[64, 129, 257, 1000]);
+        }
         match self.dice.below(30) {
             0 => 0,
             1 => 17,
@@ -215,7 +226,7 @@ impl Composer {
         let mut shape = Vec::new();
         for _ in 0..rank {
             let extent = self.extent();
-            let fits = shape.iter().product::<usize>() * extent <= MOST;
+            let fits = shape.iter().product::<usize>() * extent <= self.size.elements;
             shape.push(if fits { extent } else { 1 });
         }
         shape
@@ -280,9 +291,9 @@ impl Composer {
 
     /// A tensor that broadcasts with another one, to something that isn't too large.
     pub(crate) fn partner(&mut self, x: &Tensor) -> Tensor {
-        let own = x.shape();
+        let (own, most) = (x.shape(), self.size.elements);
         let fits = |t: &&Tensor| {
-            broadcast(&own, &t.shape()).is_ok_and(|s| s.iter().product::<usize>() <= MOST)
+            broadcast(&own, &t.shape()).is_ok_and(|s| s.iter().product::<usize>() <= most)
         };
         let fitting: Vec<Tensor> = self.pool.iter().filter(fits).cloned().collect();
         if self.dice.chance(50) {

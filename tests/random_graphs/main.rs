@@ -13,7 +13,7 @@ mod layers;
 mod movement;
 mod steps;
 
-use compose::{Composition, compose};
+use compose::{Composition, Size, compose};
 use shadegrad::device::{Limits, random};
 use shadegrad::graph::{Array, Contents, GraphError, Nodes, Options, check, compile};
 use shadegrad::prelude::*;
@@ -67,8 +67,7 @@ fn ways() -> Vec<Way> {
 
 /// How graphs are drawn and run.
 struct Plan {
-    /// The fewest and the most steps.
-    steps: (usize, usize),
+    size: Size,
     /// Whether the device's arithmetic is the host's.
     exact: bool,
     /// How the graph of a number is compiled.
@@ -112,7 +111,7 @@ fn run(
 /// What is wrong, with the graph.
 fn try_one(device: &Device, number: u32, plan: &Plan, tally: &mut Tally) -> Result<(), String> {
     tally.graphs += 1;
-    let drawn = compose(number, plan.steps);
+    let drawn = compose(number, plan.size);
     check_one(device, number, plan, &drawn, tally).map_err(|reason| describe(&drawn, &reason))
 }
 
@@ -285,7 +284,7 @@ fn from_environment(name: &str) -> Option<u32> {
 /// Runs graphs, or the one that the environment names, and judges what came of them.
 fn judge(device: impl Fn() -> Device + Sync, numbers: Range<u32>, plan: &Plan) {
     if let Some(number) = from_environment("SHADEGRAD_GRAPH") {
-        let drawn = compose(number, plan.steps);
+        let drawn = compose(number, plan.size);
         let outputs = drawn.outputs.iter().chain(drawn.gradients.iter().map(|(_, flow)| flow));
         let nodes = drawn.graph.nodes(&outputs.collect::<Vec<_>>()).unwrap();
         let compiled = compile(&nodes, device().limits(), &Options::default()).unwrap();
@@ -302,7 +301,13 @@ fn judge(device: impl Fn() -> Device + Sync, numbers: Range<u32>, plan: &Plan) {
     assert!(sloped * 4 >= graphs, "slopes of only {sloped} of {graphs} graphs were compared");
 }
 
-const ON_THE_CPU: Plan = Plan { steps: (3, 8), exact: true, ways: |_| ways() };
+const SMALL: Size = Size { steps: (3, 8), elements: 200 };
+
+const LONG: Size = Size { steps: (12, 24), elements: 200 };
+
+const WIDE: Size = Size { steps: (3, 6), elements: 4000 };
+
+const ON_THE_CPU: Plan = Plan { size: SMALL, exact: true, ways: |_| ways() };
 
 #[test]
 fn random_graphs_on_the_cpu() {
@@ -310,22 +315,30 @@ fn random_graphs_on_the_cpu() {
 }
 
 #[test]
-fn large_random_graphs_on_the_cpu() {
-    judge(|| Device::cpu(Some(1)), 0..300, &Plan { steps: (12, 24), ..ON_THE_CPU });
+fn long_random_graphs_on_the_cpu() {
+    judge(|| Device::cpu(Some(1)), 0..200, &Plan { size: LONG, ..ON_THE_CPU });
+}
+
+#[test]
+fn wide_random_graphs_on_the_cpu() {
+    judge(|| Device::cpu(Some(2)), 0..100, &Plan { size: WIDE, ..ON_THE_CPU });
 }
 
 #[test]
 #[ignore = "takes minutes; SHADEGRAD_GRAPHS says how many"]
 fn many_more_random_graphs_on_the_cpu() {
     let count = from_environment("SHADEGRAD_GRAPHS").unwrap_or(100_000);
-    judge(|| Device::cpu(Some(1)), 2000..2000 + count, &ON_THE_CPU);
+    for (size, part) in [(SMALL, 1), (LONG, 20), (WIDE, 50)] {
+        let numbers = 2000..2000 + count / part;
+        judge(|| Device::cpu(Some(2)), numbers, &Plan { size, ..ON_THE_CPU });
+    }
 }
 
 #[test]
 fn threads_do_not_change_a_bit_of_random_graphs() {
     let (one, two) = (Device::cpu(Some(1)), Device::cpu(Some(2)));
     for number in 0..200 {
-        let drawn = compose(number, ON_THE_CPU.steps);
+        let drawn = compose(number, if number % 2 == 0 { SMALL } else { WIDE });
         let nodes = drawn.graph.nodes(&drawn.outputs.iter().collect::<Vec<_>>()).unwrap();
         let bits = |device: &Device| -> Vec<u64> {
             let found = run(device, &drawn, &nodes, &way("fused", |_| {})).unwrap();
@@ -335,8 +348,7 @@ fn threads_do_not_change_a_bit_of_random_graphs() {
     }
 }
 
-#[test]
-fn random_graphs_on_the_adapter() {
+fn on_the_adapter(numbers: Range<u32>, size: Size) {
     if harness::adapter().is_none() {
         return;
     }
@@ -346,6 +358,23 @@ fn random_graphs_on_the_adapter() {
         2 => vec![way("in three parts", |o| o.splits = Some(3))],
         _ => vec![way("fused", |_| {})],
     };
-    let count = from_environment("SHADEGRAD_GRAPHS").unwrap_or(100);
-    judge(|| harness::adapter().unwrap(), 0..count, &Plan { steps: (3, 5), exact: false, ways });
+    judge(|| harness::adapter().unwrap(), numbers, &Plan { size, exact: false, ways });
+}
+
+#[test]
+fn random_graphs_on_the_adapter() {
+    on_the_adapter(0..90, Size { steps: (3, 5), ..SMALL });
+}
+
+#[test]
+fn wide_random_graphs_on_the_adapter() {
+    on_the_adapter(0..10, WIDE);
+}
+
+#[test]
+#[ignore = "takes minutes; SHADEGRAD_GRAPHS says how many"]
+fn many_more_random_graphs_on_the_adapter() {
+    let count = from_environment("SHADEGRAD_GRAPHS").unwrap_or(1000);
+    on_the_adapter(90..90 + count, SMALL);
+    on_the_adapter(10..10 + count / 4, WIDE);
 }

@@ -7,7 +7,7 @@ use crate::schedule::{Schedule, schedule};
 use crate::simplify::simplify;
 use crate::{GraphError, Nodes, Type, Variable, dump};
 use shadegrad_device::{BufferSpec, Counts, Kernel, Limits, Program, numel};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Optimisations, each of which can be switched off to compare.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,13 +93,33 @@ pub fn compile(
         recorded.clone()
     };
 
+    let mut compiled = arrange(&nodes, limits, options, false, &dumps)?;
+    let bound = |kernel: &Kernel| {
+        kernel.operands.iter().map(|operand| operand.buffer).collect::<BTreeSet<_>>().len()
+    };
+    if compiled.program.kernels.iter().any(|kernel| bound(kernel) > limits.bindings) {
+        // Scratch memory takes more buffers than kernels were to expect.
+        compiled = arrange(&nodes, limits, options, true, &dumps)?;
+    }
+    Ok(compiled)
+}
+
+/// Fuse, lower and plan: the part of the path that depends on how scratch memory is bound.
+fn arrange(
+    nodes: &Nodes,
+    limits: &Limits,
+    options: &Options,
+    spread: bool,
+    dumps: &[(String, String)],
+) -> Result<Compiled, GraphError> {
+    let mut dumps = dumps.to_vec();
     let wanted = nodes
         .outputs
         .iter()
         .map(|v| &nodes.nodes[v.index()].ty)
         .map(|ty| Type::new(&ty.shape, ty.dtype.stored()))
         .collect();
-    let fused = fuse(&nodes, limits, options.fuse);
+    let fused = fuse(nodes, limits, options.fuse, spread);
     fused.verify()?;
     dumps.push(("2-clusters.txt".to_string(), dump::clusters(&fused)));
 

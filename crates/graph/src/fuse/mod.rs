@@ -80,13 +80,18 @@ pub(crate) struct Fused {
     pub(crate) place: Vec<Place>,
     /// Movement values that are stored, because no view expresses them or memory is asked for.
     pub(crate) copied: BTreeSet<Value>,
+    /// Whether each value in scratch memory counts as a buffer of its own, as where scratch memory is larger than
+    /// what can be bound; else all of them are one.
+    spread: bool,
 }
 
-/// Groups values into clusters. With `fusion` off every value gets a cluster of its own.
-pub(crate) fn fuse(nodes: &Nodes, limits: &Limits, fusion: bool) -> Fused {
+/// Groups values into clusters. With `fusion` off every value gets a cluster of its own. `spread` keeps the
+/// number of values in scratch memory that a cluster touches within what can be bound.
+pub(crate) fn fuse(nodes: &Nodes, limits: &Limits, fusion: bool, spread: bool) -> Fused {
     let (nodes, copied) = prepare(nodes);
     let count = nodes.nodes.len();
-    let mut fused = Fused { nodes, clusters: vec![], place: vec![Place::Virtual; count], copied };
+    let place = vec![Place::Virtual; count];
+    let mut fused = Fused { nodes, clusters: vec![], place, copied, spread };
     let expanded = fused.expanded();
     let mut weight = vec![0; count];
     let mut generated = vec![false; count];

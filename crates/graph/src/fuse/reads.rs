@@ -1,7 +1,7 @@
 //! What clusters read, who makes it, and who waits for whom.
 
 use super::prepare::resolve;
-use super::{ClusterId, Fused, Place, Use};
+use super::{ClusterId, Core, Fused, Place, Use};
 use crate::Value;
 use crate::ops::Op;
 use std::collections::BTreeSet;
@@ -80,11 +80,12 @@ impl Fused {
 
     /// Buffers that a cluster would bind with one more value: each variable, and scratch memory.
     pub(super) fn binds(&self, value: Value, cluster: ClusterId) -> usize {
-        let mut variables = BTreeSet::new();
+        let (mut variables, mut scratch) = (BTreeSet::new(), BTreeSet::new());
         let mut note = |stored: Value| {
-            if let Op::Leaf(leaf) = &self.node(stored).op {
-                variables.insert(leaf.variable);
-            }
+            match &self.node(stored).op {
+                Op::Leaf(leaf) => variables.insert(leaf.variable),
+                _ => self.place(stored) != Place::In(cluster) && scratch.insert(stored),
+            };
             // An assigned value may live in the variable.
             let assigned = self.nodes.assigns.iter().filter(|(_, v)| *v == stored);
             variables.extend(assigned.map(|(variable, _)| *variable));
@@ -98,7 +99,21 @@ impl Fused {
                 variables.insert(*variable);
             }
         }
-        variables.len() + 1
+        if !self.spread {
+            return variables.len() + 1;
+        }
+        let members = self.clusters[cluster].members.iter().map(|(member, _)| *member);
+        scratch.extend(members.chain([value]).filter(|&v| self.leaves(v, value, cluster)));
+        // A sum that is split has partial sums besides.
+        let partial = matches!(self.clusters[cluster].core, Core::Contract(_));
+        variables.len() + scratch.len() + usize::from(partial)
+    }
+
+    /// Whether anything outside of a cluster and one more value may read a value.
+    fn leaves(&self, value: Value, more: Value, cluster: ClusterId) -> bool {
+        let inside = |user: Value| user == more || self.place(user) == Place::In(cluster);
+        let mut users = (0..self.nodes.nodes.len()).map(|n| Value(n as u32));
+        self.kept(value) || users.any(|u| !inside(u) && self.node(u).inputs.contains(&value))
     }
 
     pub(super) fn bound(&self, cluster: ClusterId) -> usize {
