@@ -9,7 +9,10 @@ use shadegrad::device::{
 };
 use shadegrad::graph::ops::{CustomOperation, Gradient};
 use shadegrad::graph::{Options, check, compile};
-use shadegrad::models::{Initializer, Reduction, cross_entropy, kl_div, multi_margin_loss};
+use shadegrad::models::{
+    Initializer, Reduction, binary_cross_entropy_with_logits, cross_entropy, gaussian_nll_loss,
+    kl_div, multi_margin_loss,
+};
 use shadegrad::prelude::*;
 
 /// Compares a value on every device with what it must be, NaN with NaN.
@@ -562,6 +565,26 @@ fn two_operations_of_one_name_are_told_apart() {
     refused(
         |g| Tensor::custom(one, &[&x(g, &[2])]) + Tensor::custom(other, &[&x(g, &[2])]),
         &["cube", "another operation of this name", "regressions.rs"],
+    );
+}
+
+#[test]
+fn losses_keep_their_shape_and_their_slope() {
+    // A variance below eps counts as eps, but its slope is kept, as in PyTorch.
+    is(
+        |g| {
+            let (x, var) = (g.tensor(&[1], &[0.0]), g.tensor(&[1], &[0.25]));
+            let loss = gaussian_nll_loss(&x, &x.ones_like(), &var, 0.5, Reduction::Sum);
+            g.gradients(&loss, &[&var]).remove(0)
+        },
+        &[(1.0 / 0.5 - 1.0 / 0.25) / 2.0],
+    );
+    refused(
+        |g| {
+            let (x, weight) = (x(g, &[3]), x(g, &[2, 3]));
+            binary_cross_entropy_with_logits(&x, &x, Some(&weight), Reduction::None)
+        },
+        &["binary_cross_entropy_with_logits", "pos_weight", "regressions.rs"],
     );
 }
 

@@ -68,7 +68,7 @@ impl Embedding {
         }
     }
 
-    /// The vector of this index gets no gradient.
+    /// The vector of this index gets no gradient. It begins like the others, where PyTorch's begins at zero.
     pub fn padding_idx(mut self, index: usize) -> Embedding {
         self.padding = Some(index);
         self

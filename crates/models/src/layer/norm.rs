@@ -36,7 +36,7 @@ macro_rules! batch_norms {
         $(#[$doc])*
         ///
         /// In training each channel is normalised by the batch, and running mean and variance follow it by
-        /// `momentum`; otherwise the running ones are used.
+        /// `momentum`; otherwise the running ones are used. A layer that is used twice in a step follows its last use.
         pub struct $name {
             affine: Option<Affine>,
             running_mean: Buffer,

@@ -178,6 +178,13 @@ pub fn binary_cross_entropy_with_logits(
     }
     let mut tail = (-x).softplus();
     if let Some(weight) = pos_weight {
+        let (own, given) = (x.shape(), weight.shape());
+        let fits = |(n, w): (&usize, &usize)| w == n || *w == 1;
+        if given.len() > own.len() || !own.iter().rev().zip(given.iter().rev()).all(fits) {
+            let reason = "takes a pos_weight that broadcasts to the shape of the logits";
+            let operation = "binary_cross_entropy_with_logits";
+            return x.graph().refuse(operation, &[x, target, weight], reason);
+        }
         tail = tail * ((weight - weight.ones_like()) * target + 1.0);
     }
     reduction.of(&((-target + 1.0) * x + tail))

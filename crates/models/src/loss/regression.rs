@@ -83,7 +83,8 @@ pub fn gaussian_nll_loss(
     if !same_shape("gaussian_nll_loss", &[x, target, var]) {
         return x.clone();
     }
-    let var = var.clamp_min(eps);
+    // No slope is lost below eps.
+    let var = var + (var.clamp_min(eps) - var).detach();
     reduction.of(&((var.log() + (x - target).square() / &var) * 0.5))
 }
 
