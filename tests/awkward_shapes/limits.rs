@@ -194,7 +194,8 @@ fn tensors_that_are_too_large_are_refused_before_anything_runs() {
         let pixels = Variable::new("pixels", &[1025], DType::F32, Init::Full(1.0));
         refused(&g, &g.variable(&pixels).sum_all(), &["`pixels`", "4100"]);
         let g = Graph::new();
-        refused(&g, &x(&g, &[40, 1], 1).matmul(&x(&g, &[1, 40], 2)), &["6400"]);
+        let product = x(&g, &[40, 1], 1).matmul(&x(&g, &[1, 40], 2));
+        refused(&g, &product, &["matmul f32[40, 40]", "limits.rs", "6400"]);
         assert_eq!(device.counters().dispatches, 0, "something ran on {}", device.info());
     }
     // Those that fit one by one are spread over several buffers.

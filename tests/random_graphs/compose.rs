@@ -73,7 +73,7 @@ pub(crate) struct Composer {
 /// A drawn graph.
 pub(crate) struct Composition {
     pub(crate) graph: Graph,
-    /// Results, the weighted sum of them that is differentiated, and its gradients.
+    /// Results, the weighted sum of them (or of its gradients) that is differentiated, and its gradients.
     pub(crate) outputs: Vec<Tensor>,
     pub(crate) loss: Tensor,
     pub(crate) gradients: Vec<(Variable, Tensor)>,
@@ -138,22 +138,20 @@ impl Composer {
                 outputs.push(more);
             }
         }
-        let mut summed = outputs.clone();
-        if direct {
-            summed.extend(self.inputs.iter().map(|(_, x)| x.clone()));
-        }
-        let mut loss = self.graph.zeros(&[]);
-        for y in &summed {
-            let weight = self.data(&y.shape(), 0.5, 1.5);
-            loss = loss + (y * weight).sum_all();
-        }
         // The sum of an empty tensor is zero, and depends on nothing.
-        let wanted: Vec<(Variable, Tensor)> = (self.inputs.iter())
-            .filter(|(_, x)| x.ty().numel() > 0 && self.graph.depends(&loss, x))
-            .cloned()
-            .collect();
+        let full: Vec<(Variable, Tensor)> =
+            self.inputs.iter().filter(|(_, x)| x.ty().numel() > 0).cloned().collect();
+        let own: Vec<Tensor> = full.iter().filter(|_| direct).map(|(_, x)| x.clone()).collect();
+        let mut loss = self.weighted(&[outputs.clone(), own.clone()].concat());
+        let wanted: Vec<(Variable, Tensor)> =
+            full.into_iter().filter(|(_, x)| self.graph.depends(&loss, x)).collect();
         let parameters: Vec<&Tensor> = wanted.iter().map(|(_, x)| x).collect();
-        let flows = self.graph.gradients(&loss, &parameters);
+        let mut flows = self.graph.gradients(&loss, &parameters);
+        if self.dice.chance(15) && self.graph.error().is_none() {
+            // Of second order: what is differentiated is a sum of gradients.
+            loss = self.weighted(&[flows, own].concat());
+            flows = self.graph.gradients(&loss, &parameters);
+        }
         let gradients = wanted.iter().zip(flows).map(|((v, _), flow)| (v.clone(), flow)).collect();
         let mut drawn = Composition {
             graph: self.graph.clone(),
@@ -168,6 +166,16 @@ impl Composer {
         }
         drawn.words = self.words;
         drawn
+    }
+
+    /// The sum of all elements, each times a random weight.
+    fn weighted(&mut self, tensors: &[Tensor]) -> Tensor {
+        let mut sum = self.graph.zeros(&[]);
+        for y in tensors {
+            let weight = self.data(&y.shape(), 0.5, 1.5);
+            sum = sum + (y * weight).sum_all();
+        }
+        sum
     }
 
     /// Gives some variables new contents: steps of descent, each other's contents, their own in another order,

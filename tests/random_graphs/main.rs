@@ -2,8 +2,8 @@
 //! not, simplified or not, under narrow limits too, within bounds that follow from the graph itself
 //! (`check::allowed`); and gradients agree with differences.
 //!
-//! Graphs have numbers. `SHADEGRAD_GRAPH=NUMBER` runs only that one, and shows it; `SHADEGRAD_GRAPHS=COUNT` is how
-//! many the ignored test runs.
+//! Graphs have numbers, which failures name. `SHADEGRAD_GRAPH=NUMBER`, with the name of the test that failed, runs
+//! that one alone and shows every stage of it. `SHADEGRAD_GRAPHS=COUNT` is how many the ignored tests run.
 #![allow(clippy::unwrap_used, reason = "a test that fails should say where")]
 
 mod compose;
@@ -25,7 +25,8 @@ use std::sync::Mutex;
 /// Larger values than this say little about what operations are for.
 const LARGEST: f64 = 1e4;
 
-/// A bound of more than this share of a value: an operation that jumps was met at its jump.
+/// A bound of more than this share of a value says little. Where a twentieth of a graph's bounds do, an operation
+/// that jumps was met at its jump.
 const LOOSE: f64 = 1e-2;
 
 /// What came of many graphs.
@@ -136,7 +137,8 @@ fn check_one(
     let bounds = check::allowed(&wanted, &start, &expected, plan.exact);
     let share: Vec<f64> =
         values.iter().zip(bounds.iter().flatten()).map(|(v, b)| b / (1.0 + v.abs())).collect();
-    if share.iter().any(|share| !share.is_finite() || *share > LOOSE) {
+    let loose = share.iter().filter(|share| **share > LOOSE).count();
+    if share.iter().any(|share| !share.is_finite()) || loose * 20 > share.len() {
         tally.skipped += 1;
         return Ok(());
     }
@@ -171,7 +173,8 @@ fn neighbours(
     let mut wider: Vec<f64> = bounds.iter().map(|bound| bound + 1e-6).collect();
     for round in 0..32 {
         let mut contents = start.clone();
-        for (v, array) in contents.values_mut().enumerate() {
+        for (v, id) in nodes.variables.keys().enumerate() {
+            let array = contents.get_mut(id).unwrap();
             if array.ty.dtype.loaded() == DType::F32 {
                 let moved = |i| 1.0 + 1e-7 * (share_of(round, v, i) - 0.5);
                 array.data.iter_mut().enumerate().for_each(|(i, x)| *x *= moved(i));
@@ -297,7 +300,7 @@ fn judge(device: impl Fn() -> Device + Sync, numbers: Range<u32>, plan: &Plan) {
     println!("{graphs} graphs, {skipped} skipped, {sharp} of {elements} sharp, {sloped} sloped");
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
     assert!(skipped * 10 <= graphs, "{skipped} of {graphs} graphs were skipped");
-    assert!(sharp * 100 >= elements * 99, "only {sharp} of {elements} elements have sharp bounds");
+    assert!(sharp * 100 >= elements * 95, "only {sharp} of {elements} elements have sharp bounds");
     assert!(sloped * 4 >= graphs, "slopes of only {sloped} of {graphs} graphs were compared");
 }
 

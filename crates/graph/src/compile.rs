@@ -130,14 +130,34 @@ fn arrange(
     plan.verify()?;
     dumps.push(("3-plan.txt".to_string(), dump::plan(&plan, kernels.len())));
 
-    let mut compiled = address(&scheduled, kernels, &plan, wanted);
+    let mut compiled = address(&scheduled, kernels, &plan, wanted, limits);
     dumps.push(("4-program.txt".to_string(), compiled.program.dump()));
     compiled.dump = dumps;
     Ok(compiled)
 }
 
+/// What a scratch buffer holds that is too large for the device, which will refuse it by this name.
+fn oversized(schedule: &Schedule, plan: &Plan, buffer: usize, limits: &Limits) -> Option<String> {
+    let most = limits.binding_bytes.min(limits.buffer_bytes);
+    let large = |slot: &Slot| slot.buffer == buffer && slot.bytes > most;
+    let held = plan.at.iter().find(|(_, (slot, _))| large(&plan.slots[*slot]));
+    held.map(|(memory, (slot, _))| match memory {
+        Memory::Value(value) => {
+            let node = schedule.fused.node(*value);
+            format!("{} {} at {}", node.op.name(), node.ty, node.at)
+        }
+        _ => plan.slots[*slot].name.clone(),
+    })
+}
+
 /// Gives every operand its buffer and offset. Variables come first, then scratch buffers.
-fn address(schedule: &Schedule, kernels: Vec<Lowered>, plan: &Plan, wanted: Vec<Type>) -> Compiled {
+fn address(
+    schedule: &Schedule,
+    kernels: Vec<Lowered>,
+    plan: &Plan,
+    wanted: Vec<Type>,
+    limits: &Limits,
+) -> Compiled {
     let nodes = &schedule.fused.nodes;
     let variables: Vec<Variable> = nodes.variables.values().cloned().collect();
     let number: BTreeMap<u64, usize> =
@@ -164,7 +184,7 @@ fn address(schedule: &Schedule, kernels: Vec<Lowered>, plan: &Plan, wanted: Vec<
         })
         .collect();
     buffers.extend(plan.buffers.iter().enumerate().map(|(at, &bytes)| BufferSpec {
-        name: format!("scratch {at}"),
+        name: oversized(schedule, plan, at, limits).unwrap_or_else(|| format!("scratch {at}")),
         bytes: bytes.next_multiple_of(4).max(4),
         external: false,
     }));
