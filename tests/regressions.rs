@@ -634,3 +634,15 @@ fn kernels_that_make_no_sense_are_refused() {
         assert!(matches!(error, DeviceError::Program { .. }), "{error}");
     }
 }
+
+#[test]
+fn what_is_added_nowhere_has_a_slope_of_zero() {
+    is(
+        |g| {
+            let source = g.tensor(&[3], &[1.0, 2.0, 3.0]);
+            let sums = g.zeros(&[2]).scatter_add(0, &g.indices(&[3], &[1, 9, 0]), &source);
+            g.gradients(&(&sums * &sums).sum_all(), &[&source]).remove(0)
+        },
+        &[2.0, 0.0, 6.0],
+    );
+}
