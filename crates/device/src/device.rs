@@ -237,7 +237,7 @@ impl Device {
     /// [`DeviceError::Limit`] or [`DeviceError::OutOfMemory`].
     pub fn create(&self, name: &str, bytes: usize) -> Result<Buffer, DeviceError> {
         let bytes = bytes.next_multiple_of(4).max(4);
-        let limit = self.limits().buffer_bytes.min(self.limits().binding_bytes);
+        let limit = self.limits().largest_buffer();
         if bytes > limit {
             return Err(DeviceError::Limit {
                 what: format!("buffer `{name}`"),

@@ -569,6 +569,14 @@ impl Kernel {
         roots
     }
 
+    /// The numbers of the buffers that it binds, each once, in order.
+    pub fn buffers(&self) -> Vec<usize> {
+        let mut buffers: Vec<usize> = self.operands.iter().map(|o| o.buffer).collect();
+        buffers.sort_unstable();
+        buffers.dedup();
+        buffers
+    }
+
     /// Whether an operand is loaded from, and whether it is stored to.
     pub fn access(&self, operand: usize) -> (bool, bool) {
         let needed = self.expr.needed(&self.roots());

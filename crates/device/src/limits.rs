@@ -91,6 +91,11 @@ impl Limits {
         Limits::profiles().into_iter().find(|(n, _)| *n == name).map(|(_, limits)| limits)
     }
 
+    /// The largest buffer, which is bound whole, in bytes.
+    pub fn largest_buffer(&self) -> usize {
+        self.buffer_bytes.min(self.binding_bytes)
+    }
+
     /// These limits, each lowered to the other's where that is smaller. The class stays.
     pub fn at_most(&self, other: &Limits) -> Limits {
         Limits {

@@ -86,7 +86,7 @@ impl Program {
                 format!("buffer `{}`", buffer.name),
                 buffer.bytes,
                 "bytes",
-                limits.buffer_bytes.min(limits.binding_bytes),
+                limits.largest_buffer(),
             )?;
         }
         let mut written: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.buffers.len()];
@@ -96,10 +96,8 @@ impl Program {
                 label: kernel.label.clone(),
                 reason,
             };
-            let mut seen: Vec<usize> = kernel.operands.iter().map(|o| o.buffer).collect();
-            seen.sort_unstable();
-            seen.dedup();
-            limit(format!("kernel `{}`", kernel.label), seen.len(), "buffers", limits.bindings)?;
+            let bound = kernel.buffers().len();
+            limit(format!("kernel `{}`", kernel.label), bound, "buffers", limits.bindings)?;
             self.verify_kernel(kernel, &written).map_err(fail)?;
             for (store, len) in kernel.body.stores() {
                 let operand = &kernel.operands[store.operand];

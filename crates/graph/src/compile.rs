@@ -7,7 +7,7 @@ use crate::schedule::{Schedule, schedule};
 use crate::simplify::simplify;
 use crate::{GraphError, Nodes, Type, Variable, dump};
 use shadegrad_device::{BufferSpec, Counts, Kernel, Limits, Program, numel};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Optimisations, each of which can be switched off to compare.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,10 +94,7 @@ pub fn compile(
     };
 
     let mut compiled = arrange(&nodes, limits, options, false, &dumps)?;
-    let bound = |kernel: &Kernel| {
-        kernel.operands.iter().map(|operand| operand.buffer).collect::<BTreeSet<_>>().len()
-    };
-    if compiled.program.kernels.iter().any(|kernel| bound(kernel) > limits.bindings) {
+    if compiled.program.kernels.iter().any(|kernel| kernel.buffers().len() > limits.bindings) {
         // Scratch memory takes more buffers than kernels were to expect.
         compiled = arrange(&nodes, limits, options, true, &dumps)?;
     }
@@ -138,7 +135,7 @@ fn arrange(
 
 /// What a scratch buffer holds that is too large for the device, which will refuse it by this name.
 fn oversized(schedule: &Schedule, plan: &Plan, buffer: usize, limits: &Limits) -> Option<String> {
-    let most = limits.binding_bytes.min(limits.buffer_bytes);
+    let most = limits.largest_buffer();
     let large = |slot: &Slot| slot.buffer == buffer && slot.bytes > most;
     let held = plan.at.iter().find(|(_, (slot, _))| large(&plan.slots[*slot]));
     held.map(|(memory, (slot, _))| match memory {

@@ -103,7 +103,7 @@ pub(crate) fn plan(
         };
         slots.push(Slot { name, bytes, first, last, buffer: 0, offset: 0 });
     }
-    let buffers = assign(&mut slots, limits.binding_bytes.min(limits.buffer_bytes), guard);
+    let buffers = assign(&mut slots, limits.largest_buffer(), guard);
     Plan { slots, at, buffers, lower_bound }
 }
 

@@ -159,12 +159,14 @@ impl Fused {
                 false => vec![],
             };
             chain.extend(self.to_domain(member, &moved, by_row));
-            self.gathers(member, &chain)
-                && self
-                    .moved_operands(member)
-                    .iter()
-                    .all(|&v| self.expressible(v, &chain, Some(cluster)))
+            self.reads_through(member, &chain, cluster)
         })
+    }
+
+    /// Whether all that a member is computed from can be read or computed in place, moved by a chain.
+    fn reads_through(&self, member: Value, chain: &[Movement], cluster: ClusterId) -> bool {
+        let mut operands = self.moved_operands(member).iter();
+        self.gathers(member, chain) && operands.all(|&v| self.expressible(v, chain, Some(cluster)))
     }
 
     /// Whether every member's operands can be read or computed in place.
@@ -172,11 +174,7 @@ impl Fused {
         let target = &self.clusters[cluster];
         target.members.iter().all(|&(member, by_row)| {
             let chain = self.operand_chain(member, target, by_row);
-            self.gathers(member, &chain)
-                && self
-                    .moved_operands(member)
-                    .iter()
-                    .all(|&v| self.expressible(v, &chain, Some(cluster)))
+            self.reads_through(member, &chain, cluster)
         })
     }
 

@@ -84,6 +84,12 @@ fn smoothing(logits: &Tensor, target: &Tensor, options: &CrossEntropyOptions) ->
     logits.graph().refuse("cross_entropy", &[logits, target], &reason)
 }
 
+/// The losses of targets that are classes; NaN for others, so that they can't pass unseen.
+#[track_caller]
+fn of_a_class(each: &Tensor, target: &Tensor, classes: usize) -> Tensor {
+    target.less(&target.full_like(classes as f64)).select(each, &each.full_like(f64::NAN))
+}
+
 /// Logarithms times the weights of their classes.
 #[track_caller]
 fn weighted(logs: &Tensor, options: &CrossEntropyOptions, axis: usize) -> Tensor {
@@ -134,8 +140,7 @@ fn of_classes(
         let all = -weighted(logs, options, axis).sum(&[axis]);
         each = each * (1.0 - options.label_smoothing) + all * spread;
     }
-    let valid = target.less(&target.full_like(classes as f64));
-    each = valid.select(&each, &each.full_like(f64::NAN));
+    each = of_a_class(&each, target, classes);
     let mut counts = weight;
     if let Some(ignored) = options.ignore_index {
         let ignored = target.equal(&target.full_like(f64::from(ignored)));
@@ -221,8 +226,7 @@ pub fn multi_margin_loss(x: &Tensor, target: &Tensor, reduction: Reduction) -> T
     let own = hit.select(x, &x.zeros_like()).sum(&[1]).unsqueeze(1);
     let short = (x - own + 1.0).relu().masked_fill(&hit, 0.0);
     let each = short.sum(&[1]) * (1.0 / classes as f64);
-    let valid = target.less(&target.full_like(classes as f64));
-    reduction.of(&valid.select(&each, &each.full_like(f64::NAN)))
+    reduction.of(&of_a_class(&each, target, classes))
 }
 
 /// How many rows of logits are largest at the target, as `F32`.
