@@ -276,3 +276,16 @@ fn assignments_see_what_was_there_before_the_step() {
         }
     }
 }
+
+#[test]
+fn attention_stores_no_scores() {
+    let g = Graph::new();
+    let [query, key, value] = [1, 2, 3].map(|seed| x(&g, &[2, 64, 8], seed));
+    let options = AttentionOptions { causal: true, ..AttentionOptions::default() };
+    let y = query.scaled_dot_product_attention(&key, &value, &options);
+    let counts = kernels(&[&y]).program.counts();
+    // The inputs and the result, and nothing of the size of the 2 x 64 x 64 scores.
+    let bytes = 2 * 64 * 8 * 4;
+    assert_eq!((counts.dispatches, counts.bytes_read, counts.bytes_written), (1, 3 * bytes, bytes));
+    assert_eq!(counts.scratch_bytes as u64, bytes, "the result");
+}

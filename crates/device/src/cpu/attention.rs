@@ -65,19 +65,16 @@ impl Task for AttentionTask {
                 let values: &[f32] =
                     bytemuck::cast_slice(&value[g * a.keys * a.features..][..a.keys * a.features]);
                 // A masked key's value takes no part, so it may be anything.
-                if hidden && !values.iter().all(|v| v.is_finite()) {
-                    let sums = by_hand(weights, values, a.keys, a.features);
-                    let points = row * a.features..(row + rows) * a.features;
-                    let mut registers = self.stores.registers();
-                    let sums: &[u32] = bytemuck::cast_slice(&sums);
-                    // SAFETY: as below.
-                    unsafe { self.stores.run(&mut registers, points, &[sums]) };
-                    return;
-                }
+                let skip = hidden && !values.iter().all(|v| v.is_finite());
                 with_tile(rows * a.features, |out| {
-                    let p = Matrix::dense(scores, a.keys);
-                    let v = Matrix::dense(&value[g * a.keys * a.features..], a.features);
-                    product(out, a.features, [rows, a.features, a.keys], p, v, false);
+                    if skip {
+                        let weights = bytemuck::cast_slice(scores);
+                        by_hand(bytemuck::cast_slice_mut(out), weights, values, a.keys, a.features);
+                    } else {
+                        let p = Matrix::dense(scores, a.keys);
+                        let v = Matrix::dense(&value[g * a.keys * a.features..], a.features);
+                        product(out, a.features, [rows, a.features, a.keys], p, v, false);
+                    }
                     let points = row * a.features..(row + rows) * a.features;
                     let mut registers = self.stores.registers();
                     // SAFETY: each block of queries belongs to one task.
@@ -89,8 +86,8 @@ impl Task for AttentionTask {
 }
 
 /// The products of weights and values, without the terms whose weight is zero.
-fn by_hand(weights: &[f32], values: &[f32], keys: usize, features: usize) -> Vec<f32> {
-    let mut sums = vec![0.0; weights.len() / keys.max(1) * features];
+fn by_hand(sums: &mut [f32], weights: &[f32], values: &[f32], keys: usize, features: usize) {
+    sums.fill(0.0);
     for (weights, sums) in weights.chunks(keys.max(1)).zip(sums.chunks_mut(features)) {
         for (weight, values) in weights.iter().zip(values.chunks(features)) {
             if *weight != 0.0 {
@@ -98,7 +95,6 @@ fn by_hand(weights: &[f32], values: &[f32], keys: usize, features: usize) -> Vec
             }
         }
     }
-    sums
 }
 
 /// `scores * scale + bias` to weights that add up to one, or to zeros where all are masked; whether any is.
