@@ -87,7 +87,9 @@ fn gradients_agree_with_differences() {
                 failures.push(format!("{:?}: {reason}", sample.op));
             }
         }
-        if let Err(reason) = check::gradient(sample, 9, 2, 1.0) {
+        // Recurrent layers say that they are differentiated once.
+        let twice = !matches!(sample.op, Op::Recurrent(_));
+        if twice && let Err(reason) = check::gradient(sample, 9, 2, 1.0) {
             failures.push(format!("second order of {:?}: {reason}", sample.op));
         }
     }

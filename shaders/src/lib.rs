@@ -33,6 +33,11 @@ pub const MERGE: &str = include_str!("../merge.wgsl");
 /// Attention without a matrix of scores.
 pub const ATTENTION: &str = include_str!("../attention.wgsl");
 
+/// A recurrent cell over sequences.
+pub const RECURRENT: &str = include_str!("../recurrent.wgsl");
+/// The gradient of a recurrent cell over sequences.
+pub const RECURRENT_GRADIENT: &str = include_str!("../recurrent_gradient.wgsl");
+
 /// The functions of `special.wgsl` and `random.wgsl` that a shader calls, and those that they call
 /// themselves. Compilers spend time on what isn't called, too.
 pub fn library(shader: &str) -> String {

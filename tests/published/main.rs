@@ -35,7 +35,6 @@ pub(crate) const CANCELLED: &[(&str, &str, &str)] = &[
 
 /// Groups of the index that are no operations, and where they belong.
 const ELSEWHERE: &[(&str, &str)] = &[
-    ("modules", "layers with state, cells and blocks: tests of the layers"),
     ("optim", "steps of optimizers: tests of the optimizers"),
     ("sched", "learning rates by step: tests of the schedules"),
     ("train", "whole runs: tests of training"),
@@ -73,6 +72,7 @@ groups! {
     conv: conv_on_the_cpu, conv_on_the_adapter;
     pool: pool_on_the_cpu, pool_on_the_adapter;
     norm: norm_on_the_cpu, norm_on_the_adapter;
+    modules: modules_on_the_cpu, modules_on_the_adapter;
     attention: attention_on_the_cpu, attention_on_the_adapter;
     loss: loss_on_the_cpu, loss_on_the_adapter;
 }

@@ -1,10 +1,10 @@
 //! Kernel specifications: what one dispatch computes, as plain data that every backend reads.
 //!
-//! A kernel is an expression around a core. The core is one of nine families; the expression says
+//! A kernel is an expression around a core. The core is one of ten families; the expression says
 //! how elements are loaded into it and what is stored of its result. Stores are row-major over
 //! the family's output domain.
 
-use crate::{DType, Expr, Literal, TermId, numel};
+use crate::{DType, Expr, Literal, Sequence, SequenceRole, TermId, numel};
 use std::fmt::Write;
 
 /// One dispatch.
@@ -323,7 +323,7 @@ impl Attention {
     }
 }
 
-/// The nine kernel families.
+/// The ten kernel families.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Body {
     /// Every point of `shape` on its own.
@@ -425,6 +425,17 @@ pub enum Body {
         /// Over `[batch.., queries, features]`.
         stores: Vec<Store>,
     },
+    /// Accumulator 0 is what a recurrent cell keeps of each step, or its slopes.
+    Recurrent {
+        /// The geometry.
+        sequence: Sequence,
+        /// What is computed.
+        role: SequenceRole,
+        /// What is read, over the shapes of [`Sequence::sources`].
+        sources: Vec<TermId>,
+        /// Over [`Sequence::result`].
+        stores: Vec<Store>,
+    },
 }
 
 impl Body {
@@ -440,6 +451,7 @@ impl Body {
             Body::Scan { .. } => "scan",
             Body::Merge { .. } => "merge",
             Body::Attention { .. } => "attention",
+            Body::Recurrent { .. } => "recurrent",
         }
     }
 
@@ -463,6 +475,7 @@ impl Body {
             }
             Body::Scan { recurrence, .. } => recurrence.shape.clone(),
             Body::Merge { merge, .. } => vec![merge.rows, merge.len],
+            Body::Recurrent { sequence, role, .. } => sequence.result(*role),
             Body::Attention { attention, .. } => {
                 attention.shape(attention.queries, attention.features)
             }
@@ -479,7 +492,8 @@ impl Body {
             | Body::Scatter { stores, .. }
             | Body::Scan { stores, .. }
             | Body::Merge { stores, .. }
-            | Body::Attention { stores, .. } => stores.iter().map(|&s| (s, points)).collect(),
+            | Body::Attention { stores, .. }
+            | Body::Recurrent { stores, .. } => stores.iter().map(|&s| (s, points)).collect(),
             Body::Rows { rows, row_stores, stores, .. } => row_stores
                 .iter()
                 .map(|&s| (s, numel(rows)))
@@ -531,6 +545,9 @@ impl Body {
                 .chain(coefficients)
                 .map(|&term| (term, recurrence.shape.clone()))
                 .collect(),
+            Body::Recurrent { sequence, role, sources, .. } => {
+                sources.iter().copied().zip(sequence.sources(*role)).collect()
+            }
             Body::Merge { key, place, .. } => {
                 vec![(*key, self.domain()), (*place, self.domain())]
             }
@@ -555,6 +572,9 @@ impl Body {
             Body::Attention { attention: a, .. } => {
                 let pairs = numel(&a.batch) * a.queries * a.keys;
                 2 * (pairs * (a.width + a.features)) as u64
+            }
+            Body::Recurrent { sequence: s, .. } => {
+                2 * (s.time * s.batch * s.cell.gates() * s.hidden * s.hidden) as u64
             }
             _ => 0,
         }
@@ -608,6 +628,9 @@ impl Kernel {
             }
             Body::Merge { merge, key, place, .. } => {
                 let _ = writeln!(text, "  {merge:?} of t{key} at t{place}");
+            }
+            Body::Recurrent { sequence, role, sources, .. } => {
+                let _ = writeln!(text, "  {role:?} {sequence:?} of {sources:?}");
             }
             Body::Attention { attention, query, key, value, bias, .. } => {
                 let _ = writeln!(text, "  {attention:?} of t{query} t{key} t{value} {bias:?}");

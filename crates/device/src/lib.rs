@@ -21,6 +21,7 @@ mod kernel;
 mod limits;
 mod null;
 mod program;
+mod recurrent;
 mod view;
 
 pub use cache::cache_dir;
@@ -37,4 +38,5 @@ pub use kernel::{
 };
 pub use limits::{DeviceClass, Limits};
 pub use program::{BufferSpec, Counts, Program};
+pub use recurrent::{Cell, Sequence, SequenceRole};
 pub use view::{View, collapse, contiguous_strides, numel};

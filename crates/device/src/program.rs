@@ -301,6 +301,11 @@ fn verify_geometry(kernel: &Kernel) -> Result<(), String> {
         Body::Merge { merge, .. } if merge.width == 0 => {
             return Err("a merge of empty runs".into());
         }
+        Body::Recurrent { sequence, role, sources, .. }
+            if sources.len() != sequence.sources(*role).len() =>
+        {
+            return Err(format!("{role:?} {sequence:?} of {} sources", sources.len()));
+        }
         _ => {}
     }
     let count = kernel.expr.terms.len();
@@ -313,6 +318,7 @@ fn verify_geometry(kernel: &Kernel) -> Result<(), String> {
             coefficients.iter().chain([source]).all(|&term| is(term, DType::F32))
         }
         Body::Scatter { index, .. } => is(*index, DType::U32),
+        Body::Recurrent { sources, .. } => sources.iter().all(|&term| is(term, DType::F32)),
         Body::Merge { place, .. } => is(*place, DType::U32),
         Body::Window { index: Some(index), .. } => is(*index, DType::U32),
         _ => true,

@@ -194,6 +194,7 @@ pub fn sections() -> Vec<Section> {
         section!("Resizing and unfolding", "tensor/resize.rs", resize),
         section!("Normalisation", "tensor/norm.rs", norm),
         section!("Attention", "tensor/attention.rs", attention),
+        section!("Recurrent layers", "tensor/recurrent.rs", recurrent),
         section!("Random numbers", "tensor/random.rs", random),
     ]
 }

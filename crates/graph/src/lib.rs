@@ -34,7 +34,8 @@ pub use reference::Contents;
 pub use session::{Loaded, Session};
 pub use simplify::{Simplified, simplify};
 pub use tensor::{
-    AttentionOptions, ConvOptions, Interpolation, PadMode, Padding, PoolOptions, Tensor,
+    AttentionOptions, ConvOptions, Interpolation, PadMode, Padding, PoolOptions, RecurrentOptions,
+    RecurrentOutput, RecurrentWeights, Tensor,
 };
 pub use types::{Type, broadcast};
 pub use variable::{Init, Variable};

@@ -194,6 +194,9 @@ impl<'a> Lowerer<'a> {
                 Body::Scan { recurrence, source, coefficients, stores }
             }
             Body::Merge { merge, key, place, .. } => Body::Merge { merge, key, place, stores },
+            Body::Recurrent { sequence, role, sources, .. } => {
+                Body::Recurrent { sequence, role, sources, stores }
+            }
             Body::Attention { attention, query, key, value, bias, .. } => {
                 Body::Attention { attention, query, key, value, bias, stores }
             }
@@ -275,6 +278,13 @@ impl<'a> Lowerer<'a> {
                 let place = self.emit(inputs[1], &chain)?;
                 Body::Merge { merge: *merge, key, place, stores }
             }
+            Core::Recurrent(sequence, role) => {
+                let sources = inputs
+                    .iter()
+                    .map(|&input| self.emit(input, &chain))
+                    .collect::<Result<Vec<_>, _>>()?;
+                Body::Recurrent { sequence: *sequence, role: *role, sources, stores }
+            }
             Core::Attention(attention) => {
                 let attention = attention.clone();
                 let [query, key, value] = [0, 1, 2].map(|at| self.emit(inputs[at], &chain));
@@ -304,6 +314,7 @@ impl<'a> Lowerer<'a> {
                 | Lowering::Scatter(..)
                 | Lowering::Scan(_)
                 | Lowering::Attention(_)
+                | Lowering::Recurrent(..)
                 | Lowering::Window(_, _, false) => self.expr.push(Term::Accumulator(0), DType::F32),
                 Lowering::Merge(_) => self.expr.push(Term::Accumulator(0), DType::U32),
                 Lowering::Window(_, _, true) => self.expr.push(Term::Accumulator(1), DType::U32),

@@ -18,6 +18,7 @@ pub(crate) mod order;
 pub(crate) mod pointwise;
 pub(crate) mod pool;
 pub(crate) mod random;
+pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod resize;
 
@@ -25,6 +26,7 @@ pub use attention::AttentionOptions;
 pub use convolution::{ConvOptions, Padding};
 pub use movement::PadMode;
 pub use pool::PoolOptions;
+pub use recurrent::{RecurrentOptions, RecurrentOutput, RecurrentWeights};
 pub use resize::Interpolation;
 
 use crate::axis::Axis;

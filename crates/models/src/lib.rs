@@ -22,8 +22,9 @@ pub use init::Initializer;
 pub use layer::{
     AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, BatchNorm1d, BatchNorm2d,
     BatchNorm3d, Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, Convolution, Dropout,
-    Dropout2d, Embedding, Flatten, GroupNorm, InstanceNorm1d, InstanceNorm2d, LayerNorm, Linear,
-    MaxPool1d, MaxPool2d, RMSNorm, Upsample,
+    Dropout2d, Embedding, Flatten, GroupNorm, Gru, InstanceNorm1d, InstanceNorm2d, LayerNorm,
+    Linear, Lstm, MaxPool1d, MaxPool2d, RMSNorm, Recurrent, RecurrentCell, RecurrentResult, Rnn,
+    RnnRelu, Upsample,
 };
 pub use loss::{
     CrossEntropy, CrossEntropyOptions, Loss, Mse, Reduction, binary_cross_entropy,

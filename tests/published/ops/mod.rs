@@ -3,6 +3,7 @@
 mod conv;
 mod layout;
 mod loss;
+mod modules;
 mod norm;
 mod pointwise;
 mod pool;
@@ -29,7 +30,7 @@ fn named<const N: usize>(outputs: [(&str, Tensor); N]) -> Outputs {
 
 /// Records a case; `None` if no module knows its operation key.
 pub(crate) fn build(call: &Call<'_>) -> Option<Outputs> {
-    let modules: [fn(&Call<'_>) -> Option<Outputs>; 9] = [
+    let modules: [fn(&Call<'_>) -> Option<Outputs>; 10] = [
         pointwise::build,
         reduce::build,
         shape::build,
@@ -39,6 +40,7 @@ pub(crate) fn build(call: &Call<'_>) -> Option<Outputs> {
         pool::build,
         norm::build,
         loss::build,
+        modules::build,
     ];
     modules.iter().find_map(|build| build(call))
 }

@@ -10,6 +10,7 @@ mod contract;
 mod conv;
 mod memory;
 mod merge;
+mod recurrent;
 mod rows;
 mod scan;
 mod scatter;
@@ -186,6 +187,7 @@ fn prepare(kernel: &Kernel, memories: &[Arc<Memory>]) -> Box<dyn Task> {
         Body::Scatter { .. } => Box::new(scatter::Scatter::new(kernel, &slices)),
         Body::Scan { .. } => Box::new(scan::Scan::new(kernel, &slices)),
         Body::Merge { .. } => Box::new(merge::MergeTask::new(kernel, &slices)),
+        Body::Recurrent { .. } => Box::new(recurrent::Recurrent::new(kernel, &slices)),
         Body::Attention { .. } => Box::new(attention::AttentionTask::new(kernel, &slices)),
     }
 }

@@ -71,6 +71,12 @@ pub fn tolerance(op: &Op, inputs: &[&Array], expected: &Array, exact: bool) -> V
             let mean = op.reference(&positive.iter().collect::<Vec<_>>(), &expected.ty);
             mean.data.iter().map(|m| relative * m).collect()
         }
+        // Every step rounds its products, and bounded functions pass on at most what they are given.
+        Lowering::Recurrent(sequence, _) => {
+            let largest = finite(&expected.data).fold(1.0, f64::max);
+            let terms = sequence.time * (sequence.hidden * sequence.cell.gates() + 16);
+            vec![4.0 * terms as f64 * EPS * largest; expected.data.len()]
+        }
         Lowering::Pointwise(scalar) => (0..expected.data.len())
             .map(|i| {
                 let y = expected.data[i].abs();

@@ -38,6 +38,7 @@ impl Fused {
             Lowering::Scan(recurrence) => (Core::Scan(recurrence), shape),
             Lowering::Merge(merge) => (Core::Merge(merge), shape),
             Lowering::Attention(attention) => (Core::Attention(attention), shape),
+            Lowering::Recurrent(sequence, role) => (Core::Recurrent(sequence, role), shape),
             Lowering::Half => (Core::Half, vec![numel(&shape).div_ceil(2)]),
             _ => (Core::Map, shape),
         };

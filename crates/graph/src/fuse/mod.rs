@@ -19,7 +19,8 @@ use crate::ops::{Lowering, Movement, Op};
 use crate::{GraphError, Node, Nodes, Value};
 use prepare::{lowering_of, prepare};
 use shadegrad_device::{
-    Attention, Contraction, Limits, Merge, Recurrence, View, Window, WindowRole,
+    Attention, Contraction, Limits, Merge, Recurrence, Sequence, SequenceRole, View, Window,
+    WindowRole,
 };
 use std::collections::BTreeSet;
 
@@ -47,6 +48,7 @@ pub(crate) enum Core {
     Scan(Recurrence),
     Merge(Merge),
     Attention(Attention),
+    Recurrent(Sequence, SequenceRole),
     /// Words of two halves each; holds nothing else, because its points are no one's elements.
     Half,
 }

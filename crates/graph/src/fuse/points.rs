@@ -80,7 +80,8 @@ impl Fused {
             | Lowering::Scatter(..)
             | Lowering::Scan(_)
             | Lowering::Merge(_)
-            | Lowering::Attention(_) => vec![],
+            | Lowering::Attention(_)
+            | Lowering::Recurrent(..) => vec![],
             Lowering::Half => vec![Movement::Reshape(vec![self.node(member).ty.numel()])],
             Lowering::View(movement) => {
                 [vec![movement], self.to_domain(member, cluster, by_row)].concat()

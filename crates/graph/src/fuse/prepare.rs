@@ -138,6 +138,7 @@ fn own(
                     | Lowering::Scan(_)
                     | Lowering::Merge(_)
                     | Lowering::Attention(_)
+                    | Lowering::Recurrent(..)
                     | Lowering::Half
                     | Lowering::Gather(_)
             )

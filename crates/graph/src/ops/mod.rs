@@ -9,6 +9,7 @@ mod merge;
 mod movement;
 mod pack;
 mod pointwise;
+mod recurrent;
 mod reduce;
 pub(crate) mod scalars;
 mod scan;
@@ -24,6 +25,7 @@ pub use merge::MergeRuns;
 pub use movement::{Detach, Expand, Movement, Pad, Permute, Reshape, Slice};
 pub use pack::Pack;
 pub use pointwise::{CustomOperation, Pointwise};
+pub use recurrent::{Recurrent, RecurrentGradient};
 pub use reduce::Reduce;
 pub use scalars::Scalar;
 pub use scan::Scan;
@@ -32,7 +34,9 @@ pub use window::{
 };
 
 use crate::{Array, Tensor, Type};
-use shadegrad_device::{Attention, Combine, Contraction, Merge, Recurrence, Window, WindowRole};
+use shadegrad_device::{
+    Attention, Combine, Contraction, Merge, Recurrence, Sequence, SequenceRole, Window, WindowRole,
+};
 
 /// Everything about one operation. Nothing has a default: an operation without samples, without
 /// a reference or without a word about its gradient does not compile.
@@ -110,6 +114,8 @@ pub enum Lowering {
     Merge(Merge),
     /// Attention of queries, keys, values and perhaps a bias.
     Attention(Attention),
+    /// A recurrent cell over a sequence, or its gradient; inputs are those of the role.
+    Recurrent(Sequence, SequenceRole),
     /// Rounded to half precision and packed two to a word.
     Half,
     /// Inputs laid one after the other in memory.
@@ -131,6 +137,7 @@ impl Lowering {
             Lowering::Scan(_) => "scan",
             Lowering::Merge(_) => "merge",
             Lowering::Attention(_) => "attention",
+            Lowering::Recurrent(..) => "recurrent",
             Lowering::Pack => "none: a layout",
         }
     }
@@ -238,7 +245,7 @@ ops! {
     Conv2d, Conv2dInputGradient, Conv2dWeightGradient,
     MaxPool2d, MaxPool2dIndex, MaxPool2dGradient, SumPool2d, SumPool2dGradient,
     Gather, ScatterAdd,
-    Scan, MergeRuns, Attend,
+    Scan, MergeRuns, Attend, Recurrent, RecurrentGradient,
     Pack, ToHalf,
 }
 

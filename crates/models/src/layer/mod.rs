@@ -4,6 +4,7 @@ mod convolution;
 mod linear;
 mod norm;
 mod pool;
+mod recurrent;
 
 pub use convolution::{Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, Convolution};
 pub use linear::{Embedding, Linear};
@@ -14,6 +15,8 @@ pub use norm::{
 pub use pool::{
     AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d, Upsample,
 };
+
+pub use recurrent::{Gru, Lstm, Recurrent, RecurrentCell, RecurrentResult, Rnn, RnnRelu};
 
 use crate::{Module, Named, Visitor};
 use shadegrad_graph::Tensor;

@@ -2,6 +2,7 @@
 
 mod attention;
 mod contract;
+mod recurrent;
 mod rows;
 mod scan;
 mod window;
@@ -61,6 +62,9 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
             renderer.scan(recurrence, *source, coefficients, stores)?
         }
         Body::Merge { merge, key, place, stores } => renderer.merge(merge, *key, *place, stores)?,
+        Body::Recurrent { sequence, role, sources, stores } => {
+            renderer.recurrent(sequence, *role, sources, stores)?
+        }
         Body::Attention { attention, query, key, value, bias, stores } => {
             renderer.attention(attention, [*query, *key, *value], *bias, stores)?
         }
