@@ -318,7 +318,11 @@ fn verify_geometry(kernel: &Kernel) -> Result<(), String> {
             coefficients.iter().chain([source]).all(|&term| is(term, DType::F32))
         }
         Body::Scatter { index, .. } => is(*index, DType::U32),
-        Body::Recurrent { sources, .. } => sources.iter().all(|&term| is(term, DType::F32)),
+        Body::Recurrent { sequence, sources, .. } => {
+            let (floats, mask) = sources.split_at(sources.len() - usize::from(sequence.masked));
+            floats.iter().all(|&term| is(term, DType::F32))
+                && mask.iter().all(|&term| is(term, DType::Bool))
+        }
         Body::Merge { place, .. } => is(*place, DType::U32),
         Body::Window { index: Some(index), .. } => is(*index, DType::U32),
         _ => true,

@@ -56,16 +56,18 @@ pub(crate) fn plan(
     for output in &nodes.outputs {
         lives.entry(Memory::Value(*output)).and_modify(|life| life.2 = end);
     }
-    let lower_bound = (0..kernels.len())
-        .map(|at| {
-            lives
-                .iter()
-                .filter(|(memory, life)| !is_pack(schedule, memory) && life.1 <= at && at <= life.2)
-                .map(|(_, life)| life.0)
-                .sum()
-        })
-        .max()
-        .unwrap_or(0);
+    // What becomes alive at each kernel, less what was alive the last time at the one before.
+    let mut change = vec![(0, 0); kernels.len() + 1];
+    for (_, (bytes, first, last)) in lives.iter().filter(|(m, _)| !is_pack(schedule, m)) {
+        change[*first].0 += bytes;
+        change[last + 1].1 += bytes;
+    }
+    let mut alive = 0;
+    let lower_bound = change.iter().map(|(more, less)| {
+        alive = alive + more - less;
+        alive
+    });
+    let lower_bound = lower_bound.max().unwrap_or(0);
     let mut slots = Vec::new();
     let mut at = BTreeMap::new();
     // Packs first: their inputs live inside them.

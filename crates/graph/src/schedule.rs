@@ -57,7 +57,8 @@ fn wrong(reason: String) -> GraphError {
 fn readers(fused: &Fused, variable: u64) -> BTreeSet<ClusterId> {
     let is_it =
         |v: &Value| matches!(&fused.node(*v).op, Op::Leaf(leaf) if leaf.variable == variable);
-    (0..fused.clusters.len()).filter(|&c| fused.reads(c).iter().any(is_it)).collect()
+    let leaves = (0..fused.nodes.nodes.len()).map(|n| Value(n as u32)).filter(is_it);
+    leaves.flat_map(|leaf| fused.readers(leaf)).copied().collect()
 }
 
 fn depends(after: &[BTreeSet<ClusterId>], from: ClusterId, on: ClusterId) -> bool {
@@ -139,7 +140,9 @@ fn add_copy(fused: &mut Fused, value: Value) -> Value {
     if !half {
         fused.copied.insert(copy);
     }
+    let cluster = fused.clusters.len();
     fused.clusters.push(Cluster { core, domain, members: vec![(copy, false)] });
+    fused.link(cluster);
     copy
 }
 
@@ -154,15 +157,17 @@ fn topological(fused: &Fused, after: &[BTreeSet<ClusterId>]) -> Result<Vec<Clust
     };
     let mut ready: BinaryHeap<_> =
         (0..after.len()).filter(|&c| used[c] && left[c] == 0).map(key).collect();
+    let mut behind = vec![vec![]; after.len()];
+    for (next, before) in after.iter().enumerate().filter(|(next, _)| used[*next]) {
+        before.iter().for_each(|&c| behind[c].push(next));
+    }
     let mut order = Vec::new();
     while let Some(std::cmp::Reverse((_, cluster))) = ready.pop() {
         order.push(cluster);
-        for (next, before) in after.iter().enumerate() {
-            if used[next] && before.contains(&cluster) {
-                left[next] -= 1;
-                if left[next] == 0 {
-                    ready.push(key(next));
-                }
+        for &next in &behind[cluster] {
+            left[next] -= 1;
+            if left[next] == 0 {
+                ready.push(key(next));
             }
         }
     }
@@ -187,7 +192,7 @@ fn stored(fused: &Fused, home: &BTreeMap<Value, u64>) -> BTreeSet<Value> {
         }
     };
     for cluster in 0..fused.clusters.len() {
-        fused.reads(cluster).into_iter().for_each(&mut keep);
+        fused.reads(cluster).iter().copied().for_each(&mut keep);
     }
     fused.nodes.outputs.iter().copied().for_each(&mut keep);
     for node in fused.nodes.nodes.iter().filter(|node| matches!(node.op, Op::Pack(_))) {

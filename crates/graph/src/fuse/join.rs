@@ -21,6 +21,7 @@ impl Fused {
             }
             self.clusters[cluster].members.push((value, by_row));
             self.place[value.index()] = Place::In(cluster);
+            self.link_member(value, cluster);
             return;
         }
         let shape = self.node(value).ty.shape.clone();
@@ -42,8 +43,10 @@ impl Fused {
             Lowering::Half => (Core::Half, vec![numel(&shape).div_ceil(2)]),
             _ => (Core::Map, shape),
         };
-        self.place[value.index()] = Place::In(self.clusters.len());
+        let cluster = self.clusters.len();
+        self.place[value.index()] = Place::In(cluster);
         self.clusters.push(Cluster { core, domain, members: vec![(value, by_row)] });
+        self.link(cluster);
     }
 
     /// The cluster that a value joins, and whether as one element for each row.
@@ -64,12 +67,11 @@ impl Fused {
         match lowering {
             // Siblings: a reduction of what another row kernel reads, and the place of a maximum.
             Lowering::Reduce(..) | Lowering::Window(..) => {
-                for (id, cluster) in self.clusters.iter().enumerate() {
-                    let kin = matches!(cluster.core, Core::Rows { .. } | Core::Window(..));
-                    let mut read = uses.iter().flatten();
-                    if kin && read.any(|used| self.reads(id).contains(&used.value)) {
-                        candidates.insert(id);
-                    }
+                let kin = |&&id: &&ClusterId| {
+                    matches!(self.clusters[id].core, Core::Rows { .. } | Core::Window(..))
+                };
+                for used in uses.iter().flatten() {
+                    candidates.extend(self.readers(used.value).iter().filter(kin));
                 }
             }
             // Single words share one kernel, whatever they are made of.

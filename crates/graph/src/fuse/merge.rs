@@ -3,7 +3,13 @@
 use super::{Cluster, ClusterId, Core, Fused, Place};
 use crate::Value;
 use shadegrad_device::{Limits, numel};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+
+/// Most points of a kernel whose dispatch counts more than its work.
+const SMALL: usize = 4096;
+
+/// How many small clusters of the same domain each one is tried with: a bound on the work for long recordings.
+const NEAR: usize = 64;
 
 impl Fused {
     /// Joins clusters over the same points that share a value or read the same memory: they began
@@ -12,18 +18,53 @@ impl Fused {
         let mut changed = true;
         while changed {
             changed = false;
+            let mut small: HashMap<Vec<usize>, Vec<ClusterId>> = HashMap::new();
+            for id in (0..self.clusters.len()).filter(|&id| self.is_small(id)) {
+                small.entry(self.clusters[id].domain.clone()).or_default().push(id);
+            }
             for a in 0..self.clusters.len() {
-                for b in a + 1..self.clusters.len() {
+                for b in self.relatives(a, &small) {
                     changed |= self.merge(a, b, limits);
                 }
             }
         }
     }
 
+    /// The clusters behind cluster `a` in order that joining with it may be of use: it saves memory traffic,
+    /// or both are so small that only the dispatch counts.
+    fn relatives(
+        &self,
+        a: ClusterId,
+        small: &HashMap<Vec<usize>, Vec<ClusterId>>,
+    ) -> BTreeSet<ClusterId> {
+        let mut found = BTreeSet::new();
+        for &value in self.reads(a) {
+            found.extend(self.makers(value));
+            if self.node(value).ty.numel() > 1 {
+                found.extend(self.readers(value));
+            }
+        }
+        for (member, _) in &self.clusters[a].members {
+            found.extend(self.readers(*member));
+            let packs = self.users(*member).iter().filter(|&&u| self.place(u) == Place::Packed);
+            packs.for_each(|&pack| found.extend(self.readers(pack)));
+        }
+        if self.is_small(a) && let Some(equal) = small.get(&self.clusters[a].domain) {
+            let behind = equal.partition_point(|&id| id <= a);
+            found.extend(equal[behind..].iter().take(NEAR));
+        }
+        found.split_off(&(a + 1))
+    }
+
+    fn is_small(&self, cluster: ClusterId) -> bool {
+        let Cluster { domain, members, .. } = &self.clusters[cluster];
+        !members.is_empty() && numel(domain) <= SMALL
+    }
+
     /// Moves all members of cluster `a` to cluster `b`, if one kernel can compute both.
     pub(super) fn merge(&mut self, a: ClusterId, b: ClusterId, limits: &Limits) -> bool {
         let (left, right) = (&self.clusters[a], &self.clusters[b]);
-        if left.members.is_empty() || right.members.is_empty() || !self.related(a, b) {
+        if left.members.is_empty() || right.members.is_empty() {
             return false;
         }
         // The rows and columns of the joint kernel, and whether Map members are rows of it.
@@ -45,7 +86,7 @@ impl Fused {
         };
         let outside = |from: ClusterId, on: ClusterId| {
             let before: BTreeSet<ClusterId> =
-                self.reads(from).into_iter().flat_map(|v| self.makers(v)).collect();
+                self.reads(from).iter().flat_map(|&v| self.makers(v)).collect();
             before.into_iter().any(|c| c != on && c != from && self.depends(c, on))
         };
         if outside(a, b) || outside(b, a) {
@@ -57,6 +98,8 @@ impl Fused {
         }
         self.clusters[b] = Cluster { core, domain, members };
         self.clusters[a].members.clear();
+        self.link(a);
+        self.link(b);
         // What is laid out in memory by a cluster can't be read by it.
         let apart = self.reads(b).iter().all(|&v| !self.makers(v).contains(&b));
         let fine = apart
@@ -68,23 +111,10 @@ impl Fused {
                 self.place[member.index()] = Place::In(a);
             }
             (self.clusters[a], self.clusters[b]) = before;
+            self.link(a);
+            self.link(b);
         }
         fine
-    }
-
-    /// Whether joining two clusters saves memory traffic, or both are so small that only the
-    /// dispatch counts.
-    pub(super) fn related(&self, a: ClusterId, b: ClusterId) -> bool {
-        const SMALL: usize = 4096;
-        let (left, right) = (self.reads(a), self.reads(b));
-        let makes = |reads: &BTreeSet<Value>, c: ClusterId| {
-            reads.iter().any(|&v| self.makers(v).contains(&c))
-        };
-        let small = |c: ClusterId| numel(&self.clusters[c].domain) <= SMALL;
-        makes(&left, b)
-            || makes(&right, a)
-            || left.intersection(&right).any(|&v| self.node(v).ty.numel() > 1)
-            || self.clusters[a].domain == self.clusters[b].domain && small(a) && small(b)
     }
 
     /// The members of both clusters in order, each with its level in a kernel with a core.

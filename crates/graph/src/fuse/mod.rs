@@ -9,6 +9,7 @@
 //! reads then moves into it as its prologue.
 
 mod join;
+mod links;
 mod merge;
 mod points;
 mod prepare;
@@ -17,6 +18,7 @@ mod recompute;
 
 use crate::ops::{Lowering, Movement, Op};
 use crate::{GraphError, Node, Nodes, Value};
+use links::Links;
 use prepare::{lowering_of, prepare};
 use shadegrad_device::{
     Attention, Contraction, Limits, Merge, Recurrence, Sequence, SequenceRole, View, Window,
@@ -85,6 +87,7 @@ pub(crate) struct Fused {
     /// Whether each value in scratch memory counts as a buffer of its own, as where scratch memory is larger than
     /// what can be bound; else all of them are one.
     spread: bool,
+    links: Links,
 }
 
 /// Groups values into clusters. With `fusion` off every value gets a cluster of its own. `spread` keeps the
@@ -93,7 +96,8 @@ pub(crate) fn fuse(nodes: &Nodes, limits: &Limits, fusion: bool, spread: bool) -
     let (nodes, copied) = prepare(nodes);
     let count = nodes.nodes.len();
     let place = vec![Place::Virtual; count];
-    let mut fused = Fused { nodes, clusters: vec![], place, copied, spread };
+    let links = Links::new(&nodes, &copied);
+    let mut fused = Fused { nodes, clusters: vec![], place, copied, spread, links };
     let expanded = fused.expanded();
     let mut weight = vec![0; count];
     let mut generated = vec![false; count];

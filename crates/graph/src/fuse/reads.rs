@@ -1,4 +1,4 @@
-//! What clusters read, who makes it, and who waits for whom.
+//! What operands read, who makes it, and what clusters bind.
 
 use super::prepare::resolve;
 use super::{ClusterId, Core, Fused, Place, Use};
@@ -34,21 +34,6 @@ impl Fused {
         }
     }
 
-    /// The stored values that a cluster reads from outside.
-    pub(crate) fn reads(&self, cluster: ClusterId) -> BTreeSet<Value> {
-        let mut reads = BTreeSet::new();
-        for (member, _) in &self.clusters[cluster].members {
-            for &input in &self.node(*member).inputs {
-                self.stored(input, &mut |value| {
-                    if self.place(value) != Place::In(cluster) {
-                        reads.insert(value);
-                    }
-                });
-            }
-        }
-        reads
-    }
-
     /// The clusters that must run before a stored value can be read.
     pub(crate) fn makers(&self, value: Value) -> Vec<ClusterId> {
         match self.place(value) {
@@ -64,20 +49,6 @@ impl Fused {
         }
     }
 
-    /// Whether cluster `from` depends on cluster `on`.
-    pub(super) fn depends(&self, from: ClusterId, on: ClusterId) -> bool {
-        let (mut open, mut seen) = (vec![from], BTreeSet::from([from]));
-        while let Some(cluster) = open.pop() {
-            if cluster == on {
-                return true;
-            }
-            for value in self.reads(cluster) {
-                open.extend(self.makers(value).into_iter().filter(|c| seen.insert(*c)));
-            }
-        }
-        false
-    }
-
     /// Buffers that a cluster would bind with one more value: each variable, and scratch memory.
     pub(super) fn binds(&self, value: Value, cluster: ClusterId) -> usize {
         let (mut variables, mut scratch) = (BTreeSet::new(), BTreeSet::new());
@@ -87,22 +58,19 @@ impl Fused {
                 _ => self.place(stored) != Place::In(cluster) && scratch.insert(stored),
             };
             // An assigned value may live in the variable.
-            let assigned = self.nodes.assigns.iter().filter(|(_, v)| *v == stored);
-            variables.extend(assigned.map(|(variable, _)| *variable));
+            variables.extend(self.takers(stored));
         };
         for &input in &self.node(value).inputs {
             self.stored(input, &mut note);
         }
-        self.reads(cluster).into_iter().for_each(note);
-        for (variable, assigned) in &self.nodes.assigns {
-            if *assigned == value || self.place(*assigned) == Place::In(cluster) {
-                variables.insert(*variable);
-            }
+        self.reads(cluster).iter().copied().for_each(note);
+        let members = self.clusters[cluster].members.iter().map(|(member, _)| *member);
+        for member in members.clone().chain([value]) {
+            variables.extend(self.takers(member));
         }
         if !self.spread {
             return variables.len() + 1;
         }
-        let members = self.clusters[cluster].members.iter().map(|(member, _)| *member);
         scratch.extend(members.chain([value]).filter(|&v| self.leaves(v, value, cluster)));
         // A sum that is split has partial sums besides.
         let partial = matches!(self.clusters[cluster].core, Core::Contract(_));
@@ -112,8 +80,7 @@ impl Fused {
     /// Whether anything outside of a cluster and one more value may read a value.
     fn leaves(&self, value: Value, more: Value, cluster: ClusterId) -> bool {
         let inside = |user: Value| user == more || self.place(user) == Place::In(cluster);
-        let mut users = (0..self.nodes.nodes.len()).map(|n| Value(n as u32));
-        self.kept(value) || users.any(|u| !inside(u) && self.node(u).inputs.contains(&value))
+        self.kept(value) || self.users(value).iter().any(|&user| !inside(user))
     }
 
     pub(super) fn bound(&self, cluster: ClusterId) -> usize {

@@ -1,7 +1,6 @@
 //! Last passes: values that are cheaper to compute again than to store, and pointwise clusters that
 //! become the prologue of their only reader.
 
-use super::prepare::resolve;
 use super::{CHEAP, ClusterId, Core, Fused, Place};
 use crate::Value;
 use crate::ops::{Lowering, Op};
@@ -22,9 +21,7 @@ impl Fused {
             if self.tree_weight(value) > CHEAP || self.kept(value) {
                 continue;
             }
-            let readers: Vec<ClusterId> = (0..self.clusters.len())
-                .filter(|&c| c != cluster && self.reads(c).contains(&value))
-                .collect();
+            let readers = self.readers(value).clone();
             // Of use in its own cluster, or not read elsewhere: it stays.
             let used_here = self.clusters[cluster].members.iter().any(|&(member, _)| {
                 self.node(member)
@@ -41,8 +38,7 @@ impl Fused {
             let whole = |v: &Value| self.node(*v).ty.numel() > 1;
             let anyway = from.iter().filter(|v| whole(v)).all(|&v| {
                 matches!(self.node(v).op, Op::Leaf(_))
-                    || (0..self.clusters.len())
-                        .any(|c| !self.makers(v).contains(&c) && self.reads(c).contains(&v))
+                    || self.readers(v).iter().any(|c| !self.makers(v).contains(c))
             });
             if readers.is_empty()
                 || used_here
@@ -54,6 +50,7 @@ impl Fused {
             self.place[number] = Place::Virtual;
             let before = self.clusters[cluster].members.clone();
             self.clusters[cluster].members.retain(|(member, _)| *member != value);
+            readers.iter().chain([&cluster]).for_each(|&c| self.link(c));
             let fine = !self.clusters[cluster].members.is_empty()
                 && readers.iter().all(|&c| {
                     self.consistent(c)
@@ -63,6 +60,7 @@ impl Fused {
             if !fine {
                 self.place[number] = Place::In(cluster);
                 self.clusters[cluster].members = before;
+                readers.iter().chain([&cluster]).for_each(|&c| self.link(c));
             }
         }
     }
@@ -82,40 +80,17 @@ impl Fused {
         weight
     }
 
-    /// Whether a value must be in memory whoever reads it.
-    pub(super) fn kept(&self, value: Value) -> bool {
-        let assigned = self.nodes.assigns.iter().any(|(_, v)| *v == value);
-        let packed = self
-            .nodes
-            .nodes
-            .iter()
-            .any(|node| matches!(node.op, Op::Pack(_)) && node.inputs.contains(&value));
-        let indexed = self.nodes.nodes.iter().any(|node| {
-            matches!(node.op, Op::Gather(_))
-                && resolve(&self.nodes, &self.copied, node.inputs[0])
-                    .is_some_and(|(base, _)| base == value)
-        });
-        assigned
-            || packed
-            || indexed
-            || self.nodes.outputs.contains(&value)
-            || self.copied.contains(&value)
-    }
-
     /// Moves pointwise clusters that only one other cluster reads into that cluster.
     pub(super) fn inline_prologues(&mut self, limits: &Limits) {
         for cluster in 0..self.clusters.len() {
             if self.clusters[cluster].core != Core::Map {
                 continue;
             }
-            let readers: Vec<ClusterId> = (0..self.clusters.len())
-                .filter(|&other| other != cluster)
-                .filter(|&other| {
-                    self.reads(other).iter().any(|&v| self.place(v) == Place::In(cluster))
-                })
-                .collect();
-            if let [reader] = readers.as_slice() {
-                self.inline(cluster, *reader, limits);
+            let members = self.clusters[cluster].members.iter();
+            let readers: BTreeSet<ClusterId> =
+                members.flat_map(|(member, _)| self.readers(*member)).copied().collect();
+            if let (1, Some(&reader)) = (readers.len(), readers.first()) {
+                self.inline(cluster, reader, limits);
             }
         }
     }
@@ -149,6 +124,7 @@ impl Fused {
         for (member, _) in &members {
             self.place[member.index()] = Place::Virtual;
         }
+        self.link(reader);
         let fine = self.expressible_members(reader) && self.bound(reader) <= limits.bindings;
         if fine {
             self.clusters[cluster].members.clear();
@@ -156,7 +132,9 @@ impl Fused {
             for (member, _) in &members {
                 self.place[member.index()] = Place::In(cluster);
             }
+            self.link(reader);
         }
+        self.link(cluster);
     }
 
     /// How often a row kernel goes through the columns.
