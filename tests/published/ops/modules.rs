@@ -157,7 +157,7 @@ fn encoder(call: &Call<'_>, causal: bool) -> Tensor {
 
 fn decoder(call: &Call<'_>) -> Tensor {
     let x = call.input("x");
-    let x = norm(call, "norm1", &(x + attention(call, "p.self_attn__", x, x, true).0));
+    let x = norm(call, "norm1", &(x + attention(call, "p.self_attn__", x, x, false).0));
     let seen = attention(call, "p.multihead_attn__", &x, call.input("mem"), false).0;
     let x = norm(call, "norm2", &(&x + seen));
     norm(call, "norm3", &(&x + feed_forward(call, &x)))
