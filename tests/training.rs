@@ -7,7 +7,7 @@ use shadegrad::device::Device;
 use shadegrad::graph::{Array, Options, check};
 use shadegrad::models::{Initializer, Parameters, Schedule, Visitor, cross_entropy, mse_loss};
 use shadegrad::prelude::*;
-use shadegrad::train::{Resident, TrainError, data::drawn};
+use shadegrad::train::{Resident, Samples, TrainError, data::drawn};
 
 fn small_cnn() -> Sequential {
     Sequential::new()
@@ -52,7 +52,7 @@ fn threads_do_not_change_a_bit() {
 /// Contents of the losses' ring after steps by the f64 reference.
 fn reference_losses(
     trainer: &Trainer<impl Module>,
-    data: &Resident,
+    data: &dyn Samples,
     batch: usize,
     steps: usize,
 ) -> Vec<f64> {

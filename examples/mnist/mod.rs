@@ -59,7 +59,7 @@ pub(crate) fn run<M: Module>(
         Some(steps) => fit.steps(steps),
         None => fit,
     };
-    let steps = fit.total_steps(train.len());
+    let steps = fit.total_steps(&train);
     let schedule = WarmUp { steps: steps.min(100), then: Cosine { steps, floor: 0.01 } };
     let adam = Adam::new(options.lr);
     let mut trainer =

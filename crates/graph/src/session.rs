@@ -1,5 +1,6 @@
 //! Sessions: one device, the contents of variables, and the programs that share them.
 
+use crate::variable::Holder;
 use crate::{Array, Compiled, Graph, GraphError, Options, Report, Tensor, Variable, compile};
 use shadegrad_device::{Buffer, Device, Executable, Pending, Timing};
 use std::collections::HashMap;
@@ -8,7 +9,8 @@ use std::collections::HashMap;
 /// bind the same memory.
 pub struct Session {
     device: Device,
-    buffers: HashMap<u64, Buffer>,
+    /// The memory of each variable, for as long as anyone holds the variable.
+    buffers: HashMap<u64, (Holder, Buffer)>,
 }
 
 /// A program on a device, bound to a session's variables.
@@ -34,7 +36,7 @@ impl Session {
 
     /// The memory of a variable, created and initialised when first asked for.
     fn buffer(&mut self, variable: &Variable) -> Result<Buffer, GraphError> {
-        if let Some(buffer) = self.buffers.get(&variable.id()) {
+        if let Some((_, buffer)) = self.buffers.get(&variable.id()) {
             return Ok(buffer.clone());
         }
         let ty = variable.ty();
@@ -50,7 +52,7 @@ impl Session {
         if !bytes.is_empty() {
             self.device.write(&buffer, 0, &bytes)?;
         }
-        self.buffers.insert(variable.id(), buffer.clone());
+        self.buffers.insert(variable.id(), (variable.holder(), buffer.clone()));
         Ok(buffer)
     }
 
@@ -82,6 +84,8 @@ impl Session {
     /// What the device refuses.
     pub fn load(&mut self, compiled: Compiled) -> Result<Loaded, GraphError> {
         dump_if_asked(&compiled);
+        // What nobody can name any more, such as a data set of an earlier program, makes room.
+        self.buffers.retain(|_, (holder, _)| holder.is_held());
         let variables =
             compiled.variables.iter().map(|v| self.buffer(v)).collect::<Result<Vec<_>, _>>()?;
         let executable = self.device.load(&compiled.program, &variables)?;

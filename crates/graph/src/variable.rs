@@ -3,7 +3,7 @@
 use crate::Type;
 use shadegrad_device::{DType, random};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a variable holds when a session first sees it.
@@ -74,6 +74,16 @@ struct Inner {
     init: Init,
 }
 
+/// Looks at a variable without keeping it.
+pub(crate) struct Holder(Weak<Inner>);
+
+impl Holder {
+    /// Whether anyone holds the variable.
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
 /// Memory with a name and a type. Cheap to clone; clones are the same variable.
 #[derive(Clone)]
 pub struct Variable(Arc<Inner>);
@@ -104,6 +114,11 @@ impl Variable {
     /// Distinguishes it from every other variable of the process.
     pub fn id(&self) -> u64 {
         self.0.id
+    }
+
+    /// Knows whether anyone still holds the variable.
+    pub(crate) fn holder(&self) -> Holder {
+        Holder(Arc::downgrade(&self.0))
     }
 
     /// Its name.

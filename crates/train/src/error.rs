@@ -4,6 +4,13 @@ use crate::{DataError, WeightsError};
 use shadegrad_graph::GraphError;
 use shadegrad_models::ParameterError;
 
+impl TrainError {
+    pub(crate) fn setting(what: &'static str, value: usize, expected: &str) -> TrainError {
+        let (value, expected) = (value.to_string(), expected.to_string());
+        TrainError::Setting { what, value, expected }
+    }
+}
+
 /// A failure of training.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {

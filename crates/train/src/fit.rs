@@ -1,20 +1,21 @@
 //! What the training loop is asked for, and what it reports.
 
-use crate::Images;
+use crate::{Dataset, Evaluation, course::end_of};
 
 /// Settings of one call of [`crate::Trainer::fit`].
 pub struct Fit<'a> {
     pub(crate) epochs: usize,
     pub(crate) batch: usize,
     pub(crate) steps: Option<usize>,
-    pub(crate) validate: Option<&'a Images>,
+    pub(crate) validate: Option<&'a dyn Dataset>,
+    pub(crate) keep_best: bool,
     pub(crate) progress: bool,
 }
 
 impl<'a> Fit<'a> {
     /// This many passes over the data, in batches of 64, with a progress bar.
     pub fn epochs(epochs: usize) -> Fit<'a> {
-        Fit { epochs, batch: 64, steps: None, validate: None, progress: true }
+        Fit { epochs, batch: 64, steps: None, validate: None, keep_best: false, progress: true }
     }
 
     /// Samples of a step.
@@ -30,8 +31,15 @@ impl<'a> Fit<'a> {
     }
 
     /// Evaluate on other data after each epoch.
-    pub fn validate(mut self, data: &'a Images) -> Fit<'a> {
+    pub fn validate(mut self, data: &'a dyn Dataset) -> Fit<'a> {
         self.validate = Some(data);
+        self
+    }
+
+    /// In the end the weights are those of the epoch that was best on the data that is validated on: the one of
+    /// the highest accuracy, the first of several.
+    pub fn keep_best(mut self) -> Fit<'a> {
+        self.keep_best = true;
         self
     }
 
@@ -41,16 +49,11 @@ impl<'a> Fit<'a> {
         self
     }
 
-    /// Steps of the whole fit for a number of samples.
-    pub fn total_steps(&self, samples: usize) -> usize {
-        let all = end_of(self.epochs, samples, self.batch);
+    /// Steps of the whole fit on a data set.
+    pub fn total_steps(&self, data: &dyn Dataset) -> usize {
+        let all = data.sizes().iter().map(|&size| end_of(self.epochs, size, self.batch)).sum();
         self.steps.map_or(all, |steps| steps.min(all))
     }
-}
-
-/// The step at which `epochs` passes over the samples are complete.
-pub(crate) fn end_of(epochs: usize, samples: usize, batch: usize) -> usize {
-    (epochs * samples).div_ceil(batch.max(1))
 }
 
 /// One pass over the data.
@@ -79,21 +82,10 @@ impl std::fmt::Display for Epoch {
             self.samples_per_second
         )?;
         if let Some(v) = &self.validation {
-            write!(f, "; test loss {:.4}, test accuracy {:.2} %", v.loss, v.accuracy * 100.0)?;
+            write!(f, "; validation loss {:.4}, accuracy {:.2} %", v.loss, v.accuracy * 100.0)?;
         }
         Ok(())
     }
-}
-
-/// What a model does on a data set.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Evaluation {
-    /// Mean loss.
-    pub loss: f64,
-    /// Share of samples that were classified rightly.
-    pub accuracy: f64,
-    /// The predicted class of every sample.
-    pub predictions: Vec<u32>,
 }
 
 /// What happened in a fit.
@@ -105,4 +97,6 @@ pub struct History {
     pub accuracies: Vec<f32>,
     /// Every epoch.
     pub epochs: Vec<Epoch>,
+    /// The number of the epoch whose weights were kept, if the best were asked for.
+    pub best: Option<usize>,
 }

@@ -4,8 +4,11 @@
 //! learning rate and the losses all live on the device. The host queues steps and looks at the
 //! losses later.
 
+mod course;
 pub mod data;
+mod dataset;
 mod error;
+mod evaluator;
 mod fit;
 pub mod pictures;
 mod resident;
@@ -13,8 +16,11 @@ mod trainer;
 mod weights;
 
 pub use data::{DataError, Images, Mnist};
+pub use course::Course;
+pub use dataset::{Dataset, Order, Part, Samples, Statistics};
 pub use error::TrainError;
-pub use fit::{Epoch, Evaluation, Fit, History};
-pub use resident::{Order, Resident};
+pub use evaluator::{Evaluation, Evaluator};
+pub use fit::{Epoch, Fit, History};
+pub use resident::Resident;
 pub use trainer::Trainer;
 pub use weights::{Weights, WeightsError};

@@ -1,7 +1,8 @@
 //! The training loop.
 
-use crate::fit::end_of;
-use crate::{Epoch, Evaluation, Fit, History, Images, Order, Resident, TrainError, Weights};
+use crate::{
+    Course, Dataset, Epoch, Evaluation, Evaluator, Fit, History, Order, Samples, Statistics, TrainError, Weights,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use shadegrad_device::{DType, Device, Pending};
 use shadegrad_graph::{Graph, Init, Loaded, Options, Report, Session, Variable};
@@ -11,12 +12,10 @@ use std::time::{Duration, Instant};
 
 /// Steps whose losses the device keeps until the host looks.
 const RING: usize = 256;
-/// Samples of an evaluation step.
-const EVALUATION_BATCH: usize = 500;
 /// How often the host looks at losses.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Trains a classifier of images: a model, a loss and an optimizer on a device.
+/// Trains a classifier: a model, a loss and an optimizer on a device.
 pub struct Trainer<M> {
     model: M,
     loss: Box<dyn Loss>,
@@ -29,11 +28,12 @@ pub struct Trainer<M> {
     seed: Variable,
     /// Losses and accuracies of the last steps, `[2, RING]`, on the device.
     ring: Variable,
-    /// Samples that evaluation has visited, on the device.
-    cursor: Variable,
+    /// Counts the steps on each part of the data, on the device.
+    turns: Vec<Variable>,
     steps_done: usize,
-    /// Mean and deviation of the pixels trained on.
-    normalise: Option<(f64, f64)>,
+    seed_value: u64,
+    /// Mean and deviation of the inputs trained on.
+    statistics: Option<Statistics>,
 }
 
 impl<M: Module> Trainer<M> {
@@ -71,9 +71,10 @@ impl<M: Module> Trainer<M> {
             step: Variable::word("step", 0),
             seed: Variable::word("seed", seed as u32 ^ (seed >> 32) as u32),
             ring: Variable::new("ring", &[2, RING], DType::F32, Init::Full(0.0)),
-            cursor: Variable::word("cursor", 0),
+            turns: vec![Variable::word("turn", 0)],
             steps_done: 0,
-            normalise: None,
+            seed_value: seed,
+            statistics: None,
         })
     }
 
@@ -104,32 +105,22 @@ impl<M: Module> Trainer<M> {
         &mut self.session
     }
 
-    fn check(data: &Images, batch: usize) -> Result<(), TrainError> {
-        let setting = |what, value: usize, expected: &str| TrainError::Setting {
-            what,
-            value: value.to_string(),
-            expected: expected.to_string(),
-        };
-        if data.is_empty() {
-            return Err(setting("the number of samples", 0, "at least 1"));
-        }
-        if batch == 0 || batch > data.len() {
-            return Err(setting("the batch size", batch, &format!("1 to {} samples", data.len())));
-        }
-        Ok(())
+    /// The training step for samples and a batch size, as a recording.
+    #[track_caller]
+    pub fn record(&self, data: &dyn Samples, batch: usize) -> Graph {
+        self.record_turn(data, batch, &self.turns[0])
     }
 
-    /// The training step for a data set and a batch size, as a recording.
     #[track_caller]
-    pub fn record(&self, data: &Resident, batch: usize) -> Graph {
+    fn record_turn(&self, data: &dyn Samples, batch: usize, turn: &Variable) -> Graph {
         let graph = Graph::training(&self.seed, &self.step);
-        let step = graph.step();
-        let position = &step * batch as f64;
+        let (step, turns) = (graph.step(), graph.variable(turn));
         let order = Order::Shuffled { seed: &graph.variable(&self.seed) };
-        let (x, y) = data.batch(&graph, &position, &order, batch);
+        let index = order.index(&(&turns * batch as f64), data.len(), batch);
+        let (x, y) = data.take(&graph, &index);
         let output = self.model.forward(&x);
         let loss = self.loss.each(&output, &y).mean_all();
-        let accuracy = correct(&output, &y) * (1.0 / batch as f64);
+        let accuracy = correct(&output, &y) * (1.0 / y.ty().numel().max(1) as f64);
         self.updater.record(&graph, &self.parameters, &loss);
 
         let ring = graph.variable(&self.ring);
@@ -137,85 +128,123 @@ impl<M: Module> Trainer<M> {
         let first = ring.along(0).equal(&step.full_like(0.0));
         graph.assign(&self.ring, &here.select(&first.select(&loss, &accuracy), &ring));
         graph.assign(&self.step, &(&step + 1.0));
+        graph.assign(turn, &(&turns + 1.0));
         graph
     }
 
-    /// The training step for a data set and a batch size, compiled and loaded.
+    /// The training step for samples and a batch size, compiled and loaded.
     ///
     /// # Errors
     /// [`TrainError::Graph`].
-    pub fn compile(&mut self, data: &Resident, batch: usize) -> Result<Loaded, TrainError> {
+    pub fn compile(&mut self, data: &dyn Samples, batch: usize) -> Result<Loaded, TrainError> {
         let graph = self.record(data, batch);
         Ok(self.session.compile(&graph, &[])?)
+    }
+
+    /// Puts a data set on the device and compiles the step for each of its parts.
+    ///
+    /// # Errors
+    /// [`TrainError::Setting`] for a batch or data set that makes no sense, [`TrainError::Graph`]
+    /// for what can't be compiled.
+    #[track_caller]
+    pub fn start(&mut self, data: &dyn Dataset, batch: usize) -> Result<Course, TrainError> {
+        check(data, batch)?;
+        self.statistics = data.statistics();
+        let mut programs = Vec::new();
+        for (number, part) in data.parts(None).iter().enumerate() {
+            if number == self.turns.len() {
+                self.turns.push(Variable::word("turn", 0));
+            }
+            let graph = self.record_turn(&*part.samples, batch, &self.turns[number]);
+            programs.push(self.session.compile(&graph, &[])?);
+        }
+        Ok(Course::new(programs, data.sizes(), batch, self.seed_value))
     }
 
     /// Trains.
     ///
     /// # Errors
-    /// [`TrainError::Setting`] for a batch or data set that makes no sense, [`TrainError::Graph`]
-    /// for what can't be compiled or run, [`TrainError::Diverged`] for a loss that isn't a number.
-    pub fn fit(&mut self, data: &Images, fit: Fit<'_>) -> Result<History, TrainError> {
-        Self::check(data, fit.batch)?;
-        let resident = Resident::new(data);
-        self.normalise = Some(resident.normalise());
-        let mut step = self.compile(&resident, fit.batch)?;
+    /// As [`Trainer::start`] and [`Trainer::advance`].
+    #[track_caller]
+    pub fn fit(&mut self, data: &dyn Dataset, fit: Fit<'_>) -> Result<History, TrainError> {
+        let mut course = self.start(data, fit.batch)?;
         let mut validation = match fit.validate {
-            Some(data) => Some((self.evaluator(data)?, data)),
+            Some(data) => Some(self.evaluator(data)?),
             None => None,
         };
-        let total = fit.total_steps(data.len());
+        let total = fit.total_steps(data);
         let mut history = History::default();
-        let mut pace = 1;
-        for epoch in 1..=fit.epochs {
+        let mut best: Option<(f64, Weights)> = None;
+        for number in 1..=fit.epochs {
             let start = history.losses.len();
-            let end = end_of(epoch, data.len(), fit.batch).min(total);
-            if start >= end {
+            let steps = course.left_in_epoch().min(total - start);
+            if steps == 0 {
                 break;
             }
-            let bar = progress(fit.progress, end - start, epoch, fit.epochs);
+            let bar = progress(fit.progress, steps, number, fit.epochs);
             let clock = Instant::now();
-            self.run(&mut step, end - start, &mut pace, &mut history, &bar, fit.batch)?;
+            self.run(&mut course, steps, &mut history, &bar)?;
             let seconds = clock.elapsed().as_secs_f64();
             bar.finish_and_clear();
             let validation = match &mut validation {
-                Some((program, data)) => Some(self.evaluate_with(program, data)?),
+                Some(evaluator) => Some(self.evaluate_with(evaluator)?),
                 None => None,
             };
             let mean = |values: &[f32]| {
                 values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len().max(1) as f64
             };
             let epoch = Epoch {
-                number: epoch,
+                number,
                 loss: mean(&history.losses[start..]),
                 accuracy: mean(&history.accuracies[start..]),
-                samples_per_second: ((end - start) * fit.batch) as f64 / seconds,
+                samples_per_second: (steps * fit.batch) as f64 / seconds,
                 validation,
             };
             if fit.progress {
                 println!("{epoch}");
             }
+            if let (true, Some(found)) = (fit.keep_best, &epoch.validation)
+                && best.as_ref().is_none_or(|(accuracy, _)| found.accuracy > *accuracy)
+            {
+                best = Some((found.accuracy, self.weights()?));
+                history.best = Some(number);
+            }
             history.epochs.push(epoch);
         }
+        if let Some((_, weights)) = best {
+            self.restore(&weights, Path::new("the best epoch"))?;
+        }
         Ok(history)
+    }
+
+    /// Goes on with a course for some steps, whose losses the history takes.
+    ///
+    /// # Errors
+    /// [`TrainError::Graph`] for what can't be run, [`TrainError::Diverged`] for a loss that isn't a number.
+    pub fn advance(
+        &mut self,
+        course: &mut Course,
+        steps: usize,
+        history: &mut History,
+    ) -> Result<(), TrainError> {
+        self.run(course, steps, history, &ProgressBar::hidden())
     }
 
     /// Queues steps and looks at losses one batch of steps late, so that the device never waits.
     fn run(
         &mut self,
-        program: &mut Loaded,
+        course: &mut Course,
         steps: usize,
-        pace: &mut usize,
         history: &mut History,
         bar: &ProgressBar,
-        batch: usize,
     ) -> Result<(), TrainError> {
         let mut late: Option<(Pending, usize)> = None;
         let mut left = steps;
         while left > 0 || late.is_some() {
             let clock = Instant::now();
-            let now = left.min(*pace);
+            let now = left.min(course.pace);
             let next = if now > 0 {
-                program.run(now)?;
+                course.run(now)?;
                 Some((self.session.read_later(&self.ring)?, now))
             } else {
                 None
@@ -227,7 +256,7 @@ impl<M: Module> Trainer<M> {
                 if let (Some(loss), Some(accuracy)) =
                     (history.losses.last(), history.accuracies.last())
                 {
-                    let rate = bar.per_sec() * batch as f64;
+                    let rate = bar.per_sec() * course.batch() as f64;
                     bar.set_message(format!(
                         "loss {loss:.4}, accuracy {:5.1} %, {rate:.0} samples/s",
                         accuracy * 100.0
@@ -238,9 +267,9 @@ impl<M: Module> Trainer<M> {
             // As many steps as take a quarter of a second, and no more than the ring holds twice.
             let took = clock.elapsed();
             if took < LOOK / 2 {
-                *pace = (*pace * 2).min(RING / 2);
+                course.pace = (course.pace * 2).min(RING / 2);
             } else if took > LOOK * 2 {
-                *pace = (*pace / 2).max(1);
+                course.pace = (course.pace / 2).max(1);
             }
         }
         Ok(())
@@ -267,14 +296,20 @@ impl<M: Module> Trainer<M> {
         Ok(())
     }
 
-    /// What the training step costs, without running it.
+    /// What the training step costs, without running it; of the last of a data set's parts, whose samples are
+    /// the largest.
     ///
     /// # Errors
     /// As [`Trainer::fit`].
-    pub fn report(&self, data: &Images, batch: usize) -> Result<Report, TrainError> {
-        Self::check(data, batch)?;
+    #[track_caller]
+    pub fn report(&self, data: &dyn Dataset, batch: usize) -> Result<Report, TrainError> {
+        check(data, batch)?;
+        let parts = data.parts(None);
+        let Some(part) = parts.last() else {
+            return Err(TrainError::setting("the number of samples", 0, "at least 1"));
+        };
         // Compiled and not loaded: nothing is allocated or uploaded for a report.
-        let nodes = self.record(&Resident::new(data), batch).nodes(&[])?;
+        let nodes = self.record(&*part.samples, batch).nodes(&[])?;
         let limits = self.session.device().limits();
         Ok(shadegrad_graph::compile(&nodes, limits, &Options::default())?.report)
     }
@@ -282,49 +317,28 @@ impl<M: Module> Trainer<M> {
     /// Evaluates the model as it is.
     ///
     /// # Errors
+    /// [`TrainError::Setting`] for a data set without samples, [`TrainError::Graph`].
+    #[track_caller]
+    pub fn evaluate(&mut self, data: &dyn Dataset) -> Result<Evaluation, TrainError> {
+        let mut evaluator = self.evaluator(data)?;
+        self.evaluate_with(&mut evaluator)
+    }
+
+    /// Puts a data set on the device to evaluate the model on it, now and later.
+    ///
+    /// # Errors
+    /// As [`Trainer::evaluate`].
+    #[track_caller]
+    pub fn evaluator(&mut self, data: &dyn Dataset) -> Result<Evaluator, TrainError> {
+        Evaluator::new(&mut self.session, &self.model, &*self.loss, data, self.statistics)
+    }
+
+    /// Evaluates the model as it is on a data set that is on the device already.
+    ///
+    /// # Errors
     /// [`TrainError::Graph`].
-    pub fn evaluate(&mut self, data: &Images) -> Result<Evaluation, TrainError> {
-        let mut program = self.evaluator(data)?;
-        self.evaluate_with(&mut program, data)
-    }
-
-    fn evaluator(&mut self, data: &Images) -> Result<Loaded, TrainError> {
-        let batch = EVALUATION_BATCH.min(data.len());
-        Self::check(data, batch)?;
-        let resident = match self.normalise {
-            Some(normalise) => Resident::build(data, normalise),
-            None => Resident::new(data),
-        };
-        let graph = Graph::new();
-        let cursor = graph.variable(&self.cursor);
-        let (x, y) = resident.batch(&graph, &cursor, &Order::Sequential, batch);
-        let output = self.model.forward(&x);
-        let losses = self.loss.each(&output, &y);
-        graph.assign(&self.cursor, &(&cursor + batch as f64));
-        Ok(self.session.compile(&graph, &[&output.argmax(1), &losses])?)
-    }
-
-    fn evaluate_with(
-        &mut self,
-        program: &mut Loaded,
-        data: &Images,
-    ) -> Result<Evaluation, TrainError> {
-        self.session.write(&self.cursor, &0u32.to_le_bytes())?;
-        let mut predictions: Vec<u32> = Vec::with_capacity(data.len());
-        let mut sum = 0.0;
-        while predictions.len() < data.len() {
-            program.run(1)?;
-            let classes: Vec<u32> = bytemuck::pod_collect_to_vec(&program.read(0)?);
-            let losses: Vec<f32> = bytemuck::pod_collect_to_vec(&program.read(1)?);
-            // The last batch repeats the last sample; it counts once.
-            let count = classes.len().min(data.len() - predictions.len());
-            predictions.extend(&classes[..count]);
-            sum += losses[..count].iter().map(|&l| f64::from(l)).sum::<f64>();
-        }
-        let right =
-            predictions.iter().zip(&data.labels).filter(|(p, l)| **p == u32::from(**l)).count();
-        let count = data.len() as f64;
-        Ok(Evaluation { loss: sum / count, accuracy: right as f64 / count, predictions })
+    pub fn evaluate_with(&mut self, evaluator: &mut Evaluator) -> Result<Evaluation, TrainError> {
+        evaluator.run(&mut self.session)
     }
 
     /// The weights as they are, with the normalisation they were trained with.
@@ -349,7 +363,7 @@ impl<M: Module> Trainer<M> {
             let data = bytemuck::pod_collect_to_vec::<u8, f32>(&self.session.read(variable)?);
             weights.tensors.insert(name.to_string(), (variable.ty().shape.clone(), data));
         }
-        if let Some((mean, deviation)) = self.normalise {
+        if let Some(Statistics { mean, deviation }) = self.statistics {
             weights.notes.insert("pixel_mean".into(), mean.to_string());
             weights.notes.insert("pixel_deviation".into(), deviation.to_string());
         }
@@ -370,8 +384,16 @@ impl<M: Module> Trainer<M> {
     /// [`TrainError::Weights`] for a file that is damaged or of another model; the weights stay.
     pub fn load(&mut self, path: impl AsRef<Path>) -> Result<(), TrainError> {
         let weights = Weights::load(path.as_ref())?;
+        self.restore(&weights, path.as_ref())
+    }
+
+    /// Takes weights into the model; `origin` is where errors say they are from.
+    ///
+    /// # Errors
+    /// [`TrainError::Weights`] for those of another model; the weights stay.
+    pub fn restore(&mut self, weights: &Weights, origin: &Path) -> Result<(), TrainError> {
         let buffers = self.parameters.buffers().map(|(name, b)| (name, &*b.variable().ty().shape));
-        let flat = weights.flat(self.parameters.names().chain(buffers), path.as_ref())?;
+        let flat = weights.flat(self.parameters.names().chain(buffers), origin)?;
         let mut rest = flat.as_slice();
         let buffers = self.parameters.buffers().map(|(_, buffer)| buffer.variable());
         for shard in self.parameters.shards().iter().chain(buffers) {
@@ -381,10 +403,22 @@ impl<M: Module> Trainer<M> {
         }
         let note = |name: &str| weights.notes.get(name)?.parse().ok();
         if let (Some(mean), Some(deviation)) = (note("pixel_mean"), note("pixel_deviation")) {
-            self.normalise = Some((mean, deviation));
+            self.statistics = Some(Statistics { mean, deviation });
         }
         Ok(())
     }
+}
+
+fn check(data: &dyn Dataset, batch: usize) -> Result<(), TrainError> {
+    let samples = data.len();
+    if samples == 0 {
+        return Err(TrainError::setting("the number of samples", 0, "at least 1"));
+    }
+    if batch == 0 || batch > samples {
+        let expected = format!("1 to {samples} samples");
+        return Err(TrainError::setting("the batch size", batch, &expected));
+    }
+    Ok(())
 }
 
 fn progress(shown: bool, steps: usize, epoch: usize, epochs: usize) -> ProgressBar {

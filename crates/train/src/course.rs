@@ -1,0 +1,74 @@
+//! A course of training: the compiled steps of a data set's parts, and whose turn it is.
+
+use crate::TrainError;
+use shadegrad_device::random;
+use shadegrad_graph::Loaded;
+use std::collections::VecDeque;
+
+/// Training on one data set with one batch size, compiled.
+pub struct Course {
+    programs: Vec<Loaded>,
+    sizes: Vec<usize>,
+    batch: usize,
+    seed: u64,
+    /// Epochs that have begun.
+    epoch: usize,
+    /// Whose turn it is in the rest of the epoch.
+    turns: VecDeque<usize>,
+    /// How many steps are queued before the host looks at losses.
+    pub(crate) pace: usize,
+}
+
+/// The step at which `epochs` passes over the samples are complete.
+pub(crate) fn end_of(epochs: usize, samples: usize, batch: usize) -> usize {
+    (epochs * samples).div_ceil(batch.max(1))
+}
+
+impl Course {
+    pub(crate) fn new(programs: Vec<Loaded>, sizes: Vec<usize>, batch: usize, seed: u64) -> Course {
+        Course { programs, sizes, batch, seed, epoch: 0, turns: VecDeque::new(), pace: 1 }
+    }
+
+    /// Samples of a step.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// The compiled step of each part.
+    pub fn programs(&self) -> &[Loaded] {
+        &self.programs
+    }
+
+    /// Steps until every sample has been visited once more; never none.
+    pub fn left_in_epoch(&mut self) -> usize {
+        while self.turns.is_empty() {
+            self.epoch += 1;
+            let end = |epochs, size| end_of(epochs, size, self.batch);
+            let mut turns: Vec<usize> = Vec::new();
+            for (part, &size) in self.sizes.iter().enumerate() {
+                let own = end(self.epoch, size) - end(self.epoch - 1, size);
+                turns.extend(std::iter::repeat_n(part, own));
+            }
+            let key = random(random(self.seed as u32, (self.seed >> 32) as u32), self.epoch as u32);
+            for last in (1..turns.len()).rev() {
+                turns.swap(last, random(key, last as u32) as usize % (last + 1));
+            }
+            self.turns = turns.into();
+        }
+        self.turns.len()
+    }
+
+    /// Queues steps.
+    pub(crate) fn run(&mut self, steps: usize) -> Result<(), TrainError> {
+        let mut left = steps;
+        while left > 0 {
+            let most = self.left_in_epoch().min(left);
+            let Some(&part) = self.turns.front() else { break };
+            let own = self.turns.iter().take(most).take_while(|&&next| next == part).count();
+            self.programs[part].run(own)?;
+            self.turns.drain(..own);
+            left -= own;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! Data sets, and the samples they put on the device.
+//!
+//! A compiled step has static shapes, so a data set comes in parts of one shape each: images are one part,
+//! sentences are one for each of a few lengths. Every part is a program of its own; all share the parameters.
+
+use shadegrad_graph::{Graph, Tensor};
+
+/// What a trainer can be given.
+pub trait Dataset {
+    /// How many samples each part has.
+    fn sizes(&self) -> Vec<usize>;
+
+    /// The parts on the device. `statistics` are those of the data that was trained on, where inputs are
+    /// normalised; `None` while training.
+    fn parts(&self, statistics: Option<Statistics>) -> Vec<Part>;
+
+    /// Mean and deviation of the inputs, if they are normalised.
+    fn statistics(&self) -> Option<Statistics> {
+        None
+    }
+
+    /// How many samples there are.
+    fn len(&self) -> usize {
+        self.sizes().iter().sum()
+    }
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Mean and deviation of inputs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Statistics {
+    /// Mean.
+    pub mean: f64,
+    /// Standard deviation, not zero.
+    pub deviation: f64,
+}
+
+/// Samples of a data set that share a shape.
+pub struct Part {
+    /// The samples on the device.
+    pub samples: Box<dyn Samples>,
+    /// Their numbers in the data set, in the order of the samples.
+    pub numbers: Vec<usize>,
+}
+
+/// Samples of one shape that lie on the device.
+pub trait Samples {
+    /// How many.
+    fn len(&self) -> usize;
+
+    /// Inputs and targets of some samples, whose numbers are `index`, `[batch]`, `U32`. Targets are classes,
+    /// `U32`, a list of as many for each sample.
+    fn take(&self, graph: &Graph, index: &Tensor) -> (Tensor, Tensor);
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// In which order samples are visited.
+pub enum Order<'a> {
+    /// Every sample once in each pass, in another order each time, under a seed. The position goes
+    /// on from one pass to the next, so a batch may hold the end of one and the start of another:
+    /// no sample is dropped or seen twice.
+    Shuffled {
+        /// A `U32` scalar.
+        seed: &'a Tensor,
+    },
+    /// In order; past the end the last sample is repeated.
+    Sequential,
+}
+
+impl Order<'_> {
+    /// The numbers of the next `batch` of `count` samples, `[batch]`, `U32`. `position` is the number of
+    /// samples visited before, a `U32` scalar.
+    #[track_caller]
+    pub fn index(&self, position: &Tensor, count: usize, batch: usize) -> Tensor {
+        let places = position + position.graph().iota(batch);
+        let all = places.full_like(count as f64);
+        match self {
+            Order::Shuffled { seed } => {
+                let pass = &places / &all;
+                let offset = &places - &pass * &all;
+                offset.shuffle(&all, &seed.random(&pass))
+            }
+            Order::Sequential => {
+                places.minimum(&places.full_like(count.saturating_sub(1) as f64))
+            }
+        }
+    }
+}
