@@ -4,8 +4,8 @@
 //! The median and the minimum over blocks are reported.
 
 use crate::prelude::*;
-use crate::train::{Resident, TrainError, data::drawn};
-use shadegrad_device::{Counts, Timing};
+use crate::train::{Padded, Resident, Samples, TrainError, data::drawn};
+use shadegrad_device::{Counts, Timing, random};
 use shadegrad_graph::{GraphError, Loaded};
 use std::fmt::Write;
 use std::time::Instant;
@@ -14,6 +14,10 @@ use std::time::Instant;
 pub const WORKLOADS: &[(&str, &str)] = &[
     ("lenet", "training step: conv 1-32, conv 32-64, linear 3136-128-10, batch 64, Adam"),
     ("mlp", "training step: linear 784-512-256-10, batch 128, Adam"),
+    (
+        "lstm",
+        "training step: embedding 10 000x128, LSTM 128-128 over 64 tokens, linear 2, batch 32, Adam",
+    ),
     ("matmul", "matrix product, 1024 cubed"),
 ];
 
@@ -89,6 +93,16 @@ pub fn measure(
     let mut program = match workload {
         "lenet" => step(device, Cnn::new([1, 28, 28], 10), 64)?,
         "mlp" => step(device, Mlp::new(&[784, 512, 256, 10]), 128)?,
+        "lstm" => {
+            let tokens: Vec<u32> = (0..256 * 64).map(|i| random(3, i) % 10_000).collect();
+            let labels: Vec<u8> = (0..256).map(|i| (random(4, i) % 2) as u8).collect();
+            train(
+                device,
+                LastState::new(10_000, 128, 128, 2),
+                &Padded::new(&tokens, 64, &labels),
+                32,
+            )?
+        }
         "matmul" => matmul(device, 1024)?,
         _ => return Ok(None),
     };
@@ -122,9 +136,44 @@ pub fn measure(
 }
 
 fn step(device: &Device, model: impl Module, batch: usize) -> Result<Loaded, TrainError> {
-    let data = Resident::new(&drawn::digits(2048, 0));
+    train(device, model, &Resident::new(&drawn::digits(2048, 0)), batch)
+}
+
+fn train(
+    device: &Device,
+    model: impl Module,
+    data: &dyn Samples,
+    batch: usize,
+) -> Result<Loaded, TrainError> {
     let mut trainer = Trainer::new(device, model, CrossEntropy, Adam::new(1e-3))?;
-    trainer.compile(&data, batch)
+    trainer.compile(data, batch)
+}
+
+/// Embedding, LSTM, and a linear layer on its last state.
+pub struct LastState {
+    embedding: Embedding,
+    lstm: Lstm,
+    fc: Linear,
+}
+
+named!(LastState { embedding, lstm, fc });
+
+impl LastState {
+    /// A model for a vocabulary.
+    pub fn new(vocabulary: usize, width: usize, hidden: usize, classes: usize) -> LastState {
+        LastState {
+            embedding: Embedding::new(vocabulary, width),
+            lstm: Lstm::new(width, hidden).batch_first(),
+            fc: Linear::new(hidden, classes),
+        }
+    }
+}
+
+impl Module for LastState {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let states = self.lstm.run(&self.embedding.forward(x), None, None).states;
+        self.fc.forward(&states[0].squeeze(0))
+    }
 }
 
 fn matmul(device: &Device, n: usize) -> Result<Loaded, TrainError> {

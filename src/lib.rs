@@ -36,11 +36,11 @@ pub mod prelude {
     };
     pub use crate::models::{
         Adam, AdamW, AvgPool2d, BatchNorm1d, BatchNorm2d, Cnn, Constant, Conv1d, Conv2d, Cosine,
-        CrossEntropy, Dropout, Embedding, Flatten, Gelu, GroupNorm, LayerNorm, Linear, Loss,
-        MaxPool2d, Mlp, Module, Mse, Named, Optimizer, Parameter, Parameters, Reduction, Relu,
-        Sequential, Sgd, Silu, Updater, WarmUp, named,
+        CrossEntropy, Dropout, Embedding, Flatten, Gelu, GroupNorm, Gru, LayerNorm, Linear, Loss,
+        Lstm, MaxPool2d, Mlp, Module, Mse, Named, Optimizer, Parameter, Parameters, Reduction,
+        Relu, Rnn, Sequential, Sgd, Silu, TextClassifier, Updater, WarmUp, named,
     };
-    pub use crate::train::{Fit, Images, Mnist, Trainer};
+    pub use crate::train::{Dataset, Fit, Images, Mnist, Trainer};
 }
 
 /// The README's programs compile.

@@ -22,8 +22,10 @@ pub const CONTRACT_TILED: &str = include_str!("../contract_tiled.wgsl");
 pub const WINDOW: &str = include_str!("../window.wgsl");
 /// Pooling, backward.
 pub const WINDOW_GRADIENT: &str = include_str!("../window_gradient.wgsl");
-/// Scatter-add.
+/// Scatter-add, one invocation for each element.
 pub const SCATTER: &str = include_str!("../scatter.wgsl");
+/// Scatter-add of whole slices, one workgroup for a few.
+pub const SCATTER_GROUP: &str = include_str!("../scatter_group.wgsl");
 /// Recurrences along an axis, one invocation for each line.
 pub const SCAN_LINE: &str = include_str!("../scan_line.wgsl");
 /// Recurrences whose points see their neighbours, one workgroup for each line.

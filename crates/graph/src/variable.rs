@@ -3,8 +3,8 @@
 use crate::Type;
 use shadegrad_device::{DType, random};
 use std::fmt;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 /// What a variable holds when a session first sees it.
 #[derive(Clone, Debug)]

@@ -88,9 +88,7 @@ impl Order<'_> {
                 let offset = &places - &pass * &all;
                 offset.shuffle(&all, &seed.random(&pass))
             }
-            Order::Sequential => {
-                places.minimum(&places.full_like(count.saturating_sub(1) as f64))
-            }
+            Order::Sequential => places.minimum(&places.full_like(count.saturating_sub(1) as f64)),
         }
     }
 }

@@ -12,15 +12,17 @@ mod evaluator;
 mod fit;
 pub mod pictures;
 mod resident;
+mod tokens;
 mod trainer;
 mod weights;
 
-pub use data::{DataError, Images, Mnist};
 pub use course::Course;
+pub use data::{DataError, Images, Mnist};
 pub use dataset::{Dataset, Order, Part, Samples, Statistics};
 pub use error::TrainError;
 pub use evaluator::{Evaluation, Evaluator};
 pub use fit::{Epoch, Fit, History};
 pub use resident::Resident;
+pub use tokens::{Padded, Windows};
 pub use trainer::Trainer;
 pub use weights::{Weights, WeightsError};

@@ -1,7 +1,8 @@
 //! The training loop.
 
 use crate::{
-    Course, Dataset, Epoch, Evaluation, Evaluator, Fit, History, Order, Samples, Statistics, TrainError, Weights,
+    Course, Dataset, Epoch, Evaluation, Evaluator, Fit, History, Order, Samples, Statistics,
+    TrainError, Weights,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use shadegrad_device::{DType, Device, Pending};

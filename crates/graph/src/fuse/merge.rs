@@ -49,7 +49,9 @@ impl Fused {
             let packs = self.users(*member).iter().filter(|&&u| self.place(u) == Place::Packed);
             packs.for_each(|&pack| found.extend(self.readers(pack)));
         }
-        if self.is_small(a) && let Some(equal) = small.get(&self.clusters[a].domain) {
+        if self.is_small(a)
+            && let Some(equal) = small.get(&self.clusters[a].domain)
+        {
             let behind = equal.partition_point(|&id| id <= a);
             found.extend(equal[behind..].iter().take(NEAR));
         }

@@ -22,7 +22,8 @@ pub struct Variant {
     pub limits: Option<Limits>,
     /// Contractions through workgroup memory (`true`) or straight from memory (`false`).
     pub tiled: Option<bool>,
-    /// Row kernels with one workgroup (`true`) or one invocation (`false`) for each row.
+    /// Row kernels with one workgroup (`true`) or one invocation (`false`) for each row; scatters of slices with one
+    /// workgroup for a few rows, or one invocation for each element.
     pub grouped: Option<bool>,
 }
 

@@ -2,8 +2,11 @@
 
 use super::super::term::{Point, coordinates, line_point, literal};
 use super::{Renderer, Source, accumulated};
-use crate::{Literal, Store, TermId, Window, WindowRole, lines, numel};
+use crate::{DeviceClass, Literal, Store, TermId, View, Window, WindowRole, lines, numel};
 use shadegrad_shaders as shaders;
+
+/// Indices beyond which a scatter is searched by workgroups.
+const GROUPED: usize = 32;
 
 impl Renderer<'_> {
     pub(super) fn window(
@@ -78,7 +81,7 @@ impl Renderer<'_> {
         [index, source]: [TermId; 2],
         stores: &[Store],
     ) -> Source {
-        let [_, count, inner] = lines(shape, axis);
+        let [outer, count, inner] = lines(shape, axis);
         let (prelude, at) = line_point(shape, axis);
         let sources = self.function("index(o: u32, j: u32, e: u32)", &prelude, &at, index)
             + &self.function("source(o: u32, j: u32, e: u32)", &prelude, &at, source);
@@ -88,19 +91,56 @@ impl Renderer<'_> {
         body += &self.accumulators(&self.kernel.expr, &["value"]);
         let done = accumulated(&self.kernel.expr);
         body += &self.stores(&self.kernel.expr, stores, &done, &point, "i", "    ");
-        let points = numel(&domain);
-        let (grid, line) = self.grid(points.div_ceil(self.size()));
         let mut holes = self.frame();
         holes.extend([
             ("sources", sources),
-            ("size", self.size().to_string()),
-            ("line", (line * self.size()).to_string()),
-            ("points", points.to_string()),
-            ("slab", (len * inner).to_string()),
             ("inner", inner.to_string()),
             ("count", count.to_string()),
             ("body", body),
         ]);
+        let grouped = self.variant.grouped.unwrap_or(count > GROUPED);
+        if grouped && self.same_within(index, axis + 1) {
+            // Invocations of software adapters are lanes of a few threads: more share one search.
+            let most = if self.limits.class == DeviceClass::Software { 1024 } else { 256 };
+            let size = most.min(self.limits.invocations);
+            let columns = inner.clamp(1, size);
+            let rows = (size / columns).min(len.max(1));
+            let (row_tiles, column_tiles) = (len.div_ceil(rows), inner.div_ceil(columns));
+            let tiles = outer * row_tiles * column_tiles;
+            let (grid, line) = self.grid(tiles);
+            holes.extend([
+                ("size", size.to_string()),
+                ("summaries", size.div_ceil(32).to_string()),
+                ("line", line.to_string()),
+                ("tiles", tiles.to_string()),
+                ("row_tiles", row_tiles.max(1).to_string()),
+                ("column_tiles", column_tiles.max(1).to_string()),
+                ("rows", rows.to_string()),
+                ("columns", columns.to_string()),
+                ("len", len.to_string()),
+            ]);
+            return Ok((shaders::fill(shaders::SCATTER_GROUP, &holes)?, grid));
+        }
+        let points = numel(&domain);
+        let (grid, line) = self.grid(points.div_ceil(self.size()));
+        holes.extend([
+            ("size", self.size().to_string()),
+            ("line", (line * self.size()).to_string()),
+            ("points", points.to_string()),
+            ("slab", (len * inner).max(1).to_string()),
+        ]);
         Ok((shaders::fill(shaders::SCATTER, &holes)?, grid))
+    }
+
+    /// Whether a term is the same at all coordinates of the axes from one on.
+    fn same_within(&self, term: TermId, from: usize) -> bool {
+        let needed = self.kernel.expr.needed(&[term]);
+        let terms = self.kernel.expr.terms.iter().zip(&needed).filter(|(_, needed)| **needed);
+        let still = |view: &View| {
+            let axes = from..view.shape.len();
+            axes.clone().all(|axis| view.strides[axis] == 0 || view.shape[axis] == 1)
+                && axes.clone().all(|axis| view.valid[axis] == (0, view.shape[axis]))
+        };
+        terms.filter_map(|(term, _)| term.view()).all(still)
     }
 }

@@ -1,5 +1,9 @@
 //! Whole models.
 
+mod classifier;
+
+pub use classifier::TextClassifier;
+
 use crate::{Conv2d, Linear, Module, Named, Visitor, named};
 use shadegrad_graph::{PoolOptions, Tensor};
 
