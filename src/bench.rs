@@ -3,8 +3,9 @@
 //! A block of steps is queued and waited for; the time of a step is the block's over its length.
 //! The median and the minimum over blocks are reported.
 
+use crate::models::{CausalLm, CausalLmOptions, Positions};
 use crate::prelude::*;
-use crate::train::{Padded, Resident, Samples, TrainError, data::drawn};
+use crate::train::{Padded, Resident, Samples, TrainError, Windows, data::drawn};
 use shadegrad_device::{Counts, Timing, random};
 use shadegrad_graph::{GraphError, Loaded};
 use std::fmt::Write;
@@ -18,6 +19,7 @@ pub const WORKLOADS: &[(&str, &str)] = &[
         "lstm",
         "training step: embedding 10 000x128, LSTM 128-128 over 64 tokens, linear 2, batch 32, Adam",
     ),
+    ("gpt", "training step: 2 causal blocks, width 128, 4 heads, 64 tokens, vocabulary 65, batch 16, Adam"),
     ("matmul", "matrix product, 1024 cubed"),
 ];
 
@@ -102,6 +104,12 @@ pub fn measure(
                 &Padded::new(&tokens, 64, &labels),
                 32,
             )?
+        }
+        "gpt" => {
+            let text: Vec<u32> = (0..4096).map(|i| random(3, i) % 65).collect();
+            let windows = Windows::new(&text, 64).parts(None).remove(0);
+            let options = CausalLmOptions { vocabulary: 65, context: 64, width: 128, heads: 4, layers: 2, positions: Positions::Learned, dropout: 0.0 };
+            train(device, CausalLm::new(options), &*windows.samples, 16)?
         }
         "matmul" => matmul(device, 1024)?,
         _ => return Ok(None),

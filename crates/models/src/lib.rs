@@ -22,9 +22,11 @@ pub use init::Initializer;
 pub use layer::{
     AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, BatchNorm1d, BatchNorm2d,
     BatchNorm3d, Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, Convolution, Dropout,
-    Dropout2d, Embedding, Flatten, GroupNorm, Gru, InstanceNorm1d, InstanceNorm2d, LayerNorm,
-    Linear, Lstm, MaxPool1d, MaxPool2d, RMSNorm, Recurrent, RecurrentCell, RecurrentResult, Rnn,
-    RnnRelu, Upsample,
+    Dropout2d, Embedding, Flatten, GroupNorm, Gru, InstanceNorm1d, InstanceNorm2d, KeyValueCache,
+    LayerNorm, LearnedPositions, Linear, Lstm, MaxPool1d, MaxPool2d, MultiheadAttention, Positions,
+    RMSNorm, Recurrent, RecurrentCell, RecurrentResult, Rnn, RnnRelu, SinusoidalPositions,
+    TransformerDecoder, TransformerDecoderLayer, TransformerEncoder, TransformerEncoderLayer,
+    Upsample,
 };
 pub use loss::{
     CrossEntropy, CrossEntropyOptions, Loss, Mse, Reduction, binary_cross_entropy,
@@ -34,7 +36,7 @@ pub use loss::{
     sections, smooth_l1_loss, triplet_margin_loss,
 };
 pub use module::{Module, Named, Sequential, Visitor};
-pub use network::{Cnn, Mlp, TextClassifier};
+pub use network::{CausalLm, CausalLmOptions, Cnn, Mlp, TextClassifier};
 pub use optimizer::{Adam, AdamW, Optimizer, Sgd, Update, Updated};
 pub use parameter::{Buffer, Parameter, ParameterError, Parameters};
 pub use schedule::{Constant, Cosine, Schedule, WarmUp};

@@ -1,7 +1,7 @@
 //! Linear layers and tables of vectors.
 
 use crate::{Initializer, Module, Named, Parameter, Visitor};
-use shadegrad_graph::Tensor;
+use shadegrad_graph::{Graph, Tensor};
 
 /// `y = x Wᵀ + b`, `[.., in] -> [.., out]`; the weight is `[out, in]`.
 pub struct Linear {
@@ -72,6 +72,12 @@ impl Embedding {
     pub fn padding_idx(mut self, index: usize) -> Embedding {
         self.padding = Some(index);
         self
+    }
+
+    /// The table in a recording.
+    #[track_caller]
+    pub fn weight(&self, graph: &Graph) -> Tensor {
+        self.weight.tensor(graph)
     }
 
     /// With vectors initialised another way.

@@ -1,11 +1,15 @@
 //! Layers.
 
+mod attention;
 mod convolution;
 mod linear;
 mod norm;
 mod pool;
+mod position;
 mod recurrent;
+mod transformer;
 
+pub use attention::{KeyValueCache, MultiheadAttention};
 pub use convolution::{Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, Convolution};
 pub use linear::{Embedding, Linear};
 pub use norm::{
@@ -15,8 +19,11 @@ pub use norm::{
 pub use pool::{
     AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d, Upsample,
 };
-
+pub use position::{LearnedPositions, Positions, SinusoidalPositions};
 pub use recurrent::{Gru, Lstm, Recurrent, RecurrentCell, RecurrentResult, Rnn, RnnRelu};
+pub use transformer::{
+    TransformerDecoder, TransformerDecoderLayer, TransformerEncoder, TransformerEncoderLayer,
+};
 
 use crate::{Module, Named, Visitor};
 use shadegrad_graph::Tensor;

@@ -1,8 +1,10 @@
 //! Whole models.
 
 mod classifier;
+mod language;
 
 pub use classifier::TextClassifier;
+pub use language::{CausalLm, CausalLmOptions};
 
 use crate::{Conv2d, Linear, Module, Named, Visitor, named};
 use shadegrad_graph::{PoolOptions, Tensor};
