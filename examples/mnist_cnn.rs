@@ -1,6 +1,7 @@
 //! Trains a small convolutional network on MNIST.
 
 mod mnist;
+mod program;
 
 use clap::Parser;
 use shadegrad::prelude::*;
@@ -18,5 +19,5 @@ struct Arguments {
 
 fn main() -> std::process::ExitCode {
     let options = Arguments::parse().options;
-    mnist::finish(mnist::run("mnist_cnn", &options, |shape| Cnn::new(shape, 10)))
+    program::finish(mnist::run("mnist_cnn", &options, |shape| Cnn::new(shape, 10)))
 }

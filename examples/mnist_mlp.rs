@@ -1,6 +1,7 @@
 //! Trains a multi-layer perceptron on MNIST.
 
 mod mnist;
+mod program;
 
 use clap::Parser;
 use shadegrad::prelude::*;
@@ -20,5 +21,5 @@ fn main() -> std::process::ExitCode {
     let arguments = Arguments::parse();
     let widths =
         |[c, h, w]: [usize; 3]| [&[c * h * w], arguments.hidden.as_slice(), &[10]].concat();
-    mnist::finish(mnist::run("mnist_mlp", &arguments.options, |shape| Mlp::new(&widths(shape))))
+    program::finish(mnist::run("mnist_mlp", &arguments.options, |shape| Mlp::new(&widths(shape))))
 }

@@ -160,14 +160,3 @@ fn pictures(
     sheet::draw(out.join("mistakes.png"), "Digits it got wrong", test.shape(), &wrong, 0)?;
     Ok(())
 }
-
-/// Prints an error with what caused it, and the exit code.
-pub(crate) fn finish(result: Result<()>) -> std::process::ExitCode {
-    match result {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            std::process::ExitCode::FAILURE
-        }
-    }
-}

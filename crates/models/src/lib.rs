@@ -36,7 +36,7 @@ pub use loss::{
     sections, smooth_l1_loss, triplet_margin_loss,
 };
 pub use module::{Module, Named, Sequential, Visitor};
-pub use network::{CausalLm, CausalLmOptions, Cnn, Mlp, TextClassifier};
+pub use network::{CausalLm, CausalLmOptions, Cnn, Mlp, Sampling, TextClassifier};
 pub use optimizer::{Adam, AdamW, Optimizer, Sgd, Update, Updated};
 pub use parameter::{Buffer, Parameter, ParameterError, Parameters};
 pub use schedule::{Constant, Cosine, Schedule, WarmUp};

@@ -6,8 +6,12 @@ use crate::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use shadegrad_device::{DType, Device, Pending};
-use shadegrad_graph::{Graph, Init, Loaded, Options, Report, Session, Variable};
+use shadegrad_graph::{
+    Array, Graph, Init, Loaded, Options, Report, Session, Type, Variable,
+};
 use shadegrad_models::{Loss, Module, Optimizer, Parameters, Schedule, Updater, correct};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -35,6 +39,8 @@ pub struct Trainer<M> {
     seed_value: u64,
     /// Mean and deviation of the inputs trained on.
     statistics: Option<Statistics>,
+    /// The input and the program for each type of input that was predicted for.
+    predictors: HashMap<Type, (Variable, Loaded)>,
 }
 
 impl<M: Module> Trainer<M> {
@@ -76,6 +82,7 @@ impl<M: Module> Trainer<M> {
             steps_done: 0,
             seed_value: seed,
             statistics: None,
+            predictors: HashMap::new(),
         })
     }
 
@@ -340,6 +347,28 @@ impl<M: Module> Trainer<M> {
     /// [`TrainError::Graph`].
     pub fn evaluate_with(&mut self, evaluator: &mut Evaluator) -> Result<Evaluation, TrainError> {
         evaluator.run(&mut self.session)
+    }
+
+    /// What the model gives for an input, which is taken as it is. Each type of input is compiled once.
+    ///
+    /// # Errors
+    /// [`TrainError::Graph`].
+    #[track_caller]
+    pub fn predict(&mut self, input: &Array) -> Result<Array, TrainError> {
+        let (variable, program) = match self.predictors.entry(input.ty.clone()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let graph = Graph::new();
+                let Type { shape, dtype } = &input.ty;
+                let variable = Variable::new("input", shape, *dtype, Init::Full(0.0));
+                let output = self.model.forward(&graph.variable(&variable));
+                let program = self.session.compile(&graph, &[&output])?;
+                entry.insert((variable, program))
+            }
+        };
+        self.session.write(variable, &input.to_bytes())?;
+        program.run(1)?;
+        Ok(program.read_array(0)?)
     }
 
     /// The weights as they are, with the normalisation they were trained with.

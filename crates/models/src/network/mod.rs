@@ -2,9 +2,11 @@
 
 mod classifier;
 mod language;
+mod sampling;
 
 pub use classifier::TextClassifier;
 pub use language::{CausalLm, CausalLmOptions};
+pub use sampling::Sampling;
 
 use crate::{Conv2d, Linear, Module, Named, Visitor, named};
 use shadegrad_graph::{PoolOptions, Tensor};
