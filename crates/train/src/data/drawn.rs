@@ -9,10 +9,9 @@
 
 mod glyphs;
 mod pose;
-mod rng;
 
-use self::{pose::Pose, rng::Rng};
-use super::Images;
+use self::pose::Pose;
+use super::{Images, rng::Rng};
 use crate::pictures::Mask;
 
 const CLASSES: usize = 10;

@@ -3,6 +3,8 @@
 
 use std::{io, path::PathBuf};
 
+use super::text::{Report, TextFault};
+
 /// Why a data set could not be read, checked or downloaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -120,6 +122,62 @@ pub enum DataError {
         label: u8,
         /// How many classes there are.
         classes: usize,
+    },
+    /// A line of a file of texts or of word vectors can't be used.
+    #[error("{}, line {line}: {reason}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Which line, counted from one.
+        line: usize,
+        /// What is wrong with it.
+        reason: TextFault,
+    },
+    /// A file that holds one text can't be used.
+    #[error("{}: {reason}", path.display())]
+    Text {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: TextFault,
+    },
+    /// A vocabulary kept as text has a line that is no word of its own.
+    #[error("vocabulary, line {line}: {reason}")]
+    Vocabulary {
+        /// Which line, counted from one.
+        line: usize,
+        /// What is wrong with it.
+        reason: TextFault,
+    },
+    /// A file or a class in which there is nothing to read, or nothing that could be used.
+    #[error("{}: nothing in it could be used ({report})", path.display())]
+    Nothing {
+        /// The file, or the folder of the class.
+        path: PathBuf,
+        /// What was skipped.
+        report: Report,
+    },
+    /// A folder that should hold one folder for each class, and holds none.
+    #[error("{}: no folders of classes (such as neg and pos) in it", path.display())]
+    NoClasses {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Classes that labels can't be told apart by.
+    #[error("classes {names:?}: {reason}")]
+    Classes {
+        /// Their names.
+        names: Vec<String>,
+        /// What is wrong with them.
+        reason: &'static str,
+    },
+    /// As many labels as texts were expected.
+    #[error("{texts} texts, but {labels} labels")]
+    Texts {
+        /// How many texts there are.
+        texts: usize,
+        /// How many labels there are.
+        labels: usize,
     },
     /// The contents are not the ones that were published.
     #[error("{origin}: expected (unpacked) contents of SHA-256 {expected}, found {found}")]

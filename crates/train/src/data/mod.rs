@@ -1,19 +1,22 @@
-//! Data sets held in memory: images with one label each, and where to get some.
+//! Data sets held in memory: images or texts with one label each, and where to get some.
 //!
 //! * [`Images`]: bytes of pixels and labels, checked once, so that nothing after it has to.
 //! * [`Mnist`]: the handwritten digits, from a folder, the cache or the network.
 //! * [`drawn`]: digits drawn by the program, for machines without either.
 //! * [`idx`]: the file format MNIST is published in.
+//! * [`text`]: labelled texts, their words as numbers, and vectors of words.
 //!
 //! It assumes that a data set fits in memory as bytes, and refuses labels outside its classes and
 //! pixels that do not add up to its shape.
 
 pub mod drawn;
 pub mod idx;
+pub mod text;
 
 mod download;
 mod error;
 mod mnist;
+mod rng;
 
 pub use download::Progress;
 pub use error::DataError;

@@ -2,7 +2,8 @@
 //! writer's habit, the elastic part for the hand (Simard, Steinkraus and Platt, "Best practices
 //! for convolutional neural networks applied to visual document analysis", 2003).
 
-use super::{glyphs::Point, rng::Rng};
+use super::glyphs::Point;
+use crate::data::rng::Rng;
 
 /// Control points of the elastic field along each side.
 const GRID: usize = 4;

@@ -1,6 +1,6 @@
 //! Random numbers that depend on a seed, a stream and a counter only: SplitMix64 (Steele, Lea and
 //! Flood, "Fast splittable pseudorandom number generators", 2014) with the stream mixed into its
-//! start. Not for anything secret.
+//! start. Not for anything secret. Digits are drawn and reviews are written with it.
 
 /// The odd number closest to 2^64 divided by the golden ratio.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -34,6 +34,17 @@ impl Rng {
     /// A whole number below `bound`, which is small.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         (((self.next() >> 32) * bound as u64) >> 32) as usize
+    }
+
+    /// Whether it happens, with this probability.
+    pub(crate) fn chance(&mut self, probability: f32) -> bool {
+        self.uniform() < probability
+    }
+
+    /// One of some choices, each as likely as the next.
+    pub(crate) fn choose<'a, T, const N: usize>(&mut self, choices: &'a [T; N]) -> &'a T {
+        const { assert!(N > 0, "nothing to choose from") };
+        &choices[self.below(N)]
     }
 
     /// The numbers below `N` in a random order (Fisher and Yates).
