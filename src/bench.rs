@@ -19,7 +19,10 @@ pub const WORKLOADS: &[(&str, &str)] = &[
         "lstm",
         "training step: embedding 10 000x128, LSTM 128-128 over 64 tokens, linear 2, batch 32, Adam",
     ),
-    ("gpt", "training step: 2 causal blocks, width 128, 4 heads, 64 tokens, vocabulary 65, batch 16, Adam"),
+    (
+        "gpt",
+        "training step: 2 causal blocks, width 128, 4 heads, 64 tokens, vocabulary 65, batch 16, Adam",
+    ),
     ("matmul", "matrix product, 1024 cubed"),
 ];
 
@@ -108,7 +111,15 @@ pub fn measure(
         "gpt" => {
             let text: Vec<u32> = (0..4096).map(|i| random(3, i) % 65).collect();
             let windows = Windows::new(&text, 64).parts(None).remove(0);
-            let options = CausalLmOptions { vocabulary: 65, context: 64, width: 128, heads: 4, layers: 2, positions: Positions::Learned, dropout: 0.0 };
+            let options = CausalLmOptions {
+                vocabulary: 65,
+                context: 64,
+                width: 128,
+                heads: 4,
+                layers: 2,
+                positions: Positions::Learned,
+                dropout: 0.0,
+            };
             train(device, CausalLm::new(options), &*windows.samples, 16)?
         }
         "matmul" => matmul(device, 1024)?,

@@ -8,13 +8,29 @@ use shadegrad_device::{DType, numel, random};
 use shadegrad_graph::{Graph, Init, Tensor, Variable};
 use std::cell::OnceCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 struct Inner {
     shape: Vec<usize>,
-    initializer: Initializer,
+    begin: Begin,
     /// Where it lies, once a set of parameters has been made of its model.
     place: OnceCell<(Variable, usize)>,
+}
+
+/// How a parameter begins.
+enum Begin {
+    Drawn(Initializer),
+    Given(Arc<[u8]>),
+}
+
+impl Begin {
+    fn init(&self, seed: u64) -> Init {
+        match self {
+            Begin::Drawn(initializer) => initializer.init(seed),
+            Begin::Given(bytes) => Init::Bytes(bytes.clone()),
+        }
+    }
 }
 
 /// A tensor that training changes. Cheap to clone; clones are the same parameter.
@@ -24,7 +40,20 @@ pub struct Parameter(Rc<Inner>);
 impl Parameter {
     /// A parameter of a shape.
     pub fn new(shape: &[usize], initializer: Initializer) -> Parameter {
-        Parameter(Rc::new(Inner { shape: shape.to_vec(), initializer, place: OnceCell::new() }))
+        Parameter::of(shape, Begin::Drawn(initializer))
+    }
+
+    /// A parameter of a shape that begins with these numbers, row-major; what is missing is zero, what is too much is
+    /// left out.
+    pub fn from_values(shape: &[usize], values: &[f32]) -> Parameter {
+        let mut values = values.to_vec();
+        values.resize(numel(shape), 0.0);
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Parameter::of(shape, Begin::Given(bytes.into()))
+    }
+
+    fn of(shape: &[usize], begin: Begin) -> Parameter {
+        Parameter(Rc::new(Inner { shape: shape.to_vec(), begin, place: OnceCell::new() }))
     }
 
     /// Its shape.
@@ -39,7 +68,7 @@ impl Parameter {
         let (variable, offset) = self.0.place.get_or_init(|| {
             // Each such parameter its own numbers, the same in every run that makes them in order.
             static NEXT: AtomicU64 = AtomicU64::new(0);
-            let init = self.0.initializer.init(NEXT.fetch_add(1, Ordering::Relaxed));
+            let init = self.0.begin.init(NEXT.fetch_add(1, Ordering::Relaxed));
             (Variable::new("parameter", &self.0.shape, DType::F32, init), 0)
         });
         graph.variable_part(variable, *offset, &self.0.shape)
@@ -194,9 +223,8 @@ impl Parameters {
 
 /// Lays parameters one after the other in a variable and tells each where it is.
 fn shard(group: &[&(String, Parameter)], seed: u64) -> Variable {
-    let part = |(name, p): &&(String, Parameter)| {
-        (numel(p.shape()), p.0.initializer.init(seed_of(seed, name)))
-    };
+    let part =
+        |(name, p): &&(String, Parameter)| (numel(p.shape()), p.0.begin.init(seed_of(seed, name)));
     let parts: Vec<(usize, Init)> = group.iter().map(part).collect();
     let total = parts.iter().map(|(count, _)| count).sum();
     let variable = Variable::new("parameters", &[total], DType::F32, Init::Concat(parts));

@@ -1,5 +1,6 @@
 //! Tokens on the device: labelled sequences padded to one length, and windows of one long text.
 
+use crate::data::text::{Bucket, Sequences};
 use crate::{Dataset, Part, Samples, Statistics};
 use shadegrad_device::DType;
 use shadegrad_graph::{Graph, Tensor, Variable};
@@ -34,6 +35,24 @@ impl Samples for Padded {
     fn take(&self, graph: &Graph, index: &Tensor) -> (Tensor, Tensor) {
         let of = |variable| graph.variable(variable).index_select(0, index);
         (of(&self.tokens), of(&self.labels))
+    }
+}
+
+/// Fewest samples of a part: a program for fewer isn't worth compiling.
+const LEAST: usize = 64;
+
+/// Texts as numbers are a part for each [`Bucket`](crate::data::text::Bucket) of like length.
+impl Dataset for Sequences {
+    fn sizes(&self) -> Vec<usize> {
+        self.buckets(None, LEAST).iter().map(|bucket| bucket.samples.len()).collect()
+    }
+
+    fn parts(&self, _: Option<Statistics>) -> Vec<Part> {
+        let part = |bucket: Bucket| {
+            let samples = Padded::new(&bucket.padded(self), bucket.len, &bucket.labels(self));
+            Part { samples: Box::new(samples), numbers: bucket.samples }
+        };
+        self.buckets(None, LEAST).into_iter().map(part).collect()
     }
 }
 

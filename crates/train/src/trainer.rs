@@ -6,9 +6,7 @@ use crate::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use shadegrad_device::{DType, Device, Pending};
-use shadegrad_graph::{
-    Array, Graph, Init, Loaded, Options, Report, Session, Type, Variable,
-};
+use shadegrad_graph::{Array, Graph, Init, Loaded, Options, Report, Session, Type, Variable};
 use shadegrad_models::{Loss, Module, Optimizer, Parameters, Schedule, Updater, correct};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -68,6 +68,13 @@ impl Embedding {
         }
     }
 
+    /// A table of vectors that were trained elsewhere, row-major `[num_embeddings, embedding_dim]`; training goes on with
+    /// them.
+    pub fn from_pretrained(num_embeddings: usize, embedding_dim: usize, vectors: &[f32]) -> Self {
+        let weight = Parameter::from_values(&[num_embeddings, embedding_dim], vectors);
+        Embedding { weight, padding: None }
+    }
+
     /// The vector of this index gets no gradient. It begins like the others, where PyTorch's begins at zero.
     pub fn padding_idx(mut self, index: usize) -> Embedding {
         self.padding = Some(index);

@@ -109,6 +109,14 @@ pub enum DataError {
         /// How many bytes of pixels there are.
         found: usize,
     },
+    /// A character that a vocabulary of characters doesn't have.
+    #[error("character {place} is {character:?}, which the vocabulary doesn't have")]
+    Character {
+        /// The character.
+        character: char,
+        /// How many are before it.
+        place: usize,
+    },
     /// A label names a class that does not exist.
     #[error(
         "{origin}: label {label} at index {index} is not below the number of classes, {classes}"

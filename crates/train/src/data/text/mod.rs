@@ -2,7 +2,8 @@
 //!
 //! * [`Texts`]: texts with one class each, from a [TSV file](Texts::tsv), from
 //!   [folders of files](Texts::folder), or [`generated`] by a grammar.
-//! * [`tokenize`]: the words of a text; [`Vocabulary`]: a number for each of them.
+//! * [`tokenize`]: the words of a text; [`Vocabulary`]: a number for each of them; [`Characters`]: one for each
+//!   character.
 //! * [`Sequences`]: texts as numbers, and [`Bucket`]s of like length to train in.
 //! * [`WordVectors`]: vectors of words trained elsewhere, from a GloVe file.
 //!
@@ -11,6 +12,7 @@
 //! skipped and counted instead.
 
 mod buckets;
+mod characters;
 mod fault;
 mod folder;
 mod generated;
@@ -23,6 +25,7 @@ mod vectors;
 mod vocabulary;
 
 pub use buckets::Bucket;
+pub use characters::Characters;
 pub use fault::TextFault;
 pub use generated::generated;
 pub use reading::{Reading, Report, Skipped};
