@@ -16,7 +16,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var step = 0u; step < {{time}}u; step += 1u) {
         let t = {{order}};
         let old = step & 1u;
-        let next_states = 1u - old;
         {{mask}}
         for (var u = lane; u < {{hidden}}u; u += {{size}}u) {
             {{zero}}
@@ -24,7 +23,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 let h = states[old][k];
                 {{multiply}}
             }
+            {{before}}
             {{cell}}
+            {{after}}
         }
         workgroupBarrier();
     }

@@ -3,9 +3,10 @@
 {{declarations}}
 {{sources}}
 {{keep}}
+{{past}}
 var<workgroup> slopes: array<f32, {{gates_hidden}}>;
 var<workgroup> by_h: array<f32, {{hidden}}>;
-{{more}}
+{{by_c}}
 @compute @workgroup_size({{size}})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let b = group.y * {{line}}u + group.x;
@@ -22,7 +23,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let slope = by_h[u] + upstream(t, b, 0u, u);
             let dh = slope * share;
             var direct = slope * (1.0 - share);
+            {{behind}}
             {{cell}}
+            {{after}}
             by_h[u] = direct;
         }
         workgroupBarrier();

@@ -37,8 +37,12 @@ pub const ATTENTION: &str = include_str!("../attention.wgsl");
 
 /// A recurrent cell over sequences.
 pub const RECURRENT: &str = include_str!("../recurrent.wgsl");
+/// One step of it.
+pub const RECURRENT_STEP: &str = include_str!("../recurrent_step.wgsl");
 /// The gradient of a recurrent cell over sequences.
 pub const RECURRENT_GRADIENT: &str = include_str!("../recurrent_gradient.wgsl");
+/// One step of it.
+pub const RECURRENT_GRADIENT_STEP: &str = include_str!("../recurrent_gradient_step.wgsl");
 
 /// The functions of `special.wgsl` and `random.wgsl` that a shader calls, and those that they call
 /// themselves. Compilers spend time on what isn't called, too.

@@ -1,4 +1,4 @@
-//! Kernel specifications: what one dispatch computes, as plain data that every backend reads.
+//! Kernel specifications: what one dispatch (or several of the same shader) computes, as plain data that every backend reads.
 //!
 //! A kernel is an expression around a core. The core is one of ten families; the expression says
 //! how elements are loaded into it and what is stored of its result. Stores are row-major over
@@ -433,6 +433,8 @@ pub enum Body {
         role: SequenceRole,
         /// What is read, over the shapes of [`Sequence::sources`].
         sources: Vec<TermId>,
+        /// Whether each step is a dispatch of its own: then accumulator 0 must be stored.
+        stepwise: bool,
         /// Over [`Sequence::result`].
         stores: Vec<Store>,
     },
@@ -479,6 +481,14 @@ impl Body {
             Body::Attention { attention, .. } => {
                 attention.shape(attention.queries, attention.features)
             }
+        }
+    }
+
+    /// Dispatches that it takes.
+    pub fn dispatches(&self) -> usize {
+        match self {
+            Body::Recurrent { sequence, role, stepwise: true, .. } => sequence.dispatches(*role),
+            _ => 1,
         }
     }
 
@@ -629,8 +639,9 @@ impl Kernel {
             Body::Merge { merge, key, place, .. } => {
                 let _ = writeln!(text, "  {merge:?} of t{key} at t{place}");
             }
-            Body::Recurrent { sequence, role, sources, .. } => {
-                let _ = writeln!(text, "  {role:?} {sequence:?} of {sources:?}");
+            Body::Recurrent { sequence, role, sources, stepwise, .. } => {
+                let steps = if *stepwise { ", a dispatch for each step" } else { "" };
+                let _ = writeln!(text, "  {role:?} {sequence:?} of {sources:?}{steps}");
             }
             Body::Attention { attention, query, key, value, bias, .. } => {
                 let _ = writeln!(text, "  {attention:?} of t{query} t{key} t{value} {bias:?}");

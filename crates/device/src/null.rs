@@ -52,8 +52,9 @@ impl Backend for Null {
         Ok(Arriving::Here(vec![0; bytes]))
     }
     fn load(&self, program: &Program, _: &[Buffer]) -> Result<Box<dyn Run>, DeviceError> {
-        let dispatches = program.kernels.len();
-        Ok(Box::new(NullRun { dispatches, counters: self.counters.clone() }))
+        let dispatches = program.counts().dispatches;
+        let kernels = program.kernels.len();
+        Ok(Box::new(NullRun { dispatches, kernels, counters: self.counters.clone() }))
     }
     fn synchronize(&self) -> Result<(), DeviceError> {
         Ok(())
@@ -65,6 +66,7 @@ impl Backend for Null {
 
 struct NullRun {
     dispatches: usize,
+    kernels: usize,
     counters: Arc<Mutex<Counters>>,
 }
 
@@ -76,6 +78,6 @@ impl Run for NullRun {
     }
     fn profile(&mut self) -> Result<Vec<f64>, DeviceError> {
         self.run(1)?;
-        Ok(vec![0.0; self.dispatches])
+        Ok(vec![0.0; self.kernels])
     }
 }

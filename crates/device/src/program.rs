@@ -46,8 +46,9 @@ pub struct Counts {
 impl Program {
     /// Counts dispatches, bytes and operations of one run.
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts { dispatches: self.kernels.len(), ..Counts::default() };
+        let mut counts = Counts::default();
         for kernel in &self.kernels {
+            counts.dispatches += kernel.body.dispatches();
             for (number, operand) in kernel.operands.iter().enumerate() {
                 if kernel.access(number).0 {
                     // A gather reads no more elements than it has points.

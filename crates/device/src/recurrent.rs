@@ -1,6 +1,7 @@
 //! Recurrent cells over sequences: shapes, and what their kernels keep.
 //!
-//! One kernel goes through all steps. What the input gives to the gates is computed before it, for all steps
+//! One kernel goes through all steps; on adapters by one dispatch where a workgroup's memory holds the states of a
+//! sequence, else by a dispatch for each step. What the input gives to the gates is computed before it, for all steps
 //! at once, and so are the gradients of weights after it; the kernel multiplies the state by the recurrent
 //! weight, step by step.
 
@@ -117,7 +118,16 @@ impl Sequence {
         (0..time).map(move |step| if reverse { time - 1 - step } else { step })
     }
 
-    /// Bytes of workgroup memory that a role's shader needs.
+    /// Dispatches of a role where one workgroup can't hold the states: one for each step, and backwards one for
+    /// what the states before the first step get.
+    pub fn dispatches(&self, role: SequenceRole) -> usize {
+        match role {
+            SequenceRole::Forward => self.time,
+            SequenceRole::Gradient => self.time + 1,
+        }
+    }
+
+    /// Bytes of workgroup memory that a role's shader needs to go through all steps in one dispatch.
     pub fn workgroup_bytes(&self, role: SequenceRole) -> usize {
         let words = match role {
             // The states of two steps.

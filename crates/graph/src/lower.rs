@@ -47,13 +47,13 @@ pub(crate) fn lower(
                 _ => parts.min(contraction.matrix()[3]).max(1),
             };
             if parts > 1 {
-                let [first, second] = split(schedule, id, parts, partials)?;
+                let [first, second] = split(schedule, id, parts, partials, limits)?;
                 partials += 1;
                 kernels.extend([first, second]);
                 continue;
             }
         }
-        kernels.push(Lowerer::new(schedule, id).cluster(cluster)?);
+        kernels.push(Lowerer::new(schedule, id, limits).cluster(cluster)?);
     }
     Ok(kernels)
 }
@@ -77,10 +77,11 @@ fn split(
     id: ClusterId,
     parts: usize,
     number: usize,
+    limits: &Limits,
 ) -> Result<[Lowered; 2], GraphError> {
     let cluster = &schedule.fused.clusters[id];
     let points = numel(&cluster.domain);
-    let mut first = Lowerer::new(schedule, id);
+    let mut first = Lowerer::new(schedule, id, limits);
     let body = first.core(cluster)?;
     let Body::Contract { contraction, left, right, .. } = body else {
         return Err(wrong("only contractions are split".into()));
@@ -91,7 +92,7 @@ fn split(
     let body = Body::Contract { contraction, left, right, splits: parts, stores };
     let first = first.finish(body, format!("{} in {parts} parts", label(&schedule.fused, cluster)));
 
-    let mut second = Lowerer::new(schedule, id);
+    let mut second = Lowerer::new(schedule, id, limits);
     let rows = Cluster {
         core: Core::Rows { rows: cluster.domain.clone(), cols: vec![parts] },
         domain: [cluster.domain.as_slice(), &[parts]].concat(),
@@ -147,6 +148,7 @@ fn label(fused: &Fused, cluster: &Cluster) -> String {
 struct Lowerer<'a> {
     schedule: &'a Schedule,
     fused: &'a Fused,
+    limits: &'a Limits,
     id: ClusterId,
     expr: Expr,
     operands: Vec<(Memory, usize, DType)>,
@@ -158,10 +160,11 @@ struct Lowerer<'a> {
 }
 
 impl<'a> Lowerer<'a> {
-    fn new(schedule: &'a Schedule, id: ClusterId) -> Lowerer<'a> {
+    fn new(schedule: &'a Schedule, id: ClusterId, limits: &'a Limits) -> Lowerer<'a> {
         Lowerer {
             schedule,
             fused: &schedule.fused,
+            limits,
             id,
             expr: Expr::default(),
             operands: vec![],
@@ -195,7 +198,10 @@ impl<'a> Lowerer<'a> {
             }
             Body::Merge { merge, key, place, .. } => Body::Merge { merge, key, place, stores },
             Body::Recurrent { sequence, role, sources, .. } => {
-                Body::Recurrent { sequence, role, sources, stores }
+                // A workgroup that can't hold the states of a sequence is left after each step.
+                let held = sequence.workgroup_bytes(role) <= self.limits.workgroup_bytes;
+                let stepwise = self.limits.class != DeviceClass::Cpu && !held;
+                Body::Recurrent { sequence, role, sources, stepwise, stores }
             }
             Body::Attention { attention, query, key, value, bias, .. } => {
                 Body::Attention { attention, query, key, value, bias, stores }
@@ -283,7 +289,8 @@ impl<'a> Lowerer<'a> {
                     .iter()
                     .map(|&input| self.emit(input, &chain))
                     .collect::<Result<Vec<_>, _>>()?;
-                Body::Recurrent { sequence: *sequence, role: *role, sources, stores }
+                let (sequence, role) = (*sequence, *role);
+                Body::Recurrent { sequence, role, sources, stepwise: false, stores }
             }
             Core::Attention(attention) => {
                 let attention = attention.clone();

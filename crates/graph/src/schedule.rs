@@ -195,6 +195,11 @@ fn stored(fused: &Fused, home: &BTreeMap<Value, u64>) -> BTreeSet<Value> {
         fused.reads(cluster).iter().copied().for_each(&mut keep);
     }
     fused.nodes.outputs.iter().copied().for_each(&mut keep);
+    // A recurrent kernel may read what it has stored at the step before.
+    let recurrent = |cluster: &&Cluster| matches!(cluster.core, Core::Recurrent(..));
+    for cluster in fused.clusters.iter().filter(recurrent) {
+        cluster.members.first().into_iter().for_each(|(member, _)| keep(*member));
+    }
     for node in fused.nodes.nodes.iter().filter(|node| matches!(node.op, Op::Pack(_))) {
         node.inputs.iter().copied().for_each(&mut keep);
     }

@@ -20,6 +20,8 @@ struct Dispatch {
     pipeline: Arc<Pipeline>,
     bind_group: wgpu::BindGroup,
     groups: [u32; 3],
+    /// The kernel it belongs to.
+    kernel: usize,
 }
 
 pub(super) struct GpuRun {
@@ -27,6 +29,8 @@ pub(super) struct GpuRun {
     dispatches: Vec<Dispatch>,
     /// Steps of one submission.
     steps: usize,
+    /// Kernels of a step, which may take several dispatches each.
+    kernels: usize,
     /// Submissions that may not be done yet.
     flying: VecDeque<wgpu::SubmissionIndex>,
 }
@@ -52,34 +56,73 @@ pub(super) fn load(
             Ok((rendered, pipeline))
         })
         .collect::<Result<Vec<_>, DeviceError>>()?;
-    let mut bind_groups: HashMap<(Vec<usize>, usize), wgpu::BindGroup> = HashMap::new();
+    let numbers = step_numbers(shared, &rendered)?;
+    let mut bind_groups: HashMap<(Vec<usize>, usize, usize), wgpu::BindGroup> = HashMap::new();
     let mut dispatches = Vec::new();
-    for (rendered, pipeline) in rendered {
+    for (kernel, (rendered, pipeline)) in rendered.into_iter().enumerate() {
         if rendered.groups.contains(&0) {
             continue;
         }
-        let numbers: Vec<usize> = rendered.bindings.iter().map(|(number, _)| *number).collect();
-        let key = (numbers, Arc::as_ptr(&pipeline) as usize);
-        let bind_group = match bind_groups.get(&key) {
-            Some(bind_group) => bind_group.clone(),
-            None => {
-                let entries = bindings(&key.0, buffers, info)?;
-                shared.count(|c| c.bind_groups += 1);
-                let bind_group = shared.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                    label: None,
-                    layout: &pipeline.layout,
-                    entries: &entries,
-                });
-                bind_groups.insert(key, bind_group.clone());
-                bind_group
-            }
-        };
-        dispatches.push(Dispatch { pipeline, bind_group, groups: rendered.groups });
+        let bound: Vec<usize> = rendered.bindings.iter().map(|(number, _)| *number).collect();
+        for step in 0..rendered.steps {
+            let key = (bound.clone(), Arc::as_ptr(&pipeline) as usize, step);
+            let bind_group = match bind_groups.get(&key) {
+                Some(bind_group) => bind_group.clone(),
+                None => {
+                    let mut entries = bindings(&bound, buffers, info)?;
+                    entries.extend(numbers.as_ref().filter(|_| rendered.steps > 1).map(|numbers| {
+                        wgpu::BindGroupEntry {
+                            binding: bound.len() as u32,
+                            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                                buffer: numbers,
+                                offset: (step * NUMBER_STRIDE) as u64,
+                                size: wgpu::BufferSize::new(NUMBER_BYTES as u64),
+                            }),
+                        }
+                    }));
+                    shared.count(|c| c.bind_groups += 1);
+                    let bind_group = shared.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                        label: None,
+                        layout: &pipeline.layout,
+                        entries: &entries,
+                    });
+                    bind_groups.insert(key, bind_group.clone());
+                    bind_group
+                }
+            };
+            let pipeline = pipeline.clone();
+            dispatches.push(Dispatch { pipeline, bind_group, groups: rendered.groups, kernel });
+        }
     }
     save_cache(shared);
     shared.check()?;
     let steps = steps_of_a_submission(info.class, dispatches.len());
-    Ok(GpuRun { shared: shared.clone(), dispatches, steps, flying: VecDeque::new() })
+    let (kernels, flying) = (program.kernels.len(), VecDeque::new());
+    Ok(GpuRun { shared: shared.clone(), dispatches, steps, kernels, flying })
+}
+
+/// Bytes from one step's number to the next: what every adapter lets a binding begin at.
+const NUMBER_STRIDE: usize = 256;
+/// Bytes of the binding with a step's number.
+const NUMBER_BYTES: usize = 16;
+
+/// The numbers of the steps of kernels that take several dispatches, if there are any.
+fn step_numbers(
+    shared: &Shared,
+    rendered: &[(Rendered, Arc<Pipeline>)],
+) -> Result<Option<wgpu::Buffer>, DeviceError> {
+    let most = rendered.iter().map(|(rendered, _)| rendered.steps).max().unwrap_or(1);
+    if most <= 1 {
+        return Ok(None);
+    }
+    let mut bytes = vec![0u8; most * NUMBER_STRIDE];
+    for (number, line) in bytes.chunks_mut(NUMBER_STRIDE).enumerate() {
+        line[..4].copy_from_slice(&(number as u32).to_le_bytes());
+    }
+    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+    let buffer = shared.create("steps", bytes.len(), usage)?;
+    shared.queue.write_buffer(&buffer, 0, &bytes);
+    Ok(Some(buffer))
 }
 
 /// How many steps are handed to the driver at once.
@@ -129,7 +172,19 @@ fn pipeline(
         },
         count: None,
     };
-    let entries: Vec<_> = rendered.bindings.iter().enumerate().map(entry).collect();
+    let mut entries: Vec<_> = rendered.bindings.iter().enumerate().map(entry).collect();
+    if rendered.steps > 1 {
+        entries.push(wgpu::BindGroupLayoutEntry {
+            binding: entries.len() as u32,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: wgpu::BufferBindingType::Uniform,
+                has_dynamic_offset: false,
+                min_binding_size: None,
+            },
+            count: None,
+        });
+    }
     let layout = shared.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
         label: Some(label),
         entries: &entries,
@@ -239,7 +294,7 @@ impl Run for GpuRun {
             let device = self.shared.name.clone();
             return Err(DeviceError::Unsupported { device, what: "measure kernels".into() });
         }
-        let mut times = Vec::new();
+        let mut times = vec![0.0; self.kernels];
         // A query set holds at most 4096 timestamps.
         for part in self.dispatches.chunks(2048) {
             let count = part.len() as u32 * 2;
@@ -268,7 +323,9 @@ impl Run for GpuRun {
             let bytes = self.shared.read(&resolved, 0, count as usize * 8)?.wait()?;
             let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&bytes);
             let period = f64::from(self.shared.queue.get_timestamp_period()) * 1e-6;
-            times.extend(ticks.chunks(2).map(|t| t[1].saturating_sub(t[0]) as f64 * period));
+            for (dispatch, t) in part.iter().zip(ticks.chunks(2)) {
+                times[dispatch.kernel] += t[1].saturating_sub(t[0]) as f64 * period;
+            }
         }
         Ok(times)
     }

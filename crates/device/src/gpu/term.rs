@@ -60,7 +60,7 @@ impl Bindings {
     }
 
     /// The element of an operand at an index, as its loaded type.
-    fn load(&self, operand: &Operand, index: &str) -> String {
+    pub(super) fn load(&self, operand: &Operand, index: &str) -> String {
         let slot = self.slot(operand);
         if operand.dtype == DType::U8 {
             let at = sum(operand.offset as isize, index);

@@ -35,6 +35,8 @@ pub struct Rendered {
     pub bindings: Vec<(usize, bool)>,
     /// Workgroups to dispatch.
     pub groups: [u32; 3],
+    /// How often they are dispatched; if more than once, a uniform behind the bindings holds the dispatch's number.
+    pub steps: usize,
 }
 
 /// Invocations of a workgroup in kernels that share nothing.
@@ -63,8 +65,8 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
             renderer.scan(recurrence, *source, coefficients, stores)?
         }
         Body::Merge { merge, key, place, stores } => renderer.merge(merge, *key, *place, stores)?,
-        Body::Recurrent { sequence, role, sources, stores } => {
-            renderer.recurrent(sequence, *role, sources, stores)?
+        Body::Recurrent { sequence, role, sources, stepwise, stores } => {
+            renderer.recurrent(sequence, *role, sources, *stepwise, stores)?
         }
         Body::Attention { attention, query, key, value, bias, stores } => {
             renderer.attention(attention, [*query, *key, *value], *bias, stores)?
@@ -73,7 +75,7 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
     let source = source + &renderer.custom() + shaders::BITS;
     let source = format!("{source}{}", shaders::library(&source));
     let bindings = bindings.buffers.iter().copied().zip(bindings.written.iter().copied()).collect();
-    Ok(Rendered { source, bindings, groups })
+    Ok(Rendered { source, bindings, groups, steps: kernel.body.dispatches() })
 }
 
 struct Renderer<'a> {

@@ -1,0 +1,37 @@
+// One step back of a recurrent cell, for sequences of more units than a workgroup holds. The slopes by a step's states
+// need those by all of its gates, so each dispatch first completes what the last one has stored: where the slope by the
+// states belongs, it has left what doesn't go through the recurrent weight. One more dispatch completes the first step.
+{{declarations}}
+@group(0) @binding({{numbers}}) var<uniform> number: vec4<u32>;
+{{sources}}
+{{keep}}
+{{found}}
+{{past}}
+@compute @workgroup_size({{size}})
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let i = id.y * {{line}}u + id.x;
+    if (i >= {{points}}u) { return; }
+    let b = i / {{hidden}}u;
+    let u = i % {{hidden}}u;
+    var by_h = 0.0;
+    {{zero}}
+    if (number.x > 0u) {
+        let step = {{time}}u - number.x;
+        let t = {{order}};
+        by_h = found(t, b, {{by_state}}u, u);
+        for (var k = 0u; k < {{hidden}}u; k += 1u) {
+            {{multiply}}
+        }
+        keep(t, b, {{by_state}}u, u, by_h);
+        {{later}}
+    }
+    if (number.x == {{time}}u) { return; }
+    let step = {{time}}u - 1u - number.x;
+    let t = {{order}};
+    {{mask}}
+    let slope = by_h + upstream(t, b, 0u, u);
+    let dh = slope * share;
+    var direct = slope * (1.0 - share);
+    {{cell}}
+    keep(t, b, {{by_state}}u, u, direct);
+}

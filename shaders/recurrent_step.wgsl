@@ -1,0 +1,25 @@
+// One step of a recurrent cell, for sequences of more units than a workgroup holds: one invocation for each unit of
+// each sequence, one dispatch for each step, which finds the states before it where the last one has stored them.
+{{declarations}}
+@group(0) @binding({{numbers}}) var<uniform> number: vec4<u32>;
+{{sources}}
+{{keep}}
+{{found}}
+{{past}}
+@compute @workgroup_size({{size}})
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let i = id.y * {{line}}u + id.x;
+    if (i >= {{points}}u) { return; }
+    let b = i / {{hidden}}u;
+    let u = i % {{hidden}}u;
+    let step = number.x;
+    let t = {{order}};
+    {{mask}}
+    {{zero}}
+    for (var k = 0u; k < {{hidden}}u; k += 1u) {
+        let h = past(step, b, 0u, k);
+        {{multiply}}
+    }
+    {{before}}
+    {{cell}}
+}
