@@ -9,10 +9,10 @@
 {{past}}
 @compute @workgroup_size({{size}})
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let i = id.y * {{line}}u + id.x;
-    if (i >= {{points}}u) { return; }
-    let b = i / {{hidden}}u;
-    let u = i % {{hidden}}u;
+    let point = id.y * {{line}}u + id.x;
+    if (point >= {{points}}u) { return; }
+    let b = point / {{hidden}}u;
+    let u = point % {{hidden}}u;
     var by_h = 0.0;
     {{zero}}
     if (number.x > 0u) {

@@ -8,10 +8,10 @@
 {{past}}
 @compute @workgroup_size({{size}})
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let i = id.y * {{line}}u + id.x;
-    if (i >= {{points}}u) { return; }
-    let b = i / {{hidden}}u;
-    let u = i % {{hidden}}u;
+    let point = id.y * {{line}}u + id.x;
+    if (point >= {{points}}u) { return; }
+    let b = point / {{hidden}}u;
+    let u = point % {{hidden}}u;
     let step = number.x;
     let t = {{order}};
     {{mask}}

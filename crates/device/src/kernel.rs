@@ -484,11 +484,13 @@ impl Body {
         }
     }
 
-    /// Dispatches that it takes.
-    pub fn dispatches(&self) -> usize {
+    /// How many dispatches it takes, if each of them has to know its number.
+    pub fn numbered(&self) -> Option<usize> {
         match self {
-            Body::Recurrent { sequence, role, stepwise: true, .. } => sequence.dispatches(*role),
-            _ => 1,
+            Body::Recurrent { sequence, role, stepwise: true, .. } => {
+                Some(sequence.dispatches(*role))
+            }
+            _ => None,
         }
     }
 

@@ -48,7 +48,7 @@ impl Program {
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for kernel in &self.kernels {
-            counts.dispatches += kernel.body.dispatches();
+            counts.dispatches += kernel.body.numbered().unwrap_or(1);
             for (number, operand) in kernel.operands.iter().enumerate() {
                 if kernel.access(number).0 {
                     // A gather reads no more elements than it has points.

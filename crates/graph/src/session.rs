@@ -34,6 +34,11 @@ impl Session {
         &self.device
     }
 
+    /// How many variables have memory here.
+    pub fn variables(&self) -> usize {
+        self.buffers.len()
+    }
+
     /// The memory of a variable, created and initialised when first asked for.
     fn buffer(&mut self, variable: &Variable) -> Result<Buffer, GraphError> {
         if let Some((_, buffer)) = self.buffers.get(&variable.id()) {

@@ -22,11 +22,11 @@ pub use init::Initializer;
 pub use layer::{
     AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, BatchNorm1d, BatchNorm2d,
     BatchNorm3d, Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, Convolution, Dropout,
-    Dropout2d, Embedding, Flatten, GroupNorm, Gru, InstanceNorm1d, InstanceNorm2d, KeyValueCache,
-    LayerNorm, LearnedPositions, Linear, Lstm, MaxPool1d, MaxPool2d, MultiheadAttention, Positions,
-    RMSNorm, Recurrent, RecurrentCell, RecurrentResult, Rnn, RnnRelu, SinusoidalPositions,
-    TransformerDecoder, TransformerDecoderLayer, TransformerEncoder, TransformerEncoderLayer,
-    Upsample,
+    Dropout2d, Embedding, Flatten, GroupNorm, Gru, GruCell, InstanceNorm1d, InstanceNorm2d,
+    KeyValueCache, LayerNorm, LearnedPositions, Linear, Lstm, LstmCell, MaxPool1d, MaxPool2d,
+    MultiheadAttention, Positions, RMSNorm, Recurrent, RecurrentCell, RecurrentResult, Rnn,
+    RnnCell, RnnRelu, RnnReluCell, SinusoidalPositions, TransformerDecoder,
+    TransformerDecoderLayer, TransformerEncoder, TransformerEncoderLayer, Upsample,
 };
 pub use loss::{
     CrossEntropy, CrossEntropyOptions, Loss, Mse, Reduction, binary_cross_entropy,

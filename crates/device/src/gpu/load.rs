@@ -64,22 +64,22 @@ pub(super) fn load(
             continue;
         }
         let bound: Vec<usize> = rendered.bindings.iter().map(|(number, _)| *number).collect();
-        for step in 0..rendered.steps {
+        for step in 0..rendered.numbered.unwrap_or(1) {
             let key = (bound.clone(), Arc::as_ptr(&pipeline) as usize, step);
             let bind_group = match bind_groups.get(&key) {
                 Some(bind_group) => bind_group.clone(),
                 None => {
                     let mut entries = bindings(&bound, buffers, info)?;
-                    entries.extend(numbers.as_ref().filter(|_| rendered.steps > 1).map(|numbers| {
-                        wgpu::BindGroupEntry {
+                    entries.extend(numbers.as_ref().filter(|_| rendered.numbered.is_some()).map(
+                        |numbers| wgpu::BindGroupEntry {
                             binding: bound.len() as u32,
                             resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                                 buffer: numbers,
                                 offset: (step * NUMBER_STRIDE) as u64,
                                 size: wgpu::BufferSize::new(NUMBER_BYTES as u64),
                             }),
-                        }
-                    }));
+                        },
+                    ));
                     shared.count(|c| c.bind_groups += 1);
                     let bind_group = shared.device.create_bind_group(&wgpu::BindGroupDescriptor {
                         label: None,
@@ -111,11 +111,10 @@ fn step_numbers(
     shared: &Shared,
     rendered: &[(Rendered, Arc<Pipeline>)],
 ) -> Result<Option<wgpu::Buffer>, DeviceError> {
-    let most = rendered.iter().map(|(rendered, _)| rendered.steps).max().unwrap_or(1);
-    if most <= 1 {
+    let Some(most) = rendered.iter().filter_map(|(rendered, _)| rendered.numbered).max() else {
         return Ok(None);
-    }
-    let mut bytes = vec![0u8; most * NUMBER_STRIDE];
+    };
+    let mut bytes = vec![0u8; most.max(1) * NUMBER_STRIDE];
     for (number, line) in bytes.chunks_mut(NUMBER_STRIDE).enumerate() {
         line[..4].copy_from_slice(&(number as u32).to_le_bytes());
     }
@@ -173,7 +172,7 @@ fn pipeline(
         count: None,
     };
     let mut entries: Vec<_> = rendered.bindings.iter().enumerate().map(entry).collect();
-    if rendered.steps > 1 {
+    if rendered.numbered.is_some() {
         entries.push(wgpu::BindGroupLayoutEntry {
             binding: entries.len() as u32,
             visibility: wgpu::ShaderStages::COMPUTE,

@@ -20,7 +20,10 @@ pub use pool::{
     AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d, Upsample,
 };
 pub use position::{LearnedPositions, Positions, SinusoidalPositions};
-pub use recurrent::{Gru, Lstm, Recurrent, RecurrentCell, RecurrentResult, Rnn, RnnRelu};
+pub use recurrent::{
+    Gru, GruCell, Lstm, LstmCell, Recurrent, RecurrentCell, RecurrentResult, Rnn, RnnCell, RnnRelu,
+    RnnReluCell,
+};
 pub use transformer::{
     TransformerDecoder, TransformerDecoderLayer, TransformerEncoder, TransformerEncoderLayer,
 };

@@ -35,8 +35,8 @@ pub struct Rendered {
     pub bindings: Vec<(usize, bool)>,
     /// Workgroups to dispatch.
     pub groups: [u32; 3],
-    /// How often they are dispatched; if more than once, a uniform behind the bindings holds the dispatch's number.
-    pub steps: usize,
+    /// How many dispatches there are, if a uniform behind the bindings holds the number of each.
+    pub numbered: Option<usize>,
 }
 
 /// Invocations of a workgroup in kernels that share nothing.
@@ -75,7 +75,7 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
     let source = source + &renderer.custom() + shaders::BITS;
     let source = format!("{source}{}", shaders::library(&source));
     let bindings = bindings.buffers.iter().copied().zip(bindings.written.iter().copied()).collect();
-    Ok(Rendered { source, bindings, groups, steps: kernel.body.dispatches() })
+    Ok(Rendered { source, bindings, groups, numbered: kernel.body.numbered() })
 }
 
 struct Renderer<'a> {

@@ -65,16 +65,22 @@ impl Renderer<'_> {
                     ("words", (cell.states() * hidden).to_string()),
                     (
                         "begin",
-                        lines(cell.states(), |n| format!("states[0]{} = state{n}(b, u);", state(n))),
+                        lines(cell.states(), |n| {
+                            format!("states[0]{} = state{n}(b, u);", state(n))
+                        }),
                     ),
                     ("zero", zeros(cell)),
                     (
                         "before",
-                        lines(cell.states(), |n| format!("let before{n} = states[old]{};", state(n))),
+                        lines(cell.states(), |n| {
+                            format!("let before{n} = states[old]{};", state(n))
+                        }),
                     ),
                     (
                         "after",
-                        lines(cell.states(), |n| format!("states[1u - old]{} = after{n};", state(n))),
+                        lines(cell.states(), |n| {
+                            format!("states[1u - old]{} = after{n};", state(n))
+                        }),
                     ),
                 ]);
                 Ok((shaders::fill(shaders::RECURRENT, &holes)?, grid))
@@ -277,8 +283,7 @@ fn cell_of(cell: Cell, role: SequenceRole) -> String {
 
 /// One unit of a step: from `w0`, `w1`, .. and the states `before0`, `before1` to those after it, and what is kept.
 fn forward_cell(cell: Cell) -> Vec<String> {
-    let sigmoid =
-        |g: usize| format!("1.0 / (1.0 + exponential(-(gate(t, b, {g}u, u) + w{g})))");
+    let sigmoid = |g: usize| format!("1.0 / (1.0 + exponential(-(gate(t, b, {g}u, u) + w{g})))");
     let mut text: Vec<String> = match cell {
         Cell::RnnTanh => vec!["let next = hyperbolic_tangent(gate(t, b, 0u, u) + w0);".into()],
         Cell::RnnRelu => vec!["let next = max_nan(gate(t, b, 0u, u) + w0, 0.0);".into()],

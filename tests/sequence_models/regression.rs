@@ -1,13 +1,13 @@
 //! Logistic regression on bags of words: the most that can be had from which words there are.
 //! Without regularisation, by plain stochastic gradient descent.
 
-use crate::data::text::Sequences;
+use shadegrad::train::data::text::Sequences;
 
 const EPOCHS: usize = 200;
 
 /// What is known of a word in a text.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Features {
+pub(crate) enum Features {
     /// How often it occurs.
     Counts,
     /// Whether it occurs.
@@ -15,14 +15,14 @@ pub(super) enum Features {
 }
 
 /// A weight for each word, and a bias behind them.
-pub(super) struct Regression {
+pub(crate) struct Regression {
     weights: Vec<f32>,
     bias: f32,
     features: Features,
 }
 
 /// Trains on sequences of a vocabulary of `words` numbers.
-pub(super) fn train(data: &Sequences, words: usize, features: Features) -> Regression {
+pub(crate) fn train(data: &Sequences, words: usize, features: Features) -> Regression {
     let mut model = Regression { weights: vec![0.0; words], bias: 0.0, features };
     let bags: Vec<Vec<u32>> = data.tokens.iter().map(|tokens| model.bag(tokens)).collect();
     for epoch in 0..EPOCHS {
@@ -41,7 +41,7 @@ pub(super) fn train(data: &Sequences, words: usize, features: Features) -> Regre
 
 impl Regression {
     /// The share of sequences that are classified rightly.
-    pub(super) fn accuracy(&self, data: &Sequences) -> f64 {
+    pub(crate) fn accuracy(&self, data: &Sequences) -> f64 {
         let right = data
             .tokens
             .iter()
