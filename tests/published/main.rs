@@ -14,6 +14,7 @@ mod outside;
 mod random;
 mod refused;
 mod runner;
+mod train;
 mod vectors;
 
 use shadegrad::device::Device;
@@ -37,7 +38,6 @@ pub(crate) const CANCELLED: &[(&str, &str, &str)] = &[
 const ELSEWHERE: &[(&str, &str)] = &[
     ("optim", "steps of optimizers: tests of the optimizers"),
     ("sched", "learning rates by step: tests of the schedules"),
-    ("train", "whole runs: tests of training"),
 ];
 
 /// Two tests for each group of cases, so that a failure says which group and which device.
@@ -85,7 +85,7 @@ fn every_case_of_the_index_belongs_to_a_test() {
     let mut counts = std::collections::BTreeMap::<&str, u64>::new();
     for case in cases {
         let group = case["file"].as_str().unwrap().strip_suffix(".safetensors").unwrap();
-        let here = group == big::GROUP || GROUPS.contains(&group);
+        let here = [big::GROUP, train::GROUP].contains(&group) || GROUPS.contains(&group);
         let elsewhere = ELSEWHERE.iter().any(|(name, _)| *name == group);
         assert!(here != elsewhere, "{}: nothing runs group `{group}`", case["id"]);
         *counts.entry(case["op"].as_str().unwrap()).or_default() += 1;

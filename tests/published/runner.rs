@@ -124,7 +124,7 @@ fn differences(case: &Case, got: &Results) -> Vec<String> {
 /// How far each element may be off: eight times as far as PyTorch's own f32 result, or four units
 /// in the last place of the largest element. Without such a result, and for what is zero but for what
 /// cancels, PyTorch's test default.
-fn allowed(expected: &Expected, cancelled: bool) -> Vec<f64> {
+pub(crate) fn allowed(expected: &Expected, cancelled: bool) -> Vec<f64> {
     let data = &expected.array.data;
     if expected.array.ty.dtype != DType::F32 {
         return vec![0.0; data.len()];

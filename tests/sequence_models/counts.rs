@@ -55,7 +55,7 @@ fn more_units_than_a_workgroup_holds_take_a_dispatch_for_each_step() {
 }
 
 fn sentences(count: usize) -> Sequences {
-    let length = |i: u32| if i % 2 == 0 { 5 } else { 11 };
+    let length = |i: u32| if i.is_multiple_of(2) { 5 } else { 11 };
     let tokens = (0..count as u32)
         .map(|i| (0..length(i)).map(|t| 2 + random(i, t) % 50).collect::<Vec<u32>>())
         .collect::<Vec<_>>();
@@ -65,7 +65,7 @@ fn sentences(count: usize) -> Sequences {
 
 #[test]
 fn a_thousand_steps_over_two_lengths_create_nothing() {
-    for (device, exact) in harness::devices() {
+    for (device, _) in harness::devices() {
         let model = TextClassifier::new(60, 8, 8, 2);
         let mut trainer = Trainer::new(&device, model, CrossEntropy, Adam::new(1e-3)).unwrap();
         let data = sentences(256);
@@ -74,13 +74,12 @@ fn a_thousand_steps_over_two_lengths_create_nothing() {
         let mut history = History::default();
         trainer.advance(&mut course, 40, &mut history).unwrap();
         let before = device.counters();
-        let steps = if exact { 1000 } else { 100 };
-        trainer.advance(&mut course, steps, &mut history).unwrap();
+        trainer.advance(&mut course, 1000, &mut history).unwrap();
         let after = device.counters();
         assert_eq!(before.buffers, after.buffers, "on {}", device.info());
         assert_eq!(before.pipelines, after.pipelines, "on {}", device.info());
         assert_eq!(before.bind_groups, after.bind_groups, "on {}", device.info());
-        assert_eq!(history.losses.len(), 40 + steps);
+        assert_eq!(history.losses.len(), 1040);
     }
 }
 
