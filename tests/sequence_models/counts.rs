@@ -145,3 +145,27 @@ fn a_data_set_that_is_gone_makes_room() {
     }
     assert_eq!(held(&mut trainer), first);
 }
+
+#[test]
+fn a_recording_of_thousands_of_values_compiles() {
+    // An LSTM and its gradient, step by step of elementary operations.
+    for time in [16, 64, 256] {
+        let graph = Graph::new();
+        let [w, u] = [1, 2].map(|seed| crate::x(&graph, &[32, 128], seed));
+        let (mut h, mut c) = (graph.zeros(&[8, 32]), graph.zeros(&[8, 32]));
+        for t in 0..time {
+            let gates = crate::x(&graph, &[8, 32], 3 + t).matmul(&w) + h.matmul(&u);
+            let gate = |number: usize| gates.narrow(1, number * 32, 32);
+            c = gate(1).sigmoid() * c + gate(0).sigmoid() * gate(2).tanh();
+            h = gate(3).sigmoid() * c.tanh();
+        }
+        let gradients = graph.gradients(&h.square().sum_all(), &[&w, &u]);
+        let clock = std::time::Instant::now();
+        let outputs: Vec<&Tensor> = gradients.iter().collect();
+        let loaded = Session::new(&Device::null(Limits::CPU)).compile(&graph, &outputs).unwrap();
+        let (dispatches, seconds) = (loaded.report().counts.dispatches, clock.elapsed());
+        println!("{time} steps: {dispatches} dispatches, compiled in {seconds:.2?}");
+        // Two products, a kernel of gates, and as many again backwards: more for each step, and not too many.
+        assert!((5 * time as usize..=12 * time as usize).contains(&dispatches), "{dispatches}");
+    }
+}
