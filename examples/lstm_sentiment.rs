@@ -9,7 +9,7 @@ use shadegrad::graph::Array;
 use shadegrad::models::Initializer;
 use shadegrad::prelude::*;
 use shadegrad::train::data::text::{
-    Reading, Report, Sequences, Texts, Vocabulary, WordVectors, generated,
+    Reading, Report, Sequences, Texts, Vocabulary, WordVectors, generated, tokenize,
 };
 use shadegrad::train::pictures::{confusion, curves};
 use shadegrad::train::{Evaluation, History, Weights};
@@ -119,6 +119,13 @@ fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// What was left out, if anything was.
+fn tell(what: &str, report: &Report) {
+    if report.count() > 0 {
+        println!("{what}: {report}");
+    }
+}
+
 /// Texts to train, validate and test on.
 fn data(options: &Options) -> Result<[Texts; 3]> {
     let Some(folder) = &options.data else {
@@ -127,9 +134,7 @@ fn data(options: &Options) -> Result<[Texts; 3]> {
     };
     let reading = Reading::default().skip_bad(options.skip_bad);
     let told = |part: &str, (texts, report): (Texts, Report)| {
-        if report.count() > 0 {
-            println!("{part}: {report}");
-        }
+        tell(part, &report);
         texts
     };
     if folder.join("train").is_dir() {
@@ -182,7 +187,10 @@ fn train(options: &Options) -> Result<Reader> {
         .dropout(options.dropout)
         .word_dropout(options.word_dropout);
     if let Some(path) = &options.glove {
-        let vectors = WordVectors::glove(path, options.width, &vocabulary)?;
+        let reading = Reading::default().skip_bad(options.skip_bad);
+        let (vectors, report) =
+            WordVectors::glove_with(path, options.width, &vocabulary, &reading)?;
+        tell("word vectors", &report);
         println!("word vectors: {} of {} words found", vectors.found(), vocabulary.len());
         // Words without a vector begin near zero.
         let table = vectors.matrix(|_, _| 0.0);
@@ -197,7 +205,7 @@ fn train(options: &Options) -> Result<Reader> {
             .schedule(schedule)
             .clip_grad_norm(1.0);
     let report = trainer.report(&own, options.batch)?;
-    let buckets = own.buckets(None, 1).iter().map(|b| b.len.to_string()).collect::<Vec<_>>();
+    let buckets = own.training_buckets().iter().map(|b| b.len.to_string()).collect::<Vec<_>>();
     println!(
         "model: {} parameters; texts are padded to {} words; a step of the longest is {} dispatches and {:.2} GFLOP",
         trainer.parameters().count(),
@@ -314,12 +322,17 @@ impl Reader {
         let logits = self.trainer.predict(&Array::new(&[side, side], DType::U32, tokens))?;
         let last = self.classes.len() - 1;
         let mut verdict = vec![];
-        for (row, &id) in logits.data.chunks(self.classes.len()).zip(&ids) {
+        let words = tokenize(text);
+        for ((row, &id), word) in logits.data.chunks(self.classes.len()).zip(&ids).zip(&words) {
             let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let powers: Vec<f64> = row.iter().map(|l| (l - most).exp()).collect();
             let sum: f64 = powers.iter().sum();
             verdict = powers.iter().map(|p| p / sum).collect();
-            let word = self.vocabulary.word(id).unwrap_or_default();
+            // In brackets: the model doesn't know the word.
+            let word = match id {
+                Vocabulary::UNKNOWN => format!("({word})"),
+                _ => word.clone(),
+            };
             let bar = "#".repeat((verdict[last] * 40.0).round() as usize);
             println!("{word:>16} {:5.1} % {bar}", verdict[last] * 100.0);
         }

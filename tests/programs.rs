@@ -3,9 +3,10 @@
 
 mod harness;
 
-use shadegrad::train::data::drawn;
+use shadegrad::train::data::{drawn, text::generated};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// An example, which `cargo test` builds beside the tests.
 fn example(name: &str) -> Command {
@@ -250,4 +251,159 @@ fn the_self_test_runs_the_suite_and_says_how_close_it_came() {
     fails(shadegrad().args(["selftest", "--one-in", "0"]), &["--one-in"]);
     let output = shadegrad().arg("operations").output().unwrap();
     assert!(self::text(&output).contains("| `scaled_dot_product_attention` |"));
+}
+
+/// Files of labelled texts.
+fn reviews(folder: &Path) -> PathBuf {
+    std::fs::create_dir_all(folder).unwrap();
+    for (part, count, seed) in [("train", 120, 1), ("dev", 70, 2), ("test", 70, 3)] {
+        let texts = generated(count, seed);
+        let line = |(text, label): (&str, &u8)| format!("{text}\t{label}\n");
+        let lines: String = texts.iter().zip(&texts.labels).map(line).collect();
+        std::fs::write(folder.join(format!("{part}.tsv")), lines).unwrap();
+    }
+    folder.to_path_buf()
+}
+
+fn sentiment(data: &Path, out: &Path) -> Command {
+    let mut command = example("lstm_sentiment");
+    command
+        .args(["--device", "cpu", "--epochs", "1", "--width", "8", "--hidden", "6", "--data"])
+        .arg(data)
+        .arg("--out")
+        .arg(out);
+    command
+}
+
+#[test]
+fn the_sentiment_program_trains_and_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let data = reviews(&folder.path().join("data"));
+    let output =
+        sentiment(&data, &out).args(["--predict", "Not a BAD film, heard."]).output().unwrap();
+    let first = text(&output);
+    assert!(output.status.success(), "{first}");
+    for word in
+        ["120 texts to train on", "dispatches", "epoch 1:", "test accuracy:", "(film)", "(heard)"]
+    {
+        assert!(first.contains(word), "`{word}` is not in: {first}");
+    }
+    for file in ["lstm_sentiment.safetensors", "lstm_sentiment.png", "lstm_confusion.png"] {
+        assert!(std::fs::metadata(out.join(file)).unwrap().len() > 500, "{file}");
+    }
+    // What was written answers as what was trained, and to several questions.
+    let mut asked = example("lstm_sentiment")
+        .args(["--device", "cpu", "--interactive", "--weights"])
+        .arg(out.join("lstm_sentiment.safetensors"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    asked.stdin.take().unwrap().write_all(b"Not a BAD film, heard.\n\nunheardof\n").unwrap();
+    let second = text(&asked.wait_with_output().unwrap());
+    let verdict = first.lines().last().unwrap();
+    assert!(verdict.contains("with a probability of") && second.contains(verdict), "{second}");
+    assert!(second.contains("(unheardof)"), "{second}");
+}
+
+#[test]
+fn a_folder_for_each_class_is_read_like_aclimdb() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    for part in ["train", "test"] {
+        let texts = generated(100, 4);
+        for (number, (text, &label)) in texts.iter().zip(&texts.labels).enumerate() {
+            let class = data.join(part).join(if label == 1 { "pos" } else { "neg" });
+            std::fs::create_dir_all(&class).unwrap();
+            std::fs::write(class.join(format!("{number}_7.txt")), text).unwrap();
+        }
+    }
+    let output = sentiment(&data, folder.path()).args(["--predict", "dull"]).output().unwrap();
+    let text = text(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("90 texts to train on, 10 to validate on, 100 to test on"), "{text}");
+    assert!(text.contains("pos, with") || text.contains("neg, with"), "{text}");
+    std::fs::write(data.join("train/pos/0_x.txt"), [0x66, 0xff]).unwrap();
+    fails(&mut sentiment(&data, folder.path()), &["0_x.txt", "UTF-8"]);
+}
+
+#[test]
+fn bad_texts_are_named_by_file_and_line_or_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = reviews(&folder.path().join("data"));
+    let train = data.join("train.tsv");
+    let good = std::fs::read(&train).unwrap();
+    let with = |line: &[u8]| std::fs::write(&train, [b"good\t1\n", line, b"\n", &good].concat());
+    for (line, words) in [
+        (&b"b\xff\t1"[..], ["train.tsv", "line 2", "UTF-8"]),
+        (b"", ["train.tsv", "line 2", "no text"]),
+        (b"no tab", ["train.tsv", "line 2", "tab"]),
+        (b"fine\t2", ["train.tsv", "line 2", "\"2\""]),
+    ] {
+        with(line).unwrap();
+        fails(&mut sentiment(&data, folder.path()), &words);
+        let output = sentiment(&data, folder.path()).arg("--skip-bad").output().unwrap();
+        let text = text(&output);
+        assert!(output.status.success() && text.contains("skipped 1 line"), "{text}");
+    }
+    std::fs::write(&train, good).unwrap();
+    let vectors = folder.path().join("vectors.txt");
+    std::fs::write(&vectors, "the 1 2 3 4 5 6 7 8\nfilm 1 2 3\n").unwrap();
+    let glove = |more: &[&str]| {
+        let mut command = sentiment(&data, folder.path());
+        command.arg("--glove").arg(&vectors).args(more);
+        command
+    };
+    fails(&mut glove(&[]), &["vectors.txt", "line 2", "3", "8"]);
+    let text = text(&glove(&["--skip-bad"]).output().unwrap());
+    assert!(text.contains("1 of ") && text.contains("skipped 1 line"), "{text}");
+    fails(&mut sentiment(&folder.path().join("nowhere"), folder.path()), &["nowhere"]);
+    fails(example("lstm_sentiment").arg("--weights").arg(&train), &["--predict or --interactive"]);
+    fails(
+        example("lstm_sentiment").args(["--predict", "x", "--weights"]).arg(&train),
+        &["train.tsv", "safetensors"],
+    );
+}
+
+#[test]
+fn the_character_program_learns_and_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("input.txt");
+    std::fs::write(&path, "to be or not to be, that is the question. ".repeat(40)).unwrap();
+    let run = |more: &[&str]| {
+        let mut command = example("char_transformer");
+        command.args(["--device", "cpu", "--steps", "20", "--every", "10", "--length", "15"]);
+        command.args(["--context", "8", "--layers", "1", "--width", "8"]);
+        command.args(["--prompt", "to", "--out"]).arg(folder.path()).args(more);
+        command
+    };
+    let output = run(&["--heads", "2", "--data"]).arg(folder.path()).output().unwrap();
+    let first = text(&output);
+    assert!(output.status.success(), "{first}");
+    for word in ["1680 characters", "step 10:", "step 20:", "validation loss:", "\nto"] {
+        assert!(first.contains(word), "`{word}` is not in: {first}");
+    }
+    let samples = std::fs::read_to_string(folder.path().join("samples.txt")).unwrap();
+    assert!(samples.lines().any(|line| line.starts_with("to") && line.len() == 17), "{samples}");
+    assert!(folder.path().join("char_transformer.png").exists());
+    let weights = folder.path().join("char_transformer.safetensors");
+    let write = |more: &[&str]| {
+        let mut command = example("char_transformer");
+        command
+            .args(["--device", "cpu", "--length", "9"])
+            .args(more)
+            .arg("--weights")
+            .arg(&weights);
+        command
+    };
+    let output = write(&["--prompt", "that", "--temperature", "0"]).output().unwrap();
+    let second = text(&output);
+    assert!(output.status.success() && second.contains("\nthat"), "{second}");
+    fails(&mut write(&["--prompt", "Z"]), &["--prompt", "'Z'"]);
+    fails(run(&["--heads", "3", "--data"]).arg(&path), &["width of 8", "3 heads"]);
+    std::fs::write(&path, b"\xff\xfe").unwrap();
+    fails(run(&["--data"]).arg(&path), &["input.txt", "UTF-8"]);
+    std::fs::write(&path, "short").unwrap();
+    fails(run(&["--data"]).arg(&path), &["5 characters are too few"]);
 }

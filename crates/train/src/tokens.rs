@@ -38,13 +38,10 @@ impl Samples for Padded {
     }
 }
 
-/// Fewest samples of a part: a program for fewer isn't worth compiling.
-const LEAST: usize = 64;
-
 /// Texts as numbers are a part for each [`Bucket`](crate::data::text::Bucket) of like length.
 impl Dataset for Sequences {
     fn sizes(&self) -> Vec<usize> {
-        self.buckets(None, LEAST).iter().map(|bucket| bucket.samples.len()).collect()
+        self.training_buckets().iter().map(|bucket| bucket.samples.len()).collect()
     }
 
     fn parts(&self, _: Option<Statistics>) -> Vec<Part> {
@@ -52,7 +49,7 @@ impl Dataset for Sequences {
             let samples = Padded::new(&bucket.padded(self), bucket.len, &bucket.labels(self));
             Part { samples: Box::new(samples), numbers: bucket.samples }
         };
-        self.buckets(None, LEAST).into_iter().map(part).collect()
+        self.training_buckets().into_iter().map(part).collect()
     }
 }
 

@@ -70,6 +70,12 @@ impl Sequences {
         };
         buckets::group(&sizes, lengths, least)
     }
+
+    /// The buckets that training uses, each with a program of its own: of the lengths with the least padding, with at
+    /// least 64 sequences each.
+    pub fn training_buckets(&self) -> Vec<Bucket> {
+        self.buckets(None, 64)
+    }
 }
 
 #[cfg(test)]
