@@ -277,12 +277,8 @@ fn continued(
 /// Continues the prompt with a model that was trained before.
 fn write(options: &Options, path: &Path) -> Result<()> {
     let weights = Weights::load(path)?;
-    let note = |name: &str| {
-        let found = weights.notes.get(name);
-        found.with_context(|| format!("{}: the note `{name}` is missing", path.display()))
-    };
-    let characters = Characters::new(note(CHARACTERS)?);
-    let sizes = Sizes::from_text(note(SIZES)?)
+    let characters = Characters::new(program::note(&weights, CHARACTERS, path)?);
+    let sizes = Sizes::from_text(program::note(&weights, SIZES, path)?)
         .with_context(|| format!("{}: the note `{SIZES}` is damaged", path.display()))?;
     let mut trainer = trainer(options, sizes.options(characters.len())?)?;
     trainer.restore(&weights, path)?;

@@ -170,6 +170,14 @@ fn train(options: &Options) -> Result<Reader> {
     let device = Device::open(&options.device)?;
     println!("device: {}", device.info());
     let [train, dev, test] = data(options)?;
+    for (part, other) in [("validation", &dev), ("test", &test)] {
+        ensure!(
+            other.classes == train.classes,
+            "the classes of the {part} texts are {}, those of the training texts {}",
+            other.classes.join(", "),
+            train.classes.join(", ")
+        );
+    }
     let vocabulary = Vocabulary::build(train.iter(), options.min_count, None);
     println!(
         "data: {} texts to train on, {} to validate on, {} to test on; a vocabulary of {} has {:.1} % of the test's words",
@@ -182,8 +190,8 @@ fn train(options: &Options) -> Result<Reader> {
     let encode = |texts: &Texts| Sequences::encode(texts, &vocabulary, Some(options.max_len));
     let (own, held, asked) = (encode(&train), encode(&dev), encode(&test));
 
-    let sizes = [options.width, options.hidden];
-    let mut model = model(vocabulary.len(), sizes, train.classes.len())
+    let (width, hidden, max_len) = (options.width, options.hidden, options.max_len);
+    let mut model = model(vocabulary.len(), [width, hidden], train.classes.len())
         .dropout(options.dropout)
         .word_dropout(options.word_dropout);
     if let Some(path) = &options.glove {
@@ -192,10 +200,10 @@ fn train(options: &Options) -> Result<Reader> {
             WordVectors::glove_with(path, options.width, &vocabulary, &reading)?;
         tell("word vectors", &report);
         println!("word vectors: {} of {} words found", vectors.found(), vocabulary.len());
-        // Words without a vector begin near zero.
+        // Words without a vector begin at zero.
         let table = vectors.matrix(|_, _| 0.0);
         model =
-            model.embedding(Embedding::from_pretrained(vocabulary.len(), options.width, &table));
+            model.embedding(Embedding::from_pretrained(vocabulary.len(), options.width, &table)?);
     }
     let fit = Fit::epochs(options.epochs).batch(options.batch).validate(&held).keep_best();
     let steps = fit.total_steps(&own);
@@ -205,7 +213,8 @@ fn train(options: &Options) -> Result<Reader> {
             .schedule(schedule)
             .clip_grad_norm(1.0);
     let report = trainer.report(&own, options.batch)?;
-    let buckets = own.training_buckets().iter().map(|b| b.len.to_string()).collect::<Vec<_>>();
+    let buckets =
+        own.training_buckets(options.batch).iter().map(|b| b.len.to_string()).collect::<Vec<_>>();
     println!(
         "model: {} parameters; texts are padded to {} words; a step of the longest is {} dispatches and {:.2} GFLOP",
         trainer.parameters().count(),
@@ -224,14 +233,14 @@ fn train(options: &Options) -> Result<Reader> {
     let mut weights = trainer.weights()?;
     weights.notes.insert(VOCABULARY.into(), vocabulary.to_text());
     weights.notes.insert(CLASSES.into(), train.classes.join("\n"));
-    weights.notes.insert(SIZES.into(), sizes.map(|size| size.to_string()).join(" "));
+    weights.notes.insert(SIZES.into(), format!("{width} {hidden} {max_len}"));
     weights.save(&options.out.join("lstm_sentiment.safetensors"))?;
     pictures(&options.out, &history, &found, &test)?;
     println!(
         "written: lstm_sentiment.safetensors, lstm_sentiment.png and lstm_confusion.png in {}",
         options.out.display()
     );
-    Ok(Reader { trainer, vocabulary, classes: names(train.classes) })
+    Ok(Reader { trainer, vocabulary, classes: names(train.classes), max_len })
 }
 
 fn model(vocabulary: usize, [width, hidden]: [usize; 2], classes: usize) -> TextClassifier {
@@ -277,20 +286,17 @@ fn pictures(out: &Path, history: &History, found: &Evaluation, test: &Texts) -> 
 /// A model that was trained before.
 fn load(options: &Options, path: &Path) -> Result<Reader> {
     let weights = Weights::load(path)?;
-    let note = |name: &str| {
-        let found = weights.notes.get(name);
-        found.with_context(|| format!("{}: the note `{name}` is missing", path.display()))
-    };
+    let note = |name| program::note(&weights, name, path);
     let vocabulary = Vocabulary::from_text(note(VOCABULARY)?)?;
     let classes: Vec<String> = note(CLASSES)?.lines().map(str::to_string).collect();
     let sizes: Vec<usize> = note(SIZES)?.split(' ').filter_map(|size| size.parse().ok()).collect();
-    let sizes = <[usize; 2]>::try_from(sizes)
+    let [width, hidden, max_len] = <[usize; 3]>::try_from(sizes)
         .map_err(|_| anyhow::anyhow!("{}: the note `{SIZES}` is damaged", path.display()))?;
     let device = Device::open(&options.device)?;
-    let model = model(vocabulary.len(), sizes, classes.len());
+    let model = model(vocabulary.len(), [width, hidden], classes.len());
     let mut trainer = Trainer::new(&device, model, CrossEntropy, AdamW::new(options.lr))?;
     trainer.restore(&weights, path)?;
-    Ok(Reader { trainer, vocabulary, classes: names(classes) })
+    Ok(Reader { trainer, vocabulary, classes: names(classes), max_len })
 }
 
 /// A trained model that says what it makes of texts.
@@ -298,32 +304,44 @@ struct Reader {
     trainer: Trainer<TextClassifier>,
     vocabulary: Vocabulary,
     classes: Vec<String>,
+    /// Words that it reads at most, as when it was trained.
+    max_len: usize,
 }
 
 impl Reader {
     /// Lengths are rounded up to a multiple of this: each is a program.
     const STEP: usize = 8;
+    /// Beginnings of a text that are looked at together.
+    const ROWS: usize = 32;
 
     /// Prints the probability of the last class after each word, and the verdict.
     fn explain(&mut self, text: &str) -> Result<()> {
-        let ids = self.vocabulary.encode(text);
+        let mut ids = self.vocabulary.encode(text);
         if ids.is_empty() {
             println!("there is no word in it");
             return Ok(());
         }
+        if ids.len() > self.max_len {
+            println!("only the first {} of {} words are read", self.max_len, ids.len());
+            ids.truncate(self.max_len);
+        }
         // A row for each beginning of the text.
         let side = ids.len().next_multiple_of(Self::STEP);
-        let mut tokens = vec![f64::from(Vocabulary::PADDING); side * side];
-        for (row, line) in tokens.chunks_mut(side).enumerate() {
-            for (token, &id) in line.iter_mut().zip(&ids[..ids.len().min(row + 1)]) {
-                *token = f64::from(id);
+        let mut logits = Vec::new();
+        for first in (0..ids.len()).step_by(Self::ROWS) {
+            let mut tokens = vec![f64::from(Vocabulary::PADDING); Self::ROWS * side];
+            for (row, line) in tokens.chunks_mut(side).enumerate() {
+                for (token, &id) in line.iter_mut().zip(ids.iter().take(first + row + 1)) {
+                    *token = f64::from(id);
+                }
             }
+            let tokens = Array::new(&[Self::ROWS, side], DType::U32, tokens);
+            logits.extend(self.trainer.predict(&tokens)?.data);
         }
-        let logits = self.trainer.predict(&Array::new(&[side, side], DType::U32, tokens))?;
         let last = self.classes.len() - 1;
         let mut verdict = vec![];
         let words = tokenize(text);
-        for ((row, &id), word) in logits.data.chunks(self.classes.len()).zip(&ids).zip(&words) {
+        for ((row, &id), word) in logits.chunks(self.classes.len()).zip(&ids).zip(&words) {
             let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let powers: Vec<f64> = row.iter().map(|l| (l - most).exp()).collect();
             let sum: f64 = powers.iter().sum();

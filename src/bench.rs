@@ -110,7 +110,7 @@ pub fn measure(
         }
         "gpt" => {
             let text: Vec<u32> = (0..4096).map(|i| random(3, i) % 65).collect();
-            let windows = Windows::new(&text, 64).parts(None).remove(0);
+            let windows = Windows::new(&text, 64).parts(16, None).remove(0);
             let options = CausalLmOptions {
                 vocabulary: 65,
                 context: 64,

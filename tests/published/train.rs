@@ -64,7 +64,7 @@ fn steps(device: &Device, case: &Case) -> HashMap<String, Vec<f64>> {
     let given = |(name, array): &(String, Array)| {
         let values: Vec<f32> = array.data.iter().map(|&v| v as f32).collect();
         let name = name.strip_prefix("p.")?.to_string();
-        Some((name, Parameter::from_values(&array.ty.shape, &values)))
+        Some((name, Parameter::from_values(&array.ty.shape, &values).unwrap()))
     };
     let model = Given(case.inputs.iter().filter_map(given).collect());
     let parameters = Parameters::new(&model, 0).unwrap();

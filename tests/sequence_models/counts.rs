@@ -3,9 +3,10 @@
 use crate::harness;
 use shadegrad::bench::LastState;
 use shadegrad::device::{Limits, random};
+use shadegrad::models::Initializer;
 use shadegrad::prelude::*;
 use shadegrad::train::data::text::Sequences;
-use shadegrad::train::{History, Padded};
+use shadegrad::train::{History, Padded, Part, Samples, Statistics};
 
 /// Embedding 10 000x128, LSTM 128-128, linear 2, batch 32, Adam: the step over a number of tokens.
 fn dispatches(limits: &Limits, time: usize) -> usize {
@@ -55,8 +56,13 @@ fn more_units_than_a_workgroup_holds_take_a_dispatch_for_each_step() {
 }
 
 fn sentences(count: usize) -> Sequences {
+    sentences_from(0, count)
+}
+
+/// Texts of five and eleven words; the first decides.
+fn sentences_from(first: u32, count: usize) -> Sequences {
     let length = |i: u32| if i.is_multiple_of(2) { 5 } else { 11 };
-    let tokens = (0..count as u32)
+    let tokens = (first..first + count as u32)
         .map(|i| (0..length(i)).map(|t| 2 + random(i, t) % 50).collect::<Vec<u32>>())
         .collect::<Vec<_>>();
     let labels = tokens.iter().map(|t| u8::from(t[0] > 26)).collect();
@@ -127,6 +133,142 @@ fn parts_are_visited_as_often_as_they_have_samples() {
     let found = trainer.evaluate(&data).unwrap();
     let right = found.predictions.iter().zip(&data.labels).filter(|(p, l)| **p == u32::from(**l));
     assert_eq!(right.count() as f64 / 300.0, found.accuracy);
+}
+
+/// Samples that are their own numbers.
+struct Numbers(Vec<usize>);
+
+/// A part of them, from a number on.
+struct From(u32, usize);
+
+impl Dataset for Numbers {
+    fn sizes(&self, _: usize) -> Vec<usize> {
+        self.0.clone()
+    }
+
+    fn parts(&self, _: usize, _: Option<Statistics>) -> Vec<Part> {
+        let part = |number: usize| {
+            let first: usize = self.0[..number].iter().sum();
+            let samples = Box::new(From(first as u32, self.0[number]));
+            Part { samples, numbers: (first..first + self.0[number]).collect() }
+        };
+        (0..self.0.len()).map(part).collect()
+    }
+}
+
+impl Samples for From {
+    fn len(&self) -> usize {
+        self.1
+    }
+
+    fn take(&self, _: &Graph, index: &Tensor) -> (Tensor, Tensor) {
+        (index + f64::from(self.0), index.zeros_like())
+    }
+}
+
+/// A trainer that takes one from a sample's own parameter whenever it visits it.
+fn visitor(samples: usize, batch: usize) -> Trainer<Embedding> {
+    let table = Embedding::new(samples, 1).initializer(Initializer::Zeros);
+    let loss = |output: &Tensor, _: &Tensor| output.squeeze(1);
+    Trainer::new(&Device::cpu(Some(1)), table, loss, Sgd::new(batch as f64)).unwrap()
+}
+
+fn visits(trainer: &mut Trainer<Embedding>) -> Vec<i64> {
+    let table = &trainer.weights().unwrap().tensors["weight"].1;
+    table.iter().map(|value| -value.round() as i64).collect()
+}
+
+#[test]
+fn every_sample_is_visited_once_in_every_epoch_of_every_fit() {
+    let data = Numbers(vec![20, 12]);
+    let mut trainer = visitor(32, 4);
+    let fit = |epochs: usize| Fit::epochs(epochs).batch(4).quiet();
+    for (number, epochs) in [(1, 1), (3, 2), (4, 1)] {
+        trainer.fit(&data, fit(epochs)).unwrap();
+        assert_eq!(visits(&mut trainer), vec![number; 32]);
+    }
+    // A fit that stops early doesn't put the next one out of step.
+    let mut trainer = visitor(20, 4);
+    trainer.fit(&Numbers(vec![20]), Fit::epochs(usize::MAX).batch(4).steps(2).quiet()).unwrap();
+    let before = visits(&mut trainer);
+    assert_eq!(before.iter().sum::<i64>(), 8);
+    trainer.fit(&Numbers(vec![20]), fit(1)).unwrap();
+    let after = visits(&mut trainer);
+    assert!(after.iter().zip(&before).all(|(a, b)| a - b == 1), "{before:?} {after:?}");
+}
+
+#[test]
+fn later_fits_visit_in_other_orders() {
+    let order = |fits: usize| {
+        let mut trainer = visitor(30, 1);
+        let mut visited = vec![];
+        for _ in 0..fits {
+            visited.clear();
+            let mut course = trainer.start(&Numbers(vec![30]), 1).unwrap();
+            let mut before = visits(&mut trainer);
+            for _ in 0..10 {
+                trainer.advance(&mut course, 1, &mut History::default()).unwrap();
+                let now = visits(&mut trainer);
+                visited.push((0..30).find(|&n| now[n] != before[n]).unwrap());
+                before = now;
+            }
+        }
+        visited
+    };
+    assert_eq!(order(1), order(1));
+    assert_ne!(order(1), order(2));
+}
+
+#[test]
+fn batches_and_parts_that_make_no_sense_are_refused() {
+    let refused = |data: &dyn Dataset, batch: usize| {
+        let error = visitor(9, 1).fit(data, Fit::epochs(1).batch(batch).quiet());
+        error.unwrap_err().to_string()
+    };
+    let text = refused(&Numbers(vec![5, 4]), 5);
+    assert!(text.contains("the batch size is 5") && text.contains("1 to 4"), "{text}");
+    assert!(refused(&Numbers(vec![5, 0]), 1).contains("1 to 0"));
+    assert!(refused(&Numbers(vec![]), 1).contains("the number of samples is 0"));
+    let text = visitor(9, 1).fit(&Numbers(vec![9]), Fit::epochs(1).quiet().batch(1).keep_best());
+    assert!(text.unwrap_err().to_string().contains("keep_best"));
+    // Texts join their buckets until each has a batch.
+    let data = sentences(300);
+    assert_eq!((data.sizes(64), data.sizes(192)), (vec![150, 150], vec![300]));
+    // An evaluation has no batch to fill, and leaves out what is empty.
+    let found = visitor(9, 1).evaluate(&Numbers(vec![5, 0, 4])).unwrap();
+    assert_eq!(found.predictions, [0; 9]);
+}
+
+#[test]
+fn the_best_epoch_is_kept() {
+    let data = sentences(256);
+    let run = |keep: bool| {
+        let model = TextClassifier::new(60, 8, 8, 2);
+        let adam = Adam::new(0.1);
+        let mut trainer =
+            Trainer::with_seed(&Device::cpu(Some(1)), model, CrossEntropy, adam, 5).unwrap();
+        let held = sentences_from(1000, 128);
+        let fit = Fit::epochs(6).batch(16).validate(&held).quiet();
+        let history = trainer.fit(&data, if keep { fit.keep_best() } else { fit }).unwrap();
+        let of = |number: usize| history.epochs[number - 1].validation.clone().unwrap();
+        let accuracies: Vec<f64> = (1..=6).map(|number| of(number).accuracy).collect();
+        let found = trainer.evaluate(&held).unwrap();
+        match history.best {
+            None => assert_eq!(found, of(6)),
+            Some(best) => {
+                let most = accuracies.iter().copied().fold(0.0, f64::max);
+                assert_eq!(accuracies.iter().position(|&a| a == most), Some(best - 1));
+                assert_eq!(found, of(best));
+            }
+        }
+        (history.best, accuracies)
+    };
+    let ((best, accuracies), (none, same)) = (run(true), run(false));
+    assert_eq!((none, &accuracies), (None, &same), "keeping changes no step");
+    assert!(
+        best.is_some_and(|best| best < 6),
+        "the last is not the best, or this shows nothing: {accuracies:?}"
+    );
 }
 
 #[test]

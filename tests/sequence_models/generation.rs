@@ -44,13 +44,14 @@ fn the_cache_changes_no_continuation() {
             let mut generator =
                 trainer.generator(Sampling { temperature: 0.0, top_k: None }, 0).unwrap();
             let prompt = [3, 1, 4];
-            // Nine tokens fit the context; after that, the model goes on from its second half.
-            let got = generator.generate(&mut trainer, &prompt, 14).unwrap();
+            // Nine tokens fit the context; after that, the model goes on from the last five, and more where less is
+            // to come.
+            let got = generator.generate(&mut trainer, &prompt, 16).unwrap();
             let mut expected = prompt.to_vec();
             let mut start = 0;
-            for _ in 0..14 {
+            for left in (1..=16usize).rev() {
                 if expected.len() - start > 9 {
-                    start = expected.len() - 5;
+                    start = expected.len() - (10 - left.min(5));
                 }
                 let seen = &expected[start..];
                 let ids = seen.iter().map(|&id| f64::from(id)).collect();
@@ -88,7 +89,16 @@ fn prompts_are_checked_and_may_be_longer_than_the_context() {
     assert!(matches!(refused, TrainError::Setting { .. }), "{refused}");
     let refused = generator.generate(&mut trainer, &[4, 11], 3).unwrap_err().to_string();
     assert!(refused.contains("11") && refused.contains("below 11"), "{refused}");
-    assert_eq!(generator.generate(&mut trainer, &text(40), 12).unwrap().len(), 12);
+    let mut other = self::trainer(&device, Positions::Learned);
+    let refused = generator.generate(&mut other, &[4], 3).unwrap_err().to_string();
+    assert!(refused.contains("the trainer is another one"), "{refused}");
+    // Of a longer prompt the end counts, all of the context that there is for one token.
+    let mut greedy = trainer.generator(Sampling { temperature: 0.0, top_k: None }, 0).unwrap();
+    let long = text(40);
+    let one = greedy.generate(&mut trainer, &long, 1).unwrap();
+    assert_eq!(one, greedy.generate(&mut trainer, &long[31..], 1).unwrap());
+    let twelve = greedy.generate(&mut trainer, &long, 12).unwrap();
+    assert_eq!(twelve, greedy.generate(&mut trainer, &long[35..], 12).unwrap());
     assert!(generator.generate(&mut trainer, &[5], 0).unwrap().is_empty());
 }
 
@@ -138,6 +148,46 @@ fn tokens_are_drawn_as_often_as_their_probabilities_say() {
 }
 
 #[test]
+fn of_equal_tokens_the_first_are_among_the_likeliest() {
+    for (device, _) in harness::devices() {
+        let sampling = |top_k| Sampling { temperature: 1.0, top_k: Some(top_k) };
+        let one = frequencies(&device, sampling(1), &[1.0, 1.0, 1.0, 0.0], 100);
+        assert_eq!(one, [1.0, 0.0, 0.0, 0.0]);
+        let two = frequencies(&device, sampling(2), &[0.0, 1.0, 1.0, 1.0], 400);
+        assert!(two[0] == 0.0 && two[1] > 0.3 && two[2] > 0.3 && two[3] == 0.0, "{two:?}");
+        let cold = Sampling { temperature: 1e-19, top_k: None };
+        assert_eq!(frequencies(&device, cold, &[0.0, 2.0, 1.0], 100), [0.0, 1.0, 0.0]);
+    }
+    for (temperature, top_k) in
+        [(-1.0, None), (f64::NAN, None), (f64::INFINITY, None), (1.0, Some(0))]
+    {
+        let graph = Graph::new();
+        let key = graph.full(&[], DType::U32, 7.0);
+        Sampling { temperature, top_k }.draw(&graph.zeros(&[2, 3]), &key);
+        let text = graph.error().unwrap().to_string();
+        assert!(text.contains("sampling") && text.contains("generation.rs"), "{text}");
+    }
+}
+
+#[test]
+fn language_models_refuse_what_they_do_not_take() {
+    let refused = |run: &dyn Fn(&Graph) -> Tensor| {
+        let graph = Graph::new();
+        run(&graph);
+        graph.error().unwrap().to_string()
+    };
+    let text = refused(&|g| model(Positions::Learned).forward(&g.zeros(&[1, 3])));
+    assert!(text.contains("tokens [batch, length], u32"), "{text}");
+    let text = refused(&|g| model(Positions::Rotary).forward(&g.iota(4)));
+    assert!(text.contains("tokens [batch, length], u32"), "{text}");
+    let text = refused(&|g| model(Positions::Learned).forward(&g.iota(10).unsqueeze(0)));
+    assert!(text.contains("a sequence of 10 where there are 9 places"), "{text}");
+    let empty = CausalLmOptions { vocabulary: 0, ..*model(Positions::Rotary).options() };
+    let text = refused(&|g| CausalLm::new(empty).forward(&g.iota(4).unsqueeze(0)));
+    assert!(text.contains("a vocabulary of 0"), "{text}");
+}
+
+#[test]
 fn a_small_model_learns_a_text_by_heart() {
     let written = "the quick brown fox jumps over the lazy dog. ".repeat(8);
     let characters = Characters::new(&written);
@@ -175,7 +225,7 @@ fn windows_cover_a_text() {
         (Windows::new(&tokens, 19), vec![0]),
     ] {
         assert_eq!(windows.len(), expected.len());
-        let part = windows.parts(None).remove(0);
+        let part = windows.parts(16, None).remove(0);
         let graph = Graph::new();
         let (x, y) = part.samples.take(&graph, &graph.iota(expected.len()));
         let (x, y) = (x.eval(&device).unwrap(), y.eval(&device).unwrap());

@@ -166,7 +166,9 @@ fn dropout_lies_between_layers_and_only_there() {
         y.eval(&Device::cpu(Some(1))).unwrap().data
     };
     assert_eq!(count(1, 0.9), count(1, 0.0), "one layer has nothing between layers");
-    assert_ne!(count(2, 0.9), count(2, 0.0));
+    let dropped = count(2, 0.9);
+    assert_ne!(dropped, count(2, 0.0));
+    assert!(dropped.iter().all(|&value| value != 0.0), "nothing is dropped behind the last layer");
 }
 
 #[test]
@@ -178,9 +180,11 @@ fn what_does_not_fit_is_refused_with_shapes() {
         graph.error().unwrap().to_string()
     };
     let text = refused(&|g, lstm| _ = lstm.forward(&x(g, &[3, 4], 1)));
+    assert!(text.contains("sequence_models/recurrent.rs"), "the line is the user's: {text}");
     assert!(text.contains("[time, batch, in]"), "{text}");
     let text = refused(&|g, lstm| _ = lstm.forward(&x(g, &[3, 2, 7], 1)));
     assert!(text.contains("[20, 7]") && text.contains("[20, 5]"), "{text}");
+    assert!(text.contains("sequence_models/recurrent.rs"), "the line is the user's: {text}");
     let text = refused(&|g, lstm| {
         let states = [x(g, &[1, 2, 5], 2)];
         _ = lstm.run(&x(g, &[3, 2, 4], 1), Some(&states), None);
@@ -191,6 +195,43 @@ fn what_does_not_fit_is_refused_with_shapes() {
         _ = lstm.run(&x(g, &[3, 2, 4], 1), None, Some(&lengths));
     });
     assert!(text.contains("u32 lengths [2]"), "{text}");
+}
+
+#[test]
+fn a_nan_is_kept_by_every_cell() {
+    for (device, _) in harness::devices() {
+        let kept = |layer: &dyn Module| {
+            let parameters = Parameters::new(layer, 1).unwrap();
+            let graph = Graph::new();
+            let _ = parameters.tensors(&graph);
+            let sequence = graph.tensor(&[2, 1, 2], &[f32::NAN, 0.0, 1.0, 1.0]);
+            let found = layer.forward(&sequence).eval(&device).unwrap();
+            assert!(
+                found.data.iter().all(|value| value.is_nan()),
+                "{found:?} on {}",
+                device.info()
+            );
+        };
+        kept(&RnnRelu::new(2, 3));
+        kept(&Rnn::new(2, 3));
+        kept(&Lstm::new(2, 3));
+        kept(&Gru::new(2, 3));
+    }
+}
+
+#[test]
+fn padding_changes_nothing_wherever_it_stands() {
+    for (device, _) in harness::devices() {
+        let model = TextClassifier::new(9, 4, 5, 2);
+        let mut trainer = Trainer::new(&device, model, CrossEntropy, Sgd::new(0.1)).unwrap();
+        let tokens = [2, 3, 0, 0, 0, 2, 3, 0, 0, 2, 0, 3, 0, 0, 0, 0].map(f64::from);
+        let tokens = shadegrad::graph::Array::new(&[4, 4], DType::U32, tokens.to_vec());
+        let logits = trainer.predict(&tokens).unwrap().data;
+        assert_eq!(logits[..2], logits[2..4], "on {}", device.info());
+        assert_eq!(logits[..2], logits[4..6], "on {}", device.info());
+        assert_ne!(logits[..2], logits[6..]);
+        assert!(logits[6..].iter().all(|value| value.is_finite()), "a text without words");
+    }
 }
 
 #[test]

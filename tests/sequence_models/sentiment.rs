@@ -68,7 +68,7 @@ fn pretrained_vectors_are_where_their_words_are() {
     let vectors = WordVectors::glove(&path, 3, &vocabulary).unwrap();
     assert_eq!(vectors.found(), 2);
     let table = vectors.matrix(|_, _| 7.0);
-    let embedding = Embedding::from_pretrained(vocabulary.len(), 3, &table).padding_idx(0);
+    let embedding = Embedding::from_pretrained(vocabulary.len(), 3, &table).unwrap().padding_idx(0);
     for (device, _) in harness::devices() {
         let graph = Graph::new();
         let ids = vocabulary.encode("good film a unheard");

@@ -68,6 +68,94 @@ fn attention_with_a_mask_and_its_weights() {
     agree("masked attention", &model, &definition);
 }
 
+#[test]
+fn a_query_that_sees_nothing_gives_zeros_and_no_slopes() {
+    let layer = MultiheadAttention::new(WIDTH, 2).dropout(0.5);
+    let parameters = Parameters::new(&layer, 5).unwrap();
+    let (seed, step) = (Variable::word("seed", 1), Variable::word("step", 0));
+    for (device, _) in crate::harness::devices() {
+        for graph in [Graph::new(), Graph::training(&seed, &step)] {
+            let q = x(&graph, &[1, 3, WIDTH], 1);
+            let mask = graph
+                .mask(&[1, 1, 3, 3], &[true, true, false, false, false, false, true, false, true]);
+            let options = AttentionOptions { mask: Some(mask), ..AttentionOptions::default() };
+            let fused = layer.attend(&q, &q, &q, &options);
+            let (composed, weights) = layer.attend_with_weights(&q, &q, &q, &options);
+            let mut all = vec![fused.clone(), composed.clone(), weights];
+            all.extend(graph.gradients(&(fused + composed).square().sum_all(), &[&q]));
+            let _ = parameters.tensors(&graph);
+            let mut loaded =
+                Session::new(&device).compile(&graph, &all.iter().collect::<Vec<_>>()).unwrap();
+            loaded.run(1).unwrap();
+            let read = |n: usize| loaded.read_array(n).unwrap().data;
+            // The output projection of nothing is its bias.
+            for output in [read(0), read(1)] {
+                assert!(output.iter().all(|value| value.is_finite()));
+                assert!(output[WIDTH..2 * WIDTH].iter().all(|&value| value == 0.0));
+            }
+            assert_eq!(read(2)[3..6], [0.0; 3]);
+            assert!(read(3).iter().all(|value| value.is_finite()));
+        }
+    }
+}
+
+/// Queries or keys `[batch, length, width]` of heads side by side, turned pair by pair.
+fn turned(x: &Tensor, heads: usize, base: f64) -> Tensor {
+    let (length, width) = (x.shape()[1], x.shape()[2]);
+    let (d, half) = (width / heads, width / heads / 2);
+    let mut columns = vec![];
+    for head in 0..heads {
+        let pair = |i: usize| {
+            let angle = |t: usize| t as f64 * base.powf(-(i as f64) / half as f64);
+            let of = |f: fn(f64) -> f64| -> Vec<f32> {
+                (0..length).map(|t| f(angle(t)) as f32).collect()
+            };
+            let (cos, sin) = (of(f64::cos), of(f64::sin));
+            let column = |number: usize| x.narrow(2, head * d + number, 1).squeeze(2);
+            let (cos, sin) = (x.graph().tensor(&[length], &cos), x.graph().tensor(&[length], &sin));
+            let (a, b) = (column(i), column(half + i));
+            [&a * &cos - &b * &sin, &a * &sin + &b * &cos]
+        };
+        let pairs: Vec<[Tensor; 2]> = (0..half).map(pair).collect();
+        columns.extend(pairs.iter().map(|[a, _]| a.clone()));
+        columns.extend(pairs.iter().map(|[_, b]| b.clone()));
+    }
+    x.graph().stack(&columns.iter().collect::<Vec<_>>(), 2)
+}
+
+#[test]
+fn rotary_attention_turns_pairs_half_a_head_apart() {
+    let (heads, base, width) = (2, 50.0, 12);
+    let layer = MultiheadAttention::new(width, heads).rotary(base);
+    let parameters = Parameters::new(&layer, 5).unwrap();
+    let by = |g: &Graph, q: &Tensor| [vec![q.clone()], parameters.tensors(g).concat()].concat();
+    let model = |g: &Graph| -> Computed {
+        let q = x(g, &[2, 5, width], 1);
+        let options = AttentionOptions { causal: true, ..AttentionOptions::default() };
+        (vec![layer.attend(&q, &q, &q, &options)], by(g, &q))
+    };
+    let definition = |g: &Graph| -> Computed {
+        let q = x(g, &[2, 5, width], 1);
+        let p = by_name(&parameters, g);
+        let project = |number: usize| {
+            let part = |name: &str| p[name].narrow(0, number * width, width);
+            q.matmul(&part("in_proj_weight").transpose(0, 1)) + part("in_proj_bias")
+        };
+        let (query, key) = (turned(&project(0), heads, base), turned(&project(1), heads, base));
+        let mut seen = vec![];
+        for head in 0..heads {
+            let own = |t: &Tensor| t.narrow(2, head * width / heads, width / heads);
+            let scores = own(&query).matmul(&own(&key).transpose(1, 2)) * (1.0 / 6f64.sqrt());
+            let scores = scores.masked_fill(&ahead(g, 5), f64::NEG_INFINITY);
+            seen.push(scores.softmax(2).matmul(&own(&project(2))));
+        }
+        let joined = g.concat(&seen.iter().collect::<Vec<_>>(), 2);
+        let y = joined.matmul(&p["out_proj.weight"].transpose(0, 1)) + &p["out_proj.bias"];
+        (vec![y], by(g, &q))
+    };
+    agree("rotary attention", &model, &definition);
+}
+
 fn block(x: &Tensor, p: Named<'_>, pre: bool, gelu: bool, hidden: Option<&Tensor>) -> Tensor {
     let attend = |x: &Tensor| composed::attention(x, x, 3, hidden, p, "self_attn.");
     let feed = |x: &Tensor| composed::feed_forward(x, p, "", gelu);

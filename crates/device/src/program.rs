@@ -307,6 +307,11 @@ fn verify_geometry(kernel: &Kernel) -> Result<(), String> {
         {
             return Err(format!("{role:?} {sequence:?} of {} sources", sources.len()));
         }
+        Body::Recurrent { stepwise: true, stores, .. }
+            if !stores.iter().any(|s| kernel.expr.terms[s.term] == Term::Accumulator(0)) =>
+        {
+            return Err("a step that doesn't store what the next one reads".into());
+        }
         _ => {}
     }
     let count = kernel.expr.terms.len();

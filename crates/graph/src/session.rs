@@ -34,6 +34,11 @@ impl Session {
         &self.device
     }
 
+    /// Whether a variable has memory here.
+    pub fn holds(&self, variable: &Variable) -> bool {
+        self.buffers.contains_key(&variable.id())
+    }
+
     /// How many variables have memory here.
     pub fn variables(&self) -> usize {
         self.buffers.len()

@@ -43,13 +43,17 @@ impl Parameter {
         Parameter::of(shape, Begin::Drawn(initializer))
     }
 
-    /// A parameter of a shape that begins with these numbers, row-major; what is missing is zero, what is too much is
-    /// left out.
-    pub fn from_values(shape: &[usize], values: &[f32]) -> Parameter {
-        let mut values = values.to_vec();
-        values.resize(numel(shape), 0.0);
+    /// A parameter of a shape that begins with these numbers, row-major.
+    ///
+    /// # Errors
+    /// [`ParameterError::Values`] if they are not as many as the shape has elements.
+    pub fn from_values(shape: &[usize], values: &[f32]) -> Result<Parameter, ParameterError> {
+        if values.len() != numel(shape) {
+            let shape = shape.to_vec();
+            return Err(ParameterError::Values { shape, found: values.len() });
+        }
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        Parameter::of(shape, Begin::Given(bytes.into()))
+        Ok(Parameter::of(shape, Begin::Given(bytes.into())))
     }
 
     fn of(shape: &[usize], begin: Begin) -> Parameter {
@@ -118,6 +122,14 @@ pub enum ParameterError {
     Taken {
         /// The name.
         name: String,
+    },
+    /// Another number of values than a shape has.
+    #[error("{found} values for a parameter of shape {shape:?}")]
+    Values {
+        /// The shape.
+        shape: Vec<usize>,
+        /// How many values there are.
+        found: usize,
     },
     /// A model without parameters can't be trained.
     #[error("the model has no parameters")]

@@ -11,7 +11,9 @@ pub struct Course {
     sizes: Vec<usize>,
     batch: usize,
     seed: u64,
-    /// Epochs that have begun.
+    /// Epochs of earlier courses.
+    before: usize,
+    /// Epochs of this course that have begun.
     epoch: usize,
     /// Whose turn it is in the rest of the epoch.
     turns: VecDeque<usize>,
@@ -21,12 +23,25 @@ pub struct Course {
 
 /// The step at which `epochs` passes over the samples are complete.
 pub(crate) fn end_of(epochs: usize, samples: usize, batch: usize) -> usize {
-    (epochs * samples).div_ceil(batch.max(1))
+    let steps = (epochs as u128 * samples as u128).div_ceil(batch.max(1) as u128);
+    usize::try_from(steps).unwrap_or(usize::MAX)
 }
 
 impl Course {
-    pub(crate) fn new(programs: Vec<Loaded>, sizes: Vec<usize>, batch: usize, seed: u64) -> Course {
-        Course { programs, sizes, batch, seed, epoch: 0, turns: VecDeque::new(), pace: 1 }
+    pub(crate) fn new(
+        programs: Vec<Loaded>,
+        sizes: Vec<usize>,
+        batch: usize,
+        seed: u64,
+        before: usize,
+    ) -> Course {
+        let turns = VecDeque::new();
+        Course { programs, sizes, batch, seed, before, epoch: 0, turns, pace: 1 }
+    }
+
+    /// Epochs that have begun, those of earlier courses among them.
+    pub(crate) fn epochs(&self) -> usize {
+        self.before + self.epoch
     }
 
     /// Samples of a step.
@@ -49,7 +64,8 @@ impl Course {
                 let own = end(self.epoch, size) - end(self.epoch - 1, size);
                 turns.extend(std::iter::repeat_n(part, own));
             }
-            let key = random(random(self.seed as u32, (self.seed >> 32) as u32), self.epoch as u32);
+            let seed = random(self.seed as u32, (self.seed >> 32) as u32);
+            let key = random(seed, self.epochs() as u32);
             for last in (1..turns.len()).rev() {
                 turns.swap(last, random(key, last as u32) as usize % (last + 1));
             }

@@ -7,12 +7,12 @@ use shadegrad_graph::{Graph, Tensor};
 
 /// What a trainer can be given.
 pub trait Dataset {
-    /// How many samples each part has.
-    fn sizes(&self) -> Vec<usize>;
+    /// How many samples each part has; none has less than `batch` where that can be helped.
+    fn sizes(&self, batch: usize) -> Vec<usize>;
 
-    /// The parts on the device. `statistics` are those of the data that was trained on, where inputs are
-    /// normalised; `None` while training.
-    fn parts(&self, statistics: Option<Statistics>) -> Vec<Part>;
+    /// The parts on the device, of these sizes, together with every sample once. `statistics` are those of the
+    /// data that was trained on, where inputs are normalised; `None` while training.
+    fn parts(&self, batch: usize, statistics: Option<Statistics>) -> Vec<Part>;
 
     /// Mean and deviation of the inputs, if they are normalised.
     fn statistics(&self) -> Option<Statistics> {
@@ -21,7 +21,7 @@ pub trait Dataset {
 
     /// How many samples there are.
     fn len(&self) -> usize {
-        self.sizes().iter().sum()
+        self.sizes(1).iter().sum()
     }
 
     /// Whether there is none.
@@ -70,6 +70,8 @@ pub enum Order<'a> {
     Shuffled {
         /// A `U32` scalar.
         seed: &'a Tensor,
+        /// Passes before position zero, a `U32` scalar: what their orders were doesn't come again.
+        before: &'a Tensor,
     },
     /// In order; past the end the last sample is repeated.
     Sequential,
@@ -83,10 +85,10 @@ impl Order<'_> {
         let places = position + position.graph().iota(batch);
         let all = places.full_like(count as f64);
         match self {
-            Order::Shuffled { seed } => {
+            Order::Shuffled { seed, before } => {
                 let pass = &places / &all;
                 let offset = &places - &pass * &all;
-                offset.shuffle(&all, &seed.random(&pass))
+                offset.shuffle(&all, &seed.random(&(&pass + *before)))
             }
             Order::Sequential => places.minimum(&places.full_like(count.saturating_sub(1) as f64)),
         }

@@ -45,7 +45,25 @@ impl Evaluator {
             return Err(TrainError::setting("the number of samples", 0, "at least 1"));
         }
         let mut parts = Vec::new();
-        for part in data.parts(statistics) {
+        let mut seen = vec![false; data.len()];
+        for part in data.parts(1, statistics) {
+            if part.samples.is_empty() {
+                continue;
+            }
+            for &number in &part.numbers {
+                match seen.get_mut(number) {
+                    Some(seen) if !*seen => *seen = true,
+                    _ => {
+                        let expected = format!("each below {} once", data.len());
+                        return Err(TrainError::setting("a sample of a part", number, &expected));
+                    }
+                }
+            }
+            let (given, count) = (part.numbers.len(), part.samples.len());
+            if given != count {
+                let expected = format!("{count}, as many as it has samples");
+                return Err(TrainError::setting("the numbers of a part", given, &expected));
+            }
             let batch = BATCH.min(part.samples.len());
             let graph = Graph::new();
             let cursor = Variable::word("cursor", 0);

@@ -51,7 +51,11 @@ impl<'a> Fit<'a> {
 
     /// Steps of the whole fit on a data set.
     pub fn total_steps(&self, data: &dyn Dataset) -> usize {
-        let all = data.sizes().iter().map(|&size| end_of(self.epochs, size, self.batch)).sum();
+        let all = data
+            .sizes(self.batch)
+            .iter()
+            .map(|&size| end_of(self.epochs, size, self.batch))
+            .fold(0, usize::saturating_add);
         self.steps.map_or(all, |steps| steps.min(all))
     }
 }

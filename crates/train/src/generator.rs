@@ -3,7 +3,7 @@
 use crate::{TrainError, Trainer};
 use shadegrad_device::DType;
 use shadegrad_graph::{Graph, Init, Loaded, Variable};
-use shadegrad_models::{CausalLm, Module, Sampling};
+use shadegrad_models::{CausalLm, KeyValueCache, Sampling};
 
 /// Continues texts with a [`CausalLm`]. Each token is one run of one program: the model sees the token and the keys
 /// and values of those before, and the next one is drawn and kept on the device, so that the host only waits at the end.
@@ -20,6 +20,7 @@ pub struct Generator {
     given: Variable,
     /// What followed each place.
     drawn: Variable,
+    caches: Vec<KeyValueCache>,
 }
 
 impl Trainer<CausalLm> {
@@ -54,19 +55,20 @@ impl Trainer<CausalLm> {
         graph.assign(&place, &after);
         graph.assign(&count, &(&counted + 1.0));
         let program = self.session().compile(&graph, &[])?;
-        Ok(Generator { program, context, vocabulary, token, place, prompt, given, drawn })
+        Ok(Generator { program, context, vocabulary, token, place, prompt, given, drawn, caches })
     }
 }
 
 impl Generator {
     /// The `count` tokens that follow a prompt of at least one token. When the context is full, the model goes on
-    /// from its second half.
+    /// from the last tokens of the text: about half of what it can see, or more where less is to come.
     ///
     /// # Errors
-    /// [`TrainError::Setting`] for an empty prompt or tokens outside of the vocabulary, [`TrainError::Graph`].
-    pub fn generate<M: Module>(
+    /// [`TrainError::Setting`] for an empty prompt, tokens outside of the vocabulary, or another trainer than the one
+    /// that the generator is of, [`TrainError::Graph`].
+    pub fn generate(
         &mut self,
-        trainer: &mut Trainer<M>,
+        trainer: &mut Trainer<CausalLm>,
         prompt: &[u32],
         count: usize,
     ) -> Result<Vec<u32>, TrainError> {
@@ -77,15 +79,25 @@ impl Generator {
             let expected = format!("below {}", self.vocabulary);
             return Err(TrainError::setting("a token to continue", token as usize, &expected));
         }
+        if !trainer.session().holds(&self.place) {
+            let expected = "the one that the generator is of";
+            return Err(TrainError::Setting {
+                what: "the trainer",
+                value: "another one".to_string(),
+                expected: expected.to_string(),
+            });
+        }
+        for variable in self.caches.iter().flat_map(KeyValueCache::variables) {
+            // Masked values count as zero times what they are, which has to be a number.
+            trainer.session().write(variable, &vec![0; variable.ty().bytes()])?;
+        }
         let mut text = prompt.to_vec();
         while text.len() < prompt.len() + count {
-            // A prompt that fills the context leaves room for one token only.
-            let most = match text.len() <= self.context {
-                true => self.context,
-                false => self.context.div_ceil(2),
-            };
+            let left = prompt.len() + count - text.len();
+            // The last token's successor needs no place of its own.
+            let most = self.context + 1 - left.min(self.context.div_ceil(2));
             let seen = text[text.len() - most.min(text.len())..].to_vec();
-            let steps = (seen.len() - 1 + prompt.len() + count - text.len()).min(self.context);
+            let steps = (seen.len() - 1 + left).min(self.context);
             let session = trainer.session();
             let mut padded = seen.clone();
             padded.resize(self.context, 0);

@@ -64,7 +64,7 @@ impl Samples for Resident {
 
 /// Images are one part, and normalised over all pixels.
 impl Dataset for Images {
-    fn sizes(&self) -> Vec<usize> {
+    fn sizes(&self, _: usize) -> Vec<usize> {
         vec![self.labels.len()]
     }
 
@@ -72,7 +72,7 @@ impl Dataset for Images {
         Some(pixel_statistics(self))
     }
 
-    fn parts(&self, statistics: Option<Statistics>) -> Vec<Part> {
+    fn parts(&self, _: usize, statistics: Option<Statistics>) -> Vec<Part> {
         let statistics = statistics.unwrap_or_else(|| pixel_statistics(self));
         let samples = Box::new(Resident::normalised(self, statistics));
         vec![Part { samples, numbers: (0..self.labels.len()).collect() }]

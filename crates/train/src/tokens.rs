@@ -40,16 +40,16 @@ impl Samples for Padded {
 
 /// Texts as numbers are a part for each [`Bucket`](crate::data::text::Bucket) of like length.
 impl Dataset for Sequences {
-    fn sizes(&self) -> Vec<usize> {
-        self.training_buckets().iter().map(|bucket| bucket.samples.len()).collect()
+    fn sizes(&self, batch: usize) -> Vec<usize> {
+        self.training_buckets(batch).iter().map(|bucket| bucket.samples.len()).collect()
     }
 
-    fn parts(&self, _: Option<Statistics>) -> Vec<Part> {
+    fn parts(&self, batch: usize, _: Option<Statistics>) -> Vec<Part> {
         let part = |bucket: Bucket| {
             let samples = Padded::new(&bucket.padded(self), bucket.len, &bucket.labels(self));
             Part { samples: Box::new(samples), numbers: bucket.samples }
         };
-        self.training_buckets().into_iter().map(part).collect()
+        self.training_buckets(batch).into_iter().map(part).collect()
     }
 }
 
@@ -64,7 +64,7 @@ pub struct Windows {
 impl Windows {
     /// Windows of `context` tokens that begin at every token, so that training sees each token at every place.
     pub fn new(tokens: &[u32], context: usize) -> Windows {
-        Windows { tokens: tokens.to_vec(), context: context.max(1), stride: 1 }
+        Windows { tokens: tokens.to_vec(), context, stride: 1 }
     }
 
     /// The windows side by side, so that an evaluation predicts each token once, but for the first and what is
@@ -74,25 +74,27 @@ impl Windows {
         self
     }
 
-    /// How many windows there are.
+    /// How many windows there are; of no tokens, none.
     fn count(&self) -> usize {
         match self.tokens.len().checked_sub(self.context + 1) {
-            Some(last) => last / self.stride + 1,
-            None => 0,
+            Some(last) if self.context > 0 => last / self.stride + 1,
+            _ => 0,
         }
     }
 }
 
 impl Dataset for Windows {
-    fn sizes(&self) -> Vec<usize> {
+    fn sizes(&self, _: usize) -> Vec<usize> {
         vec![self.count()]
     }
 
-    fn parts(&self, _: Option<Statistics>) -> Vec<Part> {
+    fn parts(&self, _: usize, _: Option<Statistics>) -> Vec<Part> {
         let bytes: &[u8] = bytemuck::cast_slice(&self.tokens);
         let samples = Text {
             tokens: Variable::from_bytes("text", &[self.tokens.len()], DType::U32, bytes),
-            windows: self.clone(),
+            windows: self.count(),
+            context: self.context,
+            stride: self.stride,
         };
         vec![Part { samples: Box::new(samples), numbers: (0..self.count()).collect() }]
     }
@@ -101,19 +103,21 @@ impl Dataset for Windows {
 /// A text on the device.
 struct Text {
     tokens: Variable,
-    windows: Windows,
+    windows: usize,
+    context: usize,
+    stride: usize,
 }
 
 impl Samples for Text {
     fn len(&self) -> usize {
-        self.windows.count()
+        self.windows
     }
 
     /// Tokens `[batch, context]`, and those that follow each, `[batch context]`, `U32`.
     #[track_caller]
     fn take(&self, graph: &Graph, index: &Tensor) -> (Tensor, Tensor) {
-        let Windows { context, stride, .. } = self.windows;
-        let start = (index * stride as f64).unsqueeze(1);
+        let context = self.context;
+        let start = (index * self.stride as f64).unsqueeze(1);
         let places = start + graph.iota(context);
         let text = graph.variable(&self.tokens);
         let follow = |ahead: f64| text.index_select(0, &(&places + ahead).flatten(0));

@@ -8,13 +8,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use shadegrad_device::{DType, Device, Pending};
 use shadegrad_graph::{Array, Graph, Init, Loaded, Options, Report, Session, Type, Variable};
 use shadegrad_models::{Loss, Module, Optimizer, Parameters, Schedule, Updater, correct};
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Steps whose losses the device keeps until the host looks.
 const RING: usize = 256;
+/// Programs that predict, each for a type of input.
+const PREDICTORS: usize = 8;
 /// How often the host looks at losses.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -33,12 +33,16 @@ pub struct Trainer<M> {
     ring: Variable,
     /// Counts the steps on each part of the data, on the device.
     turns: Vec<Variable>,
+    /// Passes over the data of earlier courses, on the device.
+    before: Variable,
+    /// The same and those of the last course, as the host counts them.
+    epochs: usize,
     steps_done: usize,
     seed_value: u64,
     /// Mean and deviation of the inputs trained on.
     statistics: Option<Statistics>,
-    /// The input and the program for each type of input that was predicted for.
-    predictors: HashMap<Type, (Variable, Loaded)>,
+    /// The input and the program for each type of input that was predicted for, the last one used at the end.
+    predictors: Vec<(Type, Variable, Loaded)>,
 }
 
 impl<M: Module> Trainer<M> {
@@ -77,10 +81,12 @@ impl<M: Module> Trainer<M> {
             seed: Variable::word("seed", seed as u32 ^ (seed >> 32) as u32),
             ring: Variable::new("ring", &[2, RING], DType::F32, Init::Full(0.0)),
             turns: vec![Variable::word("turn", 0)],
+            before: Variable::word("before", 0),
+            epochs: 0,
             steps_done: 0,
             seed_value: seed,
             statistics: None,
-            predictors: HashMap::new(),
+            predictors: vec![],
         })
     }
 
@@ -121,7 +127,8 @@ impl<M: Module> Trainer<M> {
     fn record_turn(&self, data: &dyn Samples, batch: usize, turn: &Variable) -> Graph {
         let graph = Graph::training(&self.seed, &self.step);
         let (step, turns) = (graph.step(), graph.variable(turn));
-        let order = Order::Shuffled { seed: &graph.variable(&self.seed) };
+        let (seed, before) = (graph.variable(&self.seed), graph.variable(&self.before));
+        let order = Order::Shuffled { seed: &seed, before: &before };
         let index = order.index(&(&turns * batch as f64), data.len(), batch);
         let (x, y) = data.take(&graph, &index);
         let output = self.model.forward(&x);
@@ -157,14 +164,18 @@ impl<M: Module> Trainer<M> {
         check(data, batch)?;
         self.statistics = data.statistics();
         let mut programs = Vec::new();
-        for (number, part) in data.parts(None).iter().enumerate() {
+        for (number, part) in data.parts(batch, None).iter().enumerate() {
             if number == self.turns.len() {
                 self.turns.push(Variable::word("turn", 0));
             }
             let graph = self.record_turn(&*part.samples, batch, &self.turns[number]);
             programs.push(self.session.compile(&graph, &[])?);
         }
-        Ok(Course::new(programs, data.sizes(), batch, self.seed_value))
+        // A course begins with a pass of its own, in orders that no earlier one had.
+        let zero = 0u32.to_le_bytes();
+        self.turns.iter().try_for_each(|turn| self.session.write(turn, &zero))?;
+        self.session.write(&self.before, &(self.epochs as u32).to_le_bytes())?;
+        Ok(Course::new(programs, data.sizes(batch), batch, self.seed_value, self.epochs))
     }
 
     /// Trains.
@@ -173,6 +184,13 @@ impl<M: Module> Trainer<M> {
     /// As [`Trainer::start`] and [`Trainer::advance`].
     #[track_caller]
     pub fn fit(&mut self, data: &dyn Dataset, fit: Fit<'_>) -> Result<History, TrainError> {
+        if fit.keep_best && fit.validate.is_none() {
+            return Err(TrainError::Setting {
+                what: "keep_best",
+                value: "asked for without data to validate on".to_string(),
+                expected: "used together with validate".to_string(),
+            });
+        }
         let mut course = self.start(data, fit.batch)?;
         let mut validation = match fit.validate {
             Some(data) => Some(self.evaluator(data)?),
@@ -251,6 +269,7 @@ impl<M: Module> Trainer<M> {
             let now = left.min(course.pace);
             let next = if now > 0 {
                 course.run(now)?;
+                self.epochs = course.epochs();
                 Some((self.session.read_later(&self.ring)?, now))
             } else {
                 None
@@ -310,7 +329,7 @@ impl<M: Module> Trainer<M> {
     #[track_caller]
     pub fn report(&self, data: &dyn Dataset, batch: usize) -> Result<Report, TrainError> {
         check(data, batch)?;
-        let parts = data.parts(None);
+        let parts = data.parts(batch, None);
         let Some(part) = parts.last() else {
             return Err(TrainError::setting("the number of samples", 0, "at least 1"));
         };
@@ -347,26 +366,33 @@ impl<M: Module> Trainer<M> {
         evaluator.run(&mut self.session)
     }
 
-    /// What the model gives for an input, which is taken as it is. Each type of input is compiled once.
+    /// What the model gives for an input, which is taken as it is. The programs for the last few types of input are
+    /// kept.
     ///
     /// # Errors
     /// [`TrainError::Graph`].
     #[track_caller]
     pub fn predict(&mut self, input: &Array) -> Result<Array, TrainError> {
-        let (variable, program) = match self.predictors.entry(input.ty.clone()) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
+        let known = self.predictors.iter().position(|(ty, ..)| *ty == input.ty);
+        let mut predictor = match known {
+            Some(at) => self.predictors.remove(at),
+            None => {
                 let graph = Graph::new();
                 let Type { shape, dtype } = &input.ty;
                 let variable = Variable::new("input", shape, *dtype, Init::Full(0.0));
                 let output = self.model.forward(&graph.variable(&variable));
                 let program = self.session.compile(&graph, &[&output])?;
-                entry.insert((variable, program))
+                (input.ty.clone(), variable, program)
             }
         };
-        self.session.write(variable, &input.to_bytes())?;
-        program.run(1)?;
-        Ok(program.read_array(0)?)
+        self.session.write(&predictor.1, &input.to_bytes())?;
+        predictor.2.run(1)?;
+        let output = predictor.2.read_array(0)?;
+        self.predictors.push(predictor);
+        if self.predictors.len() > PREDICTORS {
+            self.predictors.remove(0);
+        }
+        Ok(output)
     }
 
     /// The weights as they are, with the normalisation they were trained with.
@@ -438,12 +464,12 @@ impl<M: Module> Trainer<M> {
 }
 
 fn check(data: &dyn Dataset, batch: usize) -> Result<(), TrainError> {
-    let samples = data.len();
-    if samples == 0 {
+    if data.is_empty() {
         return Err(TrainError::setting("the number of samples", 0, "at least 1"));
     }
-    if batch == 0 || batch > samples {
-        let expected = format!("1 to {samples} samples");
+    let least = data.sizes(batch).into_iter().min().unwrap_or_default();
+    if batch == 0 || batch > least {
+        let expected = format!("1 to {least}, the samples of the smallest part of the data");
         return Err(TrainError::setting("the batch size", batch, &expected));
     }
     Ok(())

@@ -102,7 +102,11 @@ fn forward(
                     let at = |gate: usize| gate * n + u;
                     let next = match cell {
                         Cell::RnnTanh => (x[u] + w[u]).tanh(),
-                        Cell::RnnRelu => (x[u] + w[u]).max(0.0),
+                        Cell::RnnRelu => match x[u] + w[u] {
+                            // NaN stays.
+                            sum if sum < 0.0 => 0.0,
+                            sum => sum,
+                        },
                         Cell::Lstm => {
                             let gate = |gate: usize| sigmoid(x[at(gate)] + w[at(gate)]);
                             let (i, f, o) = (gate(0), gate(1), gate(3));

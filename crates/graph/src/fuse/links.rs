@@ -108,6 +108,37 @@ impl Fused {
         self.raise(cluster);
     }
 
+    /// Checks that what is kept up to date is what is found out anew.
+    ///
+    /// # Errors
+    /// What isn't, as text.
+    pub(super) fn verify_links(&self) -> Result<(), String> {
+        let mut readers = vec![BTreeSet::new(); self.nodes.nodes.len()];
+        for (id, cluster) in self.clusters.iter().enumerate() {
+            let members = cluster.members.iter();
+            let reads: BTreeSet<Value> =
+                members.flat_map(|(member, _)| self.reads_of(*member, id)).collect();
+            if reads != self.links.reads[id] {
+                return Err(format!(
+                    "cluster {id} reads {reads:?}, not {:?}",
+                    self.links.reads[id]
+                ));
+            }
+            for &value in &reads {
+                readers[value.index()].insert(id);
+                for maker in self.makers(value) {
+                    if self.links.level[maker] >= self.links.level[id] {
+                        return Err(format!("cluster {id} is not above cluster {maker}"));
+                    }
+                }
+            }
+        }
+        match (0..readers.len()).find(|&n| readers[n] != self.links.readers[n]) {
+            Some(value) => Err(format!("value {value} is read by {:?}", readers[value])),
+            None => Ok(()),
+        }
+    }
+
     /// [`Fused::link`] after a cluster got one more member.
     pub(super) fn link_member(&mut self, member: Value, cluster: ClusterId) {
         for value in self.reads_of(member, cluster) {

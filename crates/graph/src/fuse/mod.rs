@@ -223,6 +223,7 @@ impl Fused {
     /// [`GraphError::Compiler`].
     pub(crate) fn verify(&self) -> Result<(), GraphError> {
         let wrong = |reason: String| GraphError::Compiler { stage: "fuse", reason };
+        self.verify_links().map_err(wrong)?;
         let mut seen = BTreeSet::new();
         for (id, cluster) in self.clusters.iter().enumerate() {
             for (member, _) in &cluster.members {

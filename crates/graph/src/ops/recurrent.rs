@@ -136,7 +136,10 @@ impl Operation for Recurrent {
                     };
                     let (next, kept) = match cell {
                         Cell::RnnTanh => ((given(0) + recurrent(0)).tanh(), vec![]),
-                        Cell::RnnRelu => ((given(0) + recurrent(0)).max(0.0), vec![]),
+                        Cell::RnnRelu => {
+                            let sum = given(0) + recurrent(0);
+                            (if sum < 0.0 { 0.0 } else { sum }, vec![])
+                        }
                         Cell::Lstm => {
                             let gate = |g: usize| sigmoid(given(g) + recurrent(g));
                             let (i, f, o) = (gate(0), gate(1), gate(3));

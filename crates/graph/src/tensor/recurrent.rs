@@ -48,17 +48,30 @@ impl Tensor {
         weights: &RecurrentWeights,
         options: &RecurrentOptions,
     ) -> RecurrentOutput {
+        match self.recurrence_of(cell, weights, options) {
+            Ok(output) => output,
+            Err(reason) => {
+                let of = [&weights.input, &weights.recurrent];
+                let same = self.refuse_with("recurrent", &of, reason);
+                RecurrentOutput { output: same.clone(), states: vec![same; cell.states()] }
+            }
+        }
+    }
+
+    #[track_caller]
+    fn recurrence_of(
+        &self,
+        cell: Cell,
+        weights: &RecurrentWeights,
+        options: &RecurrentOptions,
+    ) -> Result<RecurrentOutput, String> {
         let graph = self.graph();
         let RecurrentWeights { input, recurrent, biases } = weights;
-        let refuse = |reason: String| {
-            let same = self.refuse_with("recurrent", &[input, recurrent], reason);
-            RecurrentOutput { output: same.clone(), states: vec![same; cell.states()] }
-        };
         let (&[time, batch, width], &[rows, hidden]) =
             (self.shape().as_slice(), recurrent.shape().as_slice())
         else {
-            return refuse(
-                "takes a sequence [time, batch, in] and a weight [gates hidden, hidden]".into(),
+            return Err(
+                "takes a sequence [time, batch, in] and a weight [gates hidden, hidden]".into()
             );
         };
         let gates = cell.gates();
@@ -67,7 +80,7 @@ impl Tensor {
             && input.shape() == [rows, width]
             && biases.iter().flatten().all(|bias| bias.shape() == [rows]);
         if !fits {
-            return refuse(format!(
+            return Err(format!(
                 "{gates} gates of {hidden} units take weights [{0}, {width}], [{0}, {hidden}] and biases [{0}]",
                 gates * hidden
             ));
@@ -83,7 +96,7 @@ impl Tensor {
                 .as_ref()
                 .is_none_or(|mask| mask.shape() == [time, batch] && mask.dtype() == DType::Bool);
         if !whole {
-            return refuse(format!(
+            return Err(format!(
                 "takes {} states [{batch}, {hidden}] and a mask of truth values [{time}, {batch}]",
                 cell.states()
             ));
@@ -118,7 +131,7 @@ impl Tensor {
             None => channel(0),
             Some(mask) => channel(0).masked_fill(&mask.not().unsqueeze(2), 0.0),
         };
-        RecurrentOutput { output, states }
+        Ok(RecurrentOutput { output, states })
     }
 }
 

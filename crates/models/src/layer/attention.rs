@@ -26,6 +26,13 @@ pub struct KeyValueCache {
     values: Variable,
 }
 
+impl KeyValueCache {
+    /// Where they lie.
+    pub fn variables(&self) -> [&Variable; 2] {
+        [&self.keys, &self.values]
+    }
+}
+
 impl MultiheadAttention {
     /// Attention of a width, of which each head takes its share, with biases, initialised as in PyTorch.
     pub fn new(embed_dim: usize, num_heads: usize) -> MultiheadAttention {
@@ -232,7 +239,9 @@ fn weights(q: &Tensor, k: &Tensor, options: &AttentionOptions) -> Tensor {
         let ahead = scores.along(2).less(&scores.along(3));
         scores = scores.masked_fill(&ahead, f64::NEG_INFINITY);
     }
-    scores.softmax(3)
+    // A query that sees no key gives zeros, as in the fused form, and no slopes: its scores become numbers first.
+    let blind = scores.amax(&[3]).unsqueeze(3).equal(&scores.full_like(f64::NEG_INFINITY));
+    scores.masked_fill(&blind, 0.0).softmax(3).masked_fill(&blind, 0.0)
 }
 
 impl Named for MultiheadAttention {

@@ -1,6 +1,6 @@
 //! Linear layers and tables of vectors.
 
-use crate::{Initializer, Module, Named, Parameter, Visitor};
+use crate::{Initializer, Module, Named, Parameter, ParameterError, Visitor};
 use shadegrad_graph::{Graph, Tensor};
 
 /// `y = x Wᵀ + b`, `[.., in] -> [.., out]`; the weight is `[out, in]`.
@@ -70,9 +70,16 @@ impl Embedding {
 
     /// A table of vectors that were trained elsewhere, row-major `[num_embeddings, embedding_dim]`; training goes on with
     /// them.
-    pub fn from_pretrained(num_embeddings: usize, embedding_dim: usize, vectors: &[f32]) -> Self {
-        let weight = Parameter::from_values(&[num_embeddings, embedding_dim], vectors);
-        Embedding { weight, padding: None }
+    ///
+    /// # Errors
+    /// [`ParameterError::Values`] for another number of values.
+    pub fn from_pretrained(
+        num_embeddings: usize,
+        embedding_dim: usize,
+        vectors: &[f32],
+    ) -> Result<Embedding, ParameterError> {
+        let weight = Parameter::from_values(&[num_embeddings, embedding_dim], vectors)?;
+        Ok(Embedding { weight, padding: None })
     }
 
     /// The vector of this index gets no gradient. It begins like the others, where PyTorch's begins at zero.

@@ -106,9 +106,9 @@ impl<C: RecurrentCell> Recurrent<C> {
         if self.bidirectional { 2 } else { 1 }
     }
 
-    /// Several layers.
+    /// Several layers; without any, the sequence is the result, and there are no states.
     pub fn num_layers(mut self, layers: usize) -> Self {
-        self.layers = layers.max(1);
+        self.layers = layers;
         self.built()
     }
 
@@ -146,30 +146,50 @@ impl<C: RecurrentCell> Recurrent<C> {
         states: Option<&[Tensor]>,
         lengths: Option<&Tensor>,
     ) -> RecurrentResult {
-        let graph = x.graph();
-        let refuse = |reason: &str| {
-            let same = graph.refuse("recurrent layers", &[x], reason);
-            RecurrentResult { output: same.clone(), states: vec![same; C::CELL.states()] }
+        let mask = match (lengths, self.time_and_batch(x)) {
+            (Some(lengths), Some([time, batch])) => {
+                if lengths.shape() != [batch] || lengths.dtype() != DType::U32 {
+                    return self.refuse(x, &format!("take u32 lengths [{batch}]"));
+                }
+                let lengths = lengths.unsqueeze(0).expand(&[time, batch]);
+                let counts = x.graph().iota(time).unsqueeze(1).less(&lengths);
+                Some(if self.batch_first { counts.transpose(0, 1) } else { counts })
+            }
+            _ => None,
         };
-        if x.shape().len() != 3 {
-            return refuse("take sequences [time, batch, in], or batch first");
-        }
-        let mut sequence = if self.batch_first { x.transpose(0, 1) } else { x.clone() };
-        let (time, batch) = (sequence.shape()[0], sequence.shape()[1]);
+        self.run_masked(x, states, mask.as_ref())
+    }
+
+    /// [`Recurrent::run`] where a mask says which steps count, truth values of the first two axes of `x`; others leave the
+    /// states as they are and give zeros.
+    #[track_caller]
+    pub fn run_masked(
+        &self,
+        x: &Tensor,
+        states: Option<&[Tensor]>,
+        mask: Option<&Tensor>,
+    ) -> RecurrentResult {
+        let graph = x.graph();
+        let Some([_, batch]) = self.time_and_batch(x) else {
+            return self.refuse(x, "take sequences [time, batch, in], or batch first");
+        };
         let expected = [self.directions.len(), batch, self.hidden];
         let given = states.unwrap_or_default();
-        let fits = states.is_none_or(|all| all.len() == C::CELL.states())
-            && given.iter().all(|state| state.shape() == expected)
-            && lengths.is_none_or(|l| l.shape() == [batch] && l.dtype() == DType::U32);
-        if !fits {
-            return refuse(&format!(
-                "take {} states {expected:?} and u32 lengths [{batch}]",
-                C::CELL.states()
-            ));
+        if states.is_some_and(|all| all.len() != C::CELL.states())
+            || given.iter().any(|state| state.shape() != expected)
+        {
+            let reason = format!("take {} states {expected:?}", C::CELL.states());
+            return self.refuse(x, &reason);
         }
-        let mask = lengths.map(|lengths| {
-            graph.iota(time).unsqueeze(1).less(&lengths.unsqueeze(0).expand(&[time, batch]))
-        });
+        if mask.is_some_and(|mask| mask.shape() != x.shape()[..2] || mask.dtype() != DType::Bool) {
+            let reason = format!("take a mask of truth values {:?}", &x.shape()[..2]);
+            return self.refuse(x, &reason);
+        }
+        let (mut sequence, mut mask) = (x.clone(), mask.cloned());
+        if self.batch_first {
+            sequence = sequence.transpose(0, 1);
+            mask = mask.map(|mask| mask.transpose(0, 1));
+        }
         let mut last: Vec<Vec<Tensor>> = vec![vec![]; C::CELL.states()];
         for (layer, directions) in self.directions.chunks(self.ways()).enumerate() {
             let mut outputs = Vec::new();
@@ -204,6 +224,22 @@ impl<C: RecurrentCell> Recurrent<C> {
         let output = if self.batch_first { sequence.transpose(0, 1) } else { sequence };
         let stacked = |all: &Vec<Tensor>| graph.stack(&all.iter().collect::<Vec<_>>(), 0);
         RecurrentResult { output, states: last.iter().map(stacked).collect() }
+    }
+}
+
+impl<C: RecurrentCell> Recurrent<C> {
+    #[track_caller]
+    fn refuse(&self, x: &Tensor, reason: &str) -> RecurrentResult {
+        let same = x.graph().refuse("recurrent layers", &[x], reason);
+        RecurrentResult { output: same.clone(), states: vec![same; C::CELL.states()] }
+    }
+
+    fn time_and_batch(&self, x: &Tensor) -> Option<[usize; 2]> {
+        match x.shape().as_slice() {
+            &[batch, time, _] if self.batch_first => Some([time, batch]),
+            &[time, batch, _] => Some([time, batch]),
+            _ => None,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ const PADDING: usize = 0;
 
 /// Classifies texts with an LSTM (Hochreiter and Schmidhuber, 1997) in both directions, whose outputs are pooled
 /// over the words by their maximum (Conneau et al., arXiv 1705.02364): tokens `[batch, time]`, `U32`, to logits
-/// `[batch, classes]`. Token 0 is padding, and changes nothing.
+/// `[batch, classes]`. Token 0 is padding, and changes nothing wherever it stands.
 pub struct TextClassifier {
     embedding: Embedding,
     lstm: Lstm,
@@ -54,13 +54,17 @@ impl TextClassifier {
 impl Module for TextClassifier {
     #[track_caller]
     fn forward(&self, x: &Tensor) -> Tensor {
+        if x.shape().len() != 2 || x.dtype() != DType::U32 {
+            return x.graph().refuse("text classifier", &[x], "takes tokens [batch, time], u32");
+        }
         let counts = x.not_equal(&x.full_like(PADDING as f64));
-        let lengths = counts.to(DType::U32).sum(&[1]);
         let words = self.embedding.forward(x);
         let present = x.ones_like().to(DType::F32).dropout(self.words).unsqueeze(2);
         let words = self.dropout.forward(&(words * present));
-        let output = self.lstm.run(&words, None, Some(&lengths)).output;
+        let output = self.lstm.run_masked(&words, None, Some(&counts)).output;
         let pooled = output.masked_fill(&counts.not().unsqueeze(2), f64::NEG_INFINITY).amax(&[1]);
+        // Of a text without a word nothing is left but the last layer's bias.
+        let pooled = pooled.masked_fill(&counts.any(&[1]).not().unsqueeze(1), 0.0);
         self.fc.forward(&self.dropout.forward(&pooled))
     }
 }

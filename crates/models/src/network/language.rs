@@ -76,9 +76,37 @@ impl CausalLm {
     /// those before in the caches: `[batch, vocabulary]`.
     #[track_caller]
     pub fn next(&self, token: &Tensor, caches: &[KeyValueCache], place: &Tensor) -> Tensor {
-        let words = self.tokens.forward(&token.unsqueeze(1));
+        if token.shape().len() != 1 {
+            return self.refuse(token, "takes tokens [batch]");
+        }
+        let tokens = token.unsqueeze(1);
+        if let Some(refused) = self.refused(&tokens) {
+            return refused;
+        }
+        let words = self.tokens.forward(&tokens);
         let x = self.placed(&words, Some(place));
         self.logits(&self.blocks.run_next(&x, caches, place))
+    }
+
+    #[track_caller]
+    fn refuse(&self, x: &Tensor, reason: &str) -> Tensor {
+        x.graph().refuse("language model", &[x], reason)
+    }
+
+    /// What comes of tokens, or sizes, that don't fit.
+    #[track_caller]
+    fn refused(&self, x: &Tensor) -> Option<Tensor> {
+        let CausalLmOptions { vocabulary, context, width, heads, .. } = self.options;
+        if x.shape().len() != 2 || x.dtype() != DType::U32 {
+            return Some(self.refuse(x, "takes tokens [batch, length], u32"));
+        }
+        if [vocabulary, context, width, heads].contains(&0) {
+            let reason = format!(
+                "a vocabulary of {vocabulary}, a context of {context}, a width of {width} and {heads} heads: all must be at least 1"
+            );
+            return Some(self.refuse(x, &reason));
+        }
+        None
     }
 
     /// Tokens' vectors `[batch, length, width]` that know their places: the first ones, or one in particular.
@@ -93,7 +121,9 @@ impl CausalLm {
             },
             (Positions::Sinusoidal, _) => {
                 let places = one.unwrap_or_else(|| words.graph().iota(length));
-                words + SinusoidalPositions.of(&places.to(DType::F32), self.options.width)
+                // So that words, which begin small, aren't lost among sines of size one.
+                words * (self.options.width as f64).sqrt()
+                    + SinusoidalPositions.of(&places.to(DType::F32), self.options.width)
             }
             _ => words.clone(),
         }
@@ -123,8 +153,8 @@ impl Named for CausalLm {
 impl Module for CausalLm {
     #[track_caller]
     fn forward(&self, x: &Tensor) -> Tensor {
-        if x.shape().len() != 2 {
-            return x.graph().refuse("language model", &[x], "takes tokens [batch, length]");
+        if let Some(refused) = self.refused(x) {
+            return refused;
         }
         let words = self.placed(&self.tokens.forward(x), None);
         let options = AttentionOptions { causal: true, ..AttentionOptions::default() };

@@ -20,19 +20,41 @@ impl Default for Sampling {
 impl Sampling {
     /// A token for each row of logits `[batch, vocabulary]`: `[batch]`, `U32`. It is drawn by adding Gumbel noise under
     /// a key, a `U32` scalar, and taking the largest (Maddison et al., arXiv 1411.0030, section 2).
+    ///
+    /// A temperature below 1e-20 takes the likeliest; of equal ones the first are among the likeliest.
     #[track_caller]
     pub fn draw(&self, logits: &Tensor, key: &Tensor) -> Tensor {
-        if self.temperature <= 0.0 {
+        let &[_, classes] = logits.shape().as_slice() else {
+            return logits.graph().refuse(
+                "sampling",
+                &[logits],
+                "takes logits [batch, vocabulary]",
+            );
+        };
+        let temperature = self.temperature;
+        if !(0.0..=f64::from(f32::MAX)).contains(&temperature) || self.top_k == Some(0) {
+            let reason = format!(
+                "takes a temperature of zero or more and at least one token, not {temperature} and {:?}",
+                self.top_k
+            );
+            return logits.graph().refuse("sampling", &[logits], &reason);
+        }
+        if temperature < 1e-20 {
             return logits.argmax(1);
         }
-        let mut scores = logits * (1.0 / self.temperature);
-        let classes = logits.shape().get(1).copied().unwrap_or_default();
-        if let Some(k) = self.top_k.filter(|&k| k < classes) {
-            let least = scores.topk(k.max(1), 1, true).0.narrow(1, k.max(1) - 1, 1);
-            scores = scores.masked_fill(&scores.less(&least), f64::NEG_INFINITY);
-        }
+        let scaled =
+            |scores: &Tensor| (scores - scores.amax(&[1]).unsqueeze(1)) * (1.0 / temperature);
         // Zero is drawn as well: its noise is minus infinity, and it is never taken.
-        let noise = -(-key.uniform(&logits.shape()).log()).log();
-        (scores + noise).argmax(1)
+        let noisy = |scores: Tensor| {
+            let noise = -(-key.uniform(&scores.shape()).log()).log();
+            (scores + noise).argmax(1)
+        };
+        match self.top_k.filter(|&k| k < classes) {
+            None => noisy(scaled(logits)),
+            Some(k) => {
+                let (scores, places) = logits.topk(k, 1, true);
+                places.gather(1, &noisy(scaled(&scores)).unsqueeze(1)).squeeze(1)
+            }
+        }
     }
 }

@@ -71,10 +71,10 @@ impl Sequences {
         buckets::group(&sizes, lengths, least)
     }
 
-    /// The buckets that training uses, each with a program of its own: of the lengths with the least padding, with at
-    /// least 64 sequences each.
-    pub fn training_buckets(&self) -> Vec<Bucket> {
-        self.buckets(None, 64)
+    /// The buckets that training in batches uses, each with a program of its own: of the lengths with the least padding,
+    /// with at least 64 sequences and a batch each.
+    pub fn training_buckets(&self, batch: usize) -> Vec<Bucket> {
+        self.buckets(None, batch.max(64))
     }
 }
 
