@@ -48,6 +48,9 @@ pub fn table() -> String {
         let family = samples[0].op.lower(&types).family();
         let gradient = match check::rule(&samples[0]) {
             Gradient::Of(flows) if flows.is_empty() => "a leaf".to_string(),
+            Gradient::Of(_) if check::is_differentiated_once(&samples[0]) => {
+                "yes, once".to_string()
+            }
             Gradient::Of(_) => "yes, of any order".to_string(),
             Gradient::Through(_) => "passed through the rounding".to_string(),
             Gradient::Zero => "zero".to_string(),

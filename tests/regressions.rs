@@ -646,3 +646,38 @@ fn what_is_added_nowhere_has_a_slope_of_zero() {
         &[2.0, 0.0, 6.0],
     );
 }
+
+#[test]
+fn slices_are_scattered_by_small_workgroups_in_several_rounds() {
+    // 32 invocations look at 1024 indices at a time, and hold 32 of the 70 columns.
+    let limits = Limits { invocations: 32, ..Limits::WEBGPU };
+    let (tiled, grouped) = (Some(false), Some(true));
+    let variant = shadegrad::device::Variant {
+        limits: Some(limits),
+        tiled,
+        grouped,
+        ..shadegrad::device::Variant::default()
+    };
+    let Some(device) = harness::adapter_with(variant) else {
+        return;
+    };
+    let (count, rows, width) = (3001u32, 7u32, 70);
+    let ids: Vec<u32> = (0..count).map(|i| shadegrad::device::random(5, i) % (rows + 2)).collect();
+    let graph = Graph::new();
+    let index = graph.indices(&[count as usize], &ids);
+    let source = (graph.iota(count as usize * width) * 7.0).to(DType::F32);
+    let source = (source.reshape(&[count as usize, width]) * 1e-3).sin();
+    let sums = graph.zeros(&[rows as usize, width]).index_add(0, &index, &source);
+    let mut loaded = Session::new(&device).compile(&graph, &[&sums, &source]).unwrap();
+    loaded.run(1).unwrap();
+    let (sums, source) = (loaded.read_array(0).unwrap(), loaded.read_array(1).unwrap());
+    for row in 0..rows as usize {
+        for column in 0..width {
+            let mut expected = 0.0f32;
+            for (place, _) in ids.iter().enumerate().filter(|(_, id)| **id as usize == row) {
+                expected += source.at(&[place, column]) as f32;
+            }
+            assert_eq!(sums.at(&[row, column]), f64::from(expected), "row {row}, column {column}");
+        }
+    }
+}

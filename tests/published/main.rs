@@ -9,6 +9,7 @@
 mod big;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod layers;
 mod ops;
 mod outside;
 mod random;

@@ -23,6 +23,27 @@ pub fn is_differentiable(sample: &Sample) -> bool {
     floats && result && matches!(rule(sample), Gradient::Of(_))
 }
 
+/// Whether the gradient of a sample's operation has none itself.
+pub fn is_differentiated_once(sample: &Sample) -> bool {
+    let graph = Graph::new();
+    let (y, _) = record(&graph, sample, 0);
+    let inputs: Vec<Tensor> =
+        graph.node(y.value()).inputs.clone().iter().map(|&v| Tensor::new(&graph, v)).collect();
+    let squares = |outputs: &[Tensor]| {
+        let sums = outputs.iter().map(|t| t.to(DType::F32).square().sum_all());
+        sums.fold(graph.zeros(&[]), |a, b| a + b)
+    };
+    let by = |loss: &Tensor| -> Vec<Tensor> {
+        let floats = inputs.iter().filter(|x| x.dtype() == DType::F32 && graph.depends(loss, x));
+        let floats: Vec<&Tensor> = floats.collect();
+        if floats.is_empty() { vec![] } else { graph.gradients(loss, &floats) }
+    };
+    let first = by(&squares(&[y]));
+    let fine = graph.error().is_none();
+    by(&squares(&first));
+    fine && graph.error().is_some()
+}
+
 /// Checks a sample's gradient. The gradient rule of the operation is multiplied by `mutation`; anything but 1
 /// must fail. `order` 2 checks the gradient's gradient.
 ///

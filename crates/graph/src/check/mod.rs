@@ -5,7 +5,7 @@ mod gradient;
 mod suite;
 mod tolerance;
 
-pub use gradient::{gradcheck, gradient, is_differentiable, rule};
+pub use gradient::{gradcheck, gradient, is_differentiable, is_differentiated_once, rule};
 pub use suite::{Checked, Settings, case, custom, samples, suite};
 pub use tolerance::{allowed, tolerance};
 
