@@ -324,6 +324,14 @@ fn a_folder_for_each_class_is_read_like_aclimdb() {
     assert!(output.status.success(), "{text}");
     assert!(text.contains("90 texts to train on, 10 to validate on, 100 to test on"), "{text}");
     assert!(text.contains("pos, with") || text.contains("neg, with"), "{text}");
+    let third = data.join("train/neutral");
+    std::fs::create_dir_all(&third).unwrap();
+    std::fs::write(third.join("0_5.txt"), "so so").unwrap();
+    fails(
+        &mut sentiment(&data, folder.path()),
+        &["the test texts are neg, pos", "training texts neg, neutral, pos"],
+    );
+    std::fs::remove_dir_all(third).unwrap();
     std::fs::write(data.join("train/pos/0_x.txt"), [0x66, 0xff]).unwrap();
     fails(&mut sentiment(&data, folder.path()), &["0_x.txt", "UTF-8"]);
 }
