@@ -1,7 +1,7 @@
 //! The few dozen scalar functions that expressions are made of: for each its types, its WGSL
 //! spelling, its Rust loop and its f64 reference. This file is all that a new intrinsic touches.
 
-use crate::DType;
+use crate::{DType, special};
 
 /// A scalar function of one to three arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -283,8 +283,8 @@ impl Intrinsic {
             (Min, F32) => float2(a, b, out, |x, y| if x < y || x.is_nan() { x } else { y }),
             (Neg, F32) => float1(a, out, |x| -x),
             (Abs, F32) => float1(a, out, f32::abs),
-            (Exp, _) => float1(a, out, f32::exp),
-            (Log, _) => float1(a, out, f32::ln),
+            (Exp, _) => float1(a, out, special::exp),
+            (Log, _) => float1(a, out, special::ln),
             (Sqrt, _) => float1(a, out, f32::sqrt),
             (Sin, _) => float1(a, out, f32::sin),
             (Cos, _) => float1(a, out, f32::cos),
@@ -294,7 +294,7 @@ impl Intrinsic {
             (Atan, _) => float1(a, out, f32::atan),
             (Sinh, _) => float1(a, out, f32::sinh),
             (Cosh, _) => float1(a, out, f32::cosh),
-            (Tanh, _) => float1(a, out, f32::tanh),
+            (Tanh, _) => float1(a, out, special::tanh),
             (Floor, _) => float1(a, out, f32::floor),
             (Ceil, _) => float1(a, out, f32::ceil),
             (Round, _) => float1(a, out, f32::round_ties_even),
@@ -303,7 +303,7 @@ impl Intrinsic {
             (Log2, _) => float1(a, out, f32::log2),
             (Expm1, _) => float1(a, out, f32::exp_m1),
             (Log1p, _) => float1(a, out, f32::ln_1p),
-            (Erf, _) => float1(a, out, libm::erff),
+            (Erf, _) => float1(a, out, special::erf),
             (IsNan, _) => bits1(a, out, |x| u32::from(f32::from_bits(x).is_nan())),
             (IsInf, _) => bits1(a, out, |x| u32::from(f32::from_bits(x).is_infinite())),
             (Half, _) => float1(a, out, |x| half::f16::from_f32(x).to_f32()),

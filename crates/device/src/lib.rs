@@ -22,6 +22,7 @@ mod limits;
 mod null;
 mod program;
 mod recurrent;
+mod special;
 mod view;
 
 pub use cache::cache_dir;

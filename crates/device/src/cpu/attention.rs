@@ -4,7 +4,7 @@ use super::Task;
 use super::block::Slice;
 use super::contract::{Matrix, product, with_tile};
 use super::stores::{Source, Stores};
-use crate::{Attention, Body, Kernel, numel};
+use crate::{Attention, Body, Kernel, numel, special};
 use rayon::prelude::*;
 
 /// Words of scores that a task holds at once.
@@ -108,7 +108,7 @@ fn softmax(scores: &mut [f32], scale: f32, bias: Option<&[f32]>) -> bool {
     let (mut total, mut hidden) = (0.0, false);
     for (number, score) in scores.iter_mut().enumerate() {
         hidden |= masked(number);
-        *score = if masked(number) { 0.0 } else { (*score - most).exp() };
+        *score = if masked(number) { 0.0 } else { special::exp(*score - most) };
         total += *score;
     }
     let scale = if total == 0.0 { 0.0 } else { 1.0 / total };

@@ -4,7 +4,7 @@ use super::Task;
 use super::block::Slice;
 use super::contract::{Matrix, product, with_tile};
 use super::stores::{Source, Stores};
-use crate::{Body, Cell, Kernel, Sequence, SequenceRole};
+use crate::{Body, Cell, Kernel, Sequence, SequenceRole, special};
 use rayon::prelude::*;
 
 /// Sequences of a task: few enough to keep cores busy, enough for a product.
@@ -72,6 +72,31 @@ fn words(floats: &[f32]) -> &[u32] {
     bytemuck::cast_slice(floats)
 }
 
+/// The `number`-th of a line's parts, each with a number for each unit.
+#[inline(always)]
+fn part(line: &[f32], units: usize, number: usize) -> &[f32] {
+    &line[number * units..][..units]
+}
+
+/// A line's parts, to be written.
+#[inline(always)]
+fn parts<const N: usize>(line: &mut [f32], units: usize) -> [&mut [f32]; N] {
+    let mut rest = line;
+    std::array::from_fn(|_| {
+        let (first, behind) = std::mem::take(&mut rest).split_at_mut(units);
+        rest = behind;
+        first
+    })
+}
+
+/// What a line of gates becomes: `out[u] = f(x[u] + w[u])`.
+#[inline(always)]
+fn gate(out: &mut [f32], x: &[f32], w: &[f32], f: impl Fn(f32) -> f32) {
+    for ((out, x), w) in out.iter_mut().zip(x).zip(w) {
+        *out = f(x + w);
+    }
+}
+
 fn forward(
     sequence: &Sequence,
     sources: &[&[f32]],
@@ -86,6 +111,7 @@ fn forward(
     let mut h = states(0);
     let mut c = if cell == Cell::Lstm { states(1) } else { vec![] };
     let mut values = vec![0.0; rows * kept];
+    let arch = pulp::Arch::new();
     with_tile(rows * g, |tile| {
         for step in sequence.steps() {
             // What the recurrent weight gives to each gate.
@@ -98,45 +124,66 @@ fn forward(
                 let out = &mut values[row * kept..][..kept];
                 let h = &mut h[row * n..][..n];
                 let held = !counts(sequence, sources, step, first + row);
-                for u in 0..n {
-                    let at = |gate: usize| gate * n + u;
-                    let next = match cell {
-                        Cell::RnnTanh => (x[u] + w[u]).tanh(),
-                        Cell::RnnRelu => match x[u] + w[u] {
+                // Inlined, so that the widest vectors of the machine apply.
+                arch.dispatch(|| match cell {
+                    Cell::RnnTanh | Cell::RnnRelu => {
+                        match cell {
+                            Cell::RnnTanh => gate(out, x, w, special::tanh),
                             // NaN stays.
-                            sum if sum < 0.0 => 0.0,
-                            sum => sum,
-                        },
-                        Cell::Lstm => {
-                            let gate = |gate: usize| sigmoid(x[at(gate)] + w[at(gate)]);
-                            let (i, f, o) = (gate(0), gate(1), gate(3));
-                            let new = (x[at(2)] + w[at(2)]).tanh();
-                            let state = &mut c[row * n + u];
-                            let after = f * *state + i * new;
-                            *state = if held { *state } else { after };
-                            (out[n + u], out[at(2)], out[at(3)]) = (*state, i, f);
-                            (out[at(4)], out[at(5)]) = (new, o);
-                            o * after.tanh()
+                            _ => gate(out, x, w, |sum| if sum < 0.0 { 0.0 } else { sum }),
                         }
-                        Cell::Gru => {
-                            let (r, z) = (sigmoid(x[u] + w[u]), sigmoid(x[at(1)] + w[at(1)]));
-                            let inner = w[at(2)] + sources[3][u];
-                            let new = (x[at(2)] + r * inner).tanh();
-                            (out[at(1)], out[at(2)], out[at(3)], out[at(4)]) = (r, z, new, inner);
-                            (1.0 - z) * new + z * h[u]
+                        if held {
+                            out.copy_from_slice(h);
                         }
-                    };
-                    h[u] = if held { h[u] } else { next };
-                    out[u] = h[u];
-                }
+                        h.copy_from_slice(out);
+                    }
+                    Cell::Lstm => lstm_step([x, w], &mut c[row * n..][..n], h, out, held),
+                    Cell::Gru => gru_step([x, w, sources[3]], h, out, held),
+                });
             }
             keep(step, &values);
         }
     });
 }
 
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
+#[inline(always)]
+fn lstm_step([x, w]: [&[f32]; 2], c: &mut [f32], h: &mut [f32], out: &mut [f32], held: bool) {
+    let n = h.len();
+    let of = |number| (part(x, n, number), part(w, n, number));
+    let [out_h, out_c, i, f, new, o] = parts(out, n);
+    gate(i, of(0).0, of(0).1, special::sigmoid);
+    gate(f, of(1).0, of(1).1, special::sigmoid);
+    gate(new, of(2).0, of(2).1, special::tanh);
+    gate(o, of(3).0, of(3).1, special::sigmoid);
+    if !held {
+        for (((c, i), f), new) in c.iter_mut().zip(&*i).zip(&*f).zip(&*new) {
+            *c = f * *c + i * new;
+        }
+        for ((h, c), o) in h.iter_mut().zip(&*c).zip(&*o) {
+            *h = o * special::tanh(*c);
+        }
+    }
+    out_c.copy_from_slice(c);
+    out_h.copy_from_slice(h);
+}
+
+#[inline(always)]
+fn gru_step([x, w, bias]: [&[f32]; 3], h: &mut [f32], out: &mut [f32], held: bool) {
+    let n = h.len();
+    let of = |number| (part(x, n, number), part(w, n, number));
+    let [out_h, r, z, new, inner] = parts(out, n);
+    gate(r, of(0).0, of(0).1, special::sigmoid);
+    gate(z, of(1).0, of(1).1, special::sigmoid);
+    gate(inner, of(2).1, bias, |sum| sum);
+    for (((new, x), r), inner) in new.iter_mut().zip(of(2).0).zip(&*r).zip(&*inner) {
+        *new = special::tanh(x + r * inner);
+    }
+    if !held {
+        for ((h, z), new) in h.iter_mut().zip(&*z).zip(&*new) {
+            *h = (1.0 - z) * new + z * *h;
+        }
+    }
+    out_h.copy_from_slice(h);
 }
 
 fn gradient(
@@ -155,63 +202,28 @@ fn gradient(
     let (mut dh, mut dc) = (vec![0.0; rows * n], vec![0.0; rows * n]);
     let mut through = vec![0.0; rows * g];
     let order: Vec<usize> = sequence.steps().collect();
+    let arch = pulp::Arch::new();
     with_tile(rows * n, |tile| {
         for (number, &step) in order.iter().enumerate().rev() {
             for row in 0..rows {
-                let line = |from: &'_ [f32], step: usize| -> Vec<f32> {
-                    from[(step * batch + first + row) * kept..][..kept].to_vec()
+                let line = |step: usize| {
+                    (step * batch + first + row) * kept..(step * batch + first + row + 1) * kept
                 };
-                let (up, now) = (line(upstream, step), line(trace, step));
+                let (up, now) = (&upstream[line(step)], &trace[line(step)]);
                 let before = |state: usize| match number.checked_sub(1) {
-                    Some(earlier) => line(trace, order[earlier])[state * n..][..n].to_vec(),
-                    None => sources[3 + state][(first + row) * n..][..n].to_vec(),
+                    Some(earlier) => part(&trace[line(order[earlier])], n, state),
+                    None => part(sources[3 + state], n, first + row),
                 };
-                let (h0, c0) = (before(0), if states > 1 { before(1) } else { vec![] });
                 let share = if counts(sequence, sources, step, first + row) { 1.0 } else { 0.0 };
                 let out = &mut slopes[row * width..][..width];
                 let through = &mut through[row * g..][..g];
-                for u in 0..n {
-                    let at = |channel: usize| channel * n + u;
-                    let by_h = dh[row * n + u] + up[u];
-                    let (held, by_h) = (by_h * (1.0 - share), by_h * share);
-                    let direct = match cell {
-                        Cell::RnnTanh | Cell::RnnRelu => {
-                            let y = now[u];
-                            let slope = match cell {
-                                Cell::RnnTanh => 1.0 - y * y,
-                                _ => f32::from(u8::from(y > 0.0)),
-                            };
-                            out[u] = by_h * slope;
-                            0.0
-                        }
-                        Cell::Lstm => {
-                            let by_c = dc[row * n + u] + up[at(1)];
-                            let (held_c, by_c) = (by_c * (1.0 - share), by_c * share);
-                            let (i, f, new, o) = (now[at(2)], now[at(3)], now[at(4)], now[at(5)]);
-                            let bent = (f * c0[u] + i * new).tanh();
-                            let by_c = by_c + by_h * o * (1.0 - bent * bent);
-                            out[u] = (by_c * new + up[at(2)]) * i * (1.0 - i);
-                            out[at(1)] = (by_c * c0[u] + up[at(3)]) * f * (1.0 - f);
-                            out[at(2)] = (by_c * i + up[at(4)]) * (1.0 - new * new);
-                            out[at(3)] = (by_h * bent + up[at(5)]) * o * (1.0 - o);
-                            dc[row * n + u] = by_c * f + held_c;
-                            out[at(5)] = dc[row * n + u];
-                            0.0
-                        }
-                        Cell::Gru => {
-                            let (r, z, new, inner) =
-                                (now[at(1)], now[at(2)], now[at(3)], now[at(4)]);
-                            let by_new = (by_h * (1.0 - z) + up[at(3)]) * (1.0 - new * new);
-                            out[u] = (by_new * inner + up[at(1)]) * r * (1.0 - r);
-                            out[at(1)] = (by_h * (h0[u] - new) + up[at(2)]) * z * (1.0 - z);
-                            out[at(2)] = by_new;
-                            out[at(3)] = by_new * r + up[at(4)];
-                            by_h * z
-                        }
-                    };
-                    // Past the recurrent weight.
-                    dh[row * n + u] = held + direct;
-                }
+                let (dh, dc) = (&mut dh[row * n..][..n], &mut dc[row * n..][..n]);
+                // From here on `dh` is what goes past the recurrent weight.
+                arch.dispatch(|| match cell {
+                    Cell::RnnTanh | Cell::RnnRelu => rnn_slopes(cell, [up, now], dh, out, share),
+                    Cell::Lstm => lstm_slopes([up, now, before(1)], [dh, dc], out, share),
+                    Cell::Gru => gru_slopes([up, now, before(0)], dh, out, share),
+                });
                 through.copy_from_slice(&out[..g]);
                 if cell == Cell::Gru {
                     through[2 * n..].copy_from_slice(&out[3 * n..4 * n]);
@@ -220,14 +232,75 @@ fn gradient(
             let (a, b) = (Matrix::dense(words(&through), g), Matrix::dense(words(weight), n));
             product(tile, n, [rows, n, g], a, b, false);
             let back: &[f32] = bytemuck::cast_slice(tile);
-            for row in 0..rows {
-                let by_state = (cell.slopes() - states) * n;
-                for u in 0..n {
-                    dh[row * n + u] += back[row * n + u];
-                    slopes[row * width + by_state + u] = dh[row * n + u];
-                }
+            dh.iter_mut().zip(back).for_each(|(dh, back)| *dh += back);
+            let by_state = (cell.slopes() - states) * n;
+            for (out, dh) in slopes.chunks_exact_mut(width).zip(dh.chunks_exact(n)) {
+                out[by_state..][..n].copy_from_slice(dh);
             }
             keep(step, &slopes);
         }
     });
+}
+
+/// The slopes of one line; `dh` is by the state after the step, and becomes what goes past the recurrent weight.
+#[inline(always)]
+fn rnn_slopes(cell: Cell, [up, now]: [&[f32]; 2], dh: &mut [f32], out: &mut [f32], share: f32) {
+    for (((dh, up), y), out) in dh.iter_mut().zip(up).zip(now).zip(out) {
+        let slope = *dh + up;
+        let bend = match cell {
+            Cell::RnnTanh => 1.0 - y * y,
+            _ if *y > 0.0 => 1.0,
+            _ => 0.0,
+        };
+        *out = slope * share * bend;
+        *dh = slope * (1.0 - share);
+    }
+}
+
+/// [`rnn_slopes`] of an LSTM, whose second state has slopes of its own, `dc`.
+#[inline(always)]
+fn lstm_slopes(
+    [up, now, before]: [&[f32]; 3],
+    [dh, dc]: [&mut [f32]; 2],
+    out: &mut [f32],
+    share: f32,
+) {
+    let n = dh.len();
+    let up: [&[f32]; 6] = std::array::from_fn(|number| part(up, n, number));
+    let now: [&[f32]; 6] = std::array::from_fn(|number| part(now, n, number));
+    let [by_i, by_f, by_new, by_o, _, by_c] = parts(out, n);
+    for u in 0..n {
+        let (i, f, new, o) = (now[2][u], now[3][u], now[4][u], now[5][u]);
+        let (slope, slope_c) = (dh[u] + up[0][u], dc[u] + up[1][u]);
+        let by_h = slope * share;
+        let bent = special::tanh(f * before[u] + i * new);
+        let by_after = slope_c * share + by_h * o * (1.0 - bent * bent);
+        by_i[u] = (by_after * new + up[2][u]) * i * (1.0 - i);
+        by_f[u] = (by_after * before[u] + up[3][u]) * f * (1.0 - f);
+        by_new[u] = (by_after * i + up[4][u]) * (1.0 - new * new);
+        by_o[u] = (by_h * bent + up[5][u]) * o * (1.0 - o);
+        dh[u] = slope * (1.0 - share);
+        dc[u] = by_after * f + slope_c * (1.0 - share);
+        by_c[u] = dc[u];
+    }
+}
+
+/// [`rnn_slopes`] of gated units.
+#[inline(always)]
+fn gru_slopes([up, now, before]: [&[f32]; 3], dh: &mut [f32], out: &mut [f32], share: f32) {
+    let n = dh.len();
+    let up: [&[f32]; 5] = std::array::from_fn(|number| part(up, n, number));
+    let now: [&[f32]; 5] = std::array::from_fn(|number| part(now, n, number));
+    let [by_r, by_z, by_new, by_inner, _] = parts(out, n);
+    for u in 0..n {
+        let (r, z, new, inner) = (now[1][u], now[2][u], now[3][u], now[4][u]);
+        let slope = dh[u] + up[0][u];
+        let by_h = slope * share;
+        let slope_new = (by_h * (1.0 - z) + up[3][u]) * (1.0 - new * new);
+        by_r[u] = (slope_new * inner + up[1][u]) * r * (1.0 - r);
+        by_z[u] = (by_h * (before[u] - new) + up[2][u]) * z * (1.0 - z);
+        by_new[u] = slope_new;
+        by_inner[u] = slope_new * r + up[4][u];
+        dh[u] = slope * (1.0 - share) + by_h * z;
+    }
 }

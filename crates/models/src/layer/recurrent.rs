@@ -235,9 +235,9 @@ impl<C: RecurrentCell> Recurrent<C> {
     }
 
     fn time_and_batch(&self, x: &Tensor) -> Option<[usize; 2]> {
-        match x.shape().as_slice() {
-            &[batch, time, _] if self.batch_first => Some([time, batch]),
-            &[time, batch, _] => Some([time, batch]),
+        match *x.shape() {
+            [batch, time, _] if self.batch_first => Some([time, batch]),
+            [time, batch, _] => Some([time, batch]),
             _ => None,
         }
     }
