@@ -51,9 +51,9 @@ struct Options {
     /// Characters of a sample
     #[arg(long, default_value_t = 300)]
     length: usize,
-    /// What samples begin with
-    #[arg(long, default_value = "\n")]
-    prompt: String,
+    /// What samples begin with; a new line if none is given
+    #[arg(long)]
+    prompt: Option<String>,
     /// What logits are divided by: below one the likely becomes likelier, at zero the likeliest is taken
     #[arg(long, default_value_t = 0.8)]
     temperature: f64,
@@ -169,6 +169,7 @@ fn train(options: &Options) -> Result<()> {
     let characters = Characters::new(&text);
     let tokens = characters.encode(&text)?;
     let (own, held) = tokens.split_at(tokens.len() - tokens.len() / 10);
+    prompt(&characters, options)?;
     let train = Windows::new(own, options.model.context);
     let validation = Windows::new(held, options.model.context).apart();
     ensure!(
@@ -262,6 +263,17 @@ fn advance(
     Ok(())
 }
 
+/// The text to continue, and its characters.
+fn prompt(characters: &Characters, options: &Options) -> Result<(String, Vec<u32>)> {
+    let Some(text) = &options.prompt else {
+        // A text without lines has a first character all the same.
+        let tokens = characters.encode("\n").unwrap_or_else(|_| vec![0]);
+        return Ok((characters.decode(&tokens), tokens));
+    };
+    ensure!(!text.is_empty(), "--prompt is empty: there is nothing to continue");
+    Ok((text.clone(), characters.encode(text).context("--prompt")?))
+}
+
 /// The prompt and what the model makes of it.
 fn continued(
     generator: &mut Generator,
@@ -269,9 +281,9 @@ fn continued(
     characters: &Characters,
     options: &Options,
 ) -> Result<String> {
-    let prompt = characters.encode(&options.prompt).context("--prompt")?;
-    let tokens = generator.generate(trainer, &prompt, options.length)?;
-    Ok(format!("{}{}", options.prompt, characters.decode(&tokens)))
+    let (text, tokens) = prompt(characters, options)?;
+    let more = generator.generate(trainer, &tokens, options.length)?;
+    Ok(text + &characters.decode(&more))
 }
 
 /// Continues the prompt with a model that was trained before.

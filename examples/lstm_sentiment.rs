@@ -165,6 +165,11 @@ fn held_out(all: Texts) -> Result<[Texts; 2]> {
 }
 
 fn train(options: &Options) -> Result<Reader> {
+    for (name, value) in
+        [("width", options.width), ("hidden", options.hidden), ("max-len", options.max_len)]
+    {
+        ensure!(value > 0, "--{name} is 0: it must be at least 1");
+    }
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("can't make the folder {}", options.out.display()))?;
     let device = Device::open(&options.device)?;
@@ -186,6 +191,11 @@ fn train(options: &Options) -> Result<Reader> {
         test.len(),
         vocabulary.len(),
         vocabulary.coverage(test.iter()) * 100.0
+    );
+    ensure!(
+        vocabulary.len() > 2,
+        "no word occurs {} times in the training texts: --min-count is too large",
+        options.min_count
     );
     let encode = |texts: &Texts| Sequences::encode(texts, &vocabulary, Some(options.max_len));
     let (own, held, asked) = (encode(&train), encode(&dev), encode(&test));

@@ -366,6 +366,8 @@ fn bad_texts_are_named_by_file_and_line_or_counted() {
     fails(&mut glove(&[]), &["vectors.txt", "line 2", "3", "8"]);
     let text = text(&glove(&["--skip-bad"]).output().unwrap());
     assert!(text.contains("1 of ") && text.contains("skipped 1 line"), "{text}");
+    fails(sentiment(&data, folder.path()).args(["--max-len", "0"]), &["--max-len is 0"]);
+    fails(sentiment(&data, folder.path()).args(["--min-count", "999"]), &["no word occurs 999"]);
     fails(&mut sentiment(&folder.path().join("nowhere"), folder.path()), &["nowhere"]);
     fails(example("lstm_sentiment").arg("--weights").arg(&train), &["--predict or --interactive"]);
     fails(
@@ -405,10 +407,13 @@ fn the_character_program_learns_and_writes() {
             .arg(&weights);
         command
     };
+    let unasked = text(&write(&[]).output().unwrap());
+    assert!(unasked.lines().last().is_some_and(|line| line.len() == 10), "{unasked}");
     let output = write(&["--prompt", "that", "--temperature", "0"]).output().unwrap();
     let second = text(&output);
     assert!(output.status.success() && second.contains("\nthat"), "{second}");
     fails(&mut write(&["--prompt", "Z"]), &["--prompt", "'Z'"]);
+    fails(&mut write(&["--prompt", ""]), &["--prompt is empty"]);
     fails(run(&["--heads", "3", "--data"]).arg(&path), &["width of 8", "3 heads"]);
     std::fs::write(&path, b"\xff\xfe").unwrap();
     fails(run(&["--data"]).arg(&path), &["input.txt", "UTF-8"]);
