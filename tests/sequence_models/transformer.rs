@@ -3,8 +3,8 @@
 use crate::composed::{self, Named};
 use crate::{Computed, agree, by_name, x};
 use shadegrad::models::{
-    LearnedPositions, MultiheadAttention, SinusoidalPositions, TransformerDecoderLayer,
-    TransformerEncoder, TransformerEncoderLayer,
+    LearnedPositions, MultiheadAttention, SinusoidalPositions, TransformerDecoder,
+    TransformerDecoderLayer, TransformerEncoder, TransformerEncoderLayer,
 };
 use shadegrad::prelude::*;
 
@@ -204,11 +204,12 @@ fn encoder_blocks() {
 #[test]
 fn decoder_blocks() {
     for pre in [false, true] {
-        let mut layer = TransformerDecoderLayer::new(WIDTH, 3).dim_feedforward(7).dropout(0.0);
-        if pre {
-            layer = layer.norm_first();
-        }
-        let parameters = Parameters::new(&layer, 5).unwrap();
+        let block = || {
+            let block = TransformerDecoderLayer::new(WIDTH, 3).dim_feedforward(7).dropout(0.0);
+            if pre { block.norm_first() } else { block }
+        };
+        let decoder = TransformerDecoder::new(2, block);
+        let parameters = Parameters::new(&decoder, 5).unwrap();
         let inputs = |g: &Graph| (x(g, &[2, 4, WIDTH], 1), x(g, &[2, 6, WIDTH], 2));
         let by = |g: &Graph, a: &Tensor, b: &Tensor| {
             [vec![a.clone(), b.clone()], parameters.tensors(g).concat()].concat()
@@ -216,25 +217,33 @@ fn decoder_blocks() {
         let model = |g: &Graph| -> Computed {
             let (q, memory) = inputs(g);
             let own = AttentionOptions { causal: true, ..AttentionOptions::default() };
-            let y = layer.run(&q, &memory, &own, &AttentionOptions::default());
+            let y = decoder.run(&q, &memory, &own, &AttentionOptions::default());
             (vec![y], by(g, &q, &memory))
         };
         let definition = |g: &Graph| -> Computed {
             let (q, memory) = inputs(g);
             let p = &by_name(&parameters, g);
             let hidden = ahead(g, 4);
-            let own = |x: &Tensor| composed::attention(x, x, 3, Some(&hidden), p, "self_attn.");
-            let cross = |x: &Tensor| composed::attention(x, &memory, 3, None, p, "multihead_attn.");
-            let feed = |x: &Tensor| composed::feed_forward(x, p, "", false);
-            let part = |x: Tensor, name: &str, part: &dyn Fn(&Tensor) -> Tensor| match pre {
-                true => &x + part(&composed::norm(&x, p, name)),
-                false => composed::norm(&(&x + part(&x)), p, name),
-            };
-            let y = part(q.clone(), "norm1", &own);
-            let y = part(y, "norm2", &cross);
-            (vec![part(y, "norm3", &feed)], by(g, &q, &memory))
+            let mut y = q.clone();
+            for number in 0..2 {
+                let of = |name: &str| format!("layers.{number}.{name}");
+                let own =
+                    |x: &Tensor| composed::attention(x, x, 3, Some(&hidden), p, &of("self_attn."));
+                let cross = |x: &Tensor| {
+                    composed::attention(x, &memory, 3, None, p, &of("multihead_attn."))
+                };
+                let feed = |x: &Tensor| composed::feed_forward(x, p, &of(""), false);
+                let part = |x: Tensor, name: &str, part: &dyn Fn(&Tensor) -> Tensor| match pre {
+                    true => &x + part(&composed::norm(&x, p, &of(name))),
+                    false => composed::norm(&(&x + part(&x)), p, &of(name)),
+                };
+                y = part(y, "norm1", &own);
+                y = part(y, "norm2", &cross);
+                y = part(y, "norm3", &feed);
+            }
+            (vec![y], by(g, &q, &memory))
         };
-        agree(&format!("a decoder block, pre-norm {pre}"), &model, &definition);
+        agree(&format!("decoder blocks, pre-norm {pre}"), &model, &definition);
     }
 }
 
