@@ -22,8 +22,11 @@ fn main(
     let split = part % {{splits}}u;
     let first = split * {{chunk}}u;
     let end = min(first + {{chunk}}u, {{k}}u);
-    let row = tile_row * 64u;
-    let col = tile_col * 64u;
+    let top = tile_row * 64u;
+    let side = tile_col * 64u;
+    let row = top + id.y * 4u;
+    let col = side + id.x * 4u;
+    var z = vec4<f32>();
     var s0 = vec4<f32>(); var s1 = vec4<f32>(); var s2 = vec4<f32>(); var s3 = vec4<f32>();
     for (var base = first; base < end; base += 16u) {
         for (var t = 0u; t < 4u; t += 1u) {
@@ -32,34 +35,36 @@ fn main(
             let lm = {{left_m}};
             let lk = {{left_k}};
             var a = 0.0;
-            if (row + lm < {{m}}u && base + lk < end) { a = left(g, row + lm, base + lk); }
+            if (top + lm < {{m}}u && base + lk < end) { a = left(g, top + lm, base + lk); }
             tile_left[lk][lm] = a;
             let rn = {{right_n}};
             let rk = {{right_k}};
             var b = 0.0;
-            if (col + rn < {{n}}u && base + rk < end) { b = right(g, base + rk, col + rn); }
+            if (side + rn < {{n}}u && base + rk < end) { b = right(g, base + rk, side + rn); }
             tile_right[rk][rn] = b;
         }
         workgroupBarrier();
         for (var k = 0u; k < 16u; k += 1u) {
             let y = id.y * 4u;
             let x = id.x * 4u;
+            let a = vec4<f32>(tile_left[k][y], tile_left[k][y + 1u], tile_left[k][y + 2u], tile_left[k][y + 3u]);
             let b = vec4<f32>(tile_right[k][x], tile_right[k][x + 1u], tile_right[k][x + 2u], tile_right[k][x + 3u]);
-            s0 += tile_left[k][y] * b;
-            s1 += tile_left[k][y + 1u] * b;
-            s2 += tile_left[k][y + 2u] * b;
-            s3 += tile_left[k][y + 3u] * b;
+            s0 += a.x * b;
+            s1 += a.y * b;
+            s2 += a.z * b;
+            s3 += a.w * b;
+            {{add_rows}}
         }
         workgroupBarrier();
     }
-    let m = row + id.y * 4u;
+    {{keep_rows}}
     for (var j = 0u; j < 4u; j += 1u) {
-        let n = col + id.x * 4u + j;
+        let n = col + j;
         if (n < {{n}}u) {
-            if (m < {{m}}u) { keep(split, g, m, n, s0[j]); }
-            if (m + 1u < {{m}}u) { keep(split, g, m + 1u, n, s1[j]); }
-            if (m + 2u < {{m}}u) { keep(split, g, m + 2u, n, s2[j]); }
-            if (m + 3u < {{m}}u) { keep(split, g, m + 3u, n, s3[j]); }
+            if (row < {{m}}u) { keep(split, g, row, n, s0[j]); }
+            if (row + 1u < {{m}}u) { keep(split, g, row + 1u, n, s1[j]); }
+            if (row + 2u < {{m}}u) { keep(split, g, row + 2u, n, s2[j]); }
+            if (row + 3u < {{m}}u) { keep(split, g, row + 3u, n, s3[j]); }
         }
     }
 }

@@ -171,6 +171,24 @@ impl Contraction {
         }
     }
 
+    /// Shape of one column of the result's matrices: of a weight gradient its output channels.
+    pub fn rows(&self) -> Vec<usize> {
+        match self {
+            Contraction::MatMul { batch, m, .. } => [batch.as_slice(), &[*m]].concat(),
+            Contraction::Conv(..) => vec![self.matrix()[0] * self.matrix()[1]],
+        }
+    }
+
+    /// Which source holds the rows, if their sums are to be had: the left one of a product, the output gradient
+    /// of a weight gradient.
+    pub fn row_source(&self) -> Option<usize> {
+        match self {
+            Contraction::MatMul { .. } => Some(0),
+            Contraction::Conv(_, ConvRole::WeightGradient) => Some(1),
+            Contraction::Conv(..) => None,
+        }
+    }
+
     /// Shapes of the two sources.
     pub fn sources(&self) -> [Vec<usize>; 2] {
         match self {
@@ -278,6 +296,14 @@ impl Recurrence {
     }
 }
 
+/// A shape with an axis of parts before it, if there are several.
+fn parted(parts: usize, mut shape: Vec<usize>) -> Vec<usize> {
+    if parts > 1 {
+        shape.insert(0, parts);
+    }
+    shape
+}
+
 /// Elements before an axis, along it and after it.
 pub fn lines(shape: &[usize], axis: usize) -> [usize; 3] {
     [numel(&shape[..axis]), shape[axis], numel(&shape[axis + 1..])]
@@ -346,7 +372,8 @@ pub enum Body {
         /// Over rows and columns.
         stores: Vec<Store>,
     },
-    /// Accumulator 0 is a sum of products.
+    /// Accumulator 0 is a sum of products; accumulator 1 is the sum of the row source alone over the summed axis, which
+    /// beside a weight's gradient is the bias's.
     Contract {
         /// The geometry.
         contraction: Contraction,
@@ -356,6 +383,8 @@ pub enum Body {
         right: TermId,
         /// Into how many ranges the summed axis is cut; each gives a slice of partial sums.
         splits: usize,
+        /// Over [`Contraction::rows`], with an axis of `splits` before them if that is more than one.
+        row_stores: Vec<Store>,
         /// Over the result, with an axis of `splits` before it if that is more than one.
         stores: Vec<Store>,
     },
@@ -463,11 +492,7 @@ impl Body {
             Body::Map { shape, .. } => shape.clone(),
             Body::Rows { rows, cols, .. } => [rows.as_slice(), cols].concat(),
             Body::Contract { contraction, splits, .. } => {
-                let mut shape = contraction.shape();
-                if *splits > 1 {
-                    shape.insert(0, *splits);
-                }
-                shape
+                parted(*splits, contraction.shape())
             }
             Body::Window { window, role, .. } => window.shapes(*role)[1].to_vec(),
             Body::Scatter { shape, axis, len, .. } => {
@@ -484,6 +509,15 @@ impl Body {
         }
     }
 
+    /// The domain over which row stores are row-major.
+    pub fn row_domain(&self) -> Vec<usize> {
+        match self {
+            Body::Rows { rows, .. } => rows.clone(),
+            Body::Contract { contraction, splits, .. } => parted(*splits, contraction.rows()),
+            _ => vec![],
+        }
+    }
+
     /// How many dispatches it takes, if each of them has to know its number.
     pub fn numbered(&self) -> Option<usize> {
         match self {
@@ -496,19 +530,18 @@ impl Body {
 
     /// Every store with the number of elements it writes.
     pub fn stores(&self) -> Vec<(Store, usize)> {
-        let points = numel(&self.domain());
+        let (points, rows) = (numel(&self.domain()), numel(&self.row_domain()));
         match self {
             Body::Map { stores, .. }
-            | Body::Contract { stores, .. }
             | Body::Window { stores, .. }
             | Body::Scatter { stores, .. }
             | Body::Scan { stores, .. }
             | Body::Merge { stores, .. }
             | Body::Attention { stores, .. }
             | Body::Recurrent { stores, .. } => stores.iter().map(|&s| (s, points)).collect(),
-            Body::Rows { rows, row_stores, stores, .. } => row_stores
+            Body::Rows { row_stores, stores, .. } | Body::Contract { row_stores, stores, .. } => row_stores
                 .iter()
-                .map(|&s| (s, numel(rows)))
+                .map(|&s| (s, rows))
                 .chain(stores.iter().map(|&s| (s, points)))
                 .collect(),
         }
@@ -626,8 +659,12 @@ impl Kernel {
         let mut text = format!("{} {:?} {}\n", self.body.family(), self.body.domain(), self.label);
         match &self.body {
             Body::Rows { cols, .. } => _ = writeln!(text, "  reduce the last {} axes", cols.len()),
-            Body::Contract { contraction, left, right, splits, .. } => {
-                let _ = writeln!(text, "  {contraction:?} of t{left}, t{right} in {splits} parts");
+            Body::Contract { contraction, left, right, splits, row_stores, .. } => {
+                let sums = if row_stores.is_empty() { "" } else { ", accumulator 1 sums rows" };
+                let _ = writeln!(
+                    text,
+                    "  {contraction:?} of t{left}, t{right} in {splits} parts{sums}"
+                );
             }
             Body::Window { window, role, source, .. } => {
                 let _ = writeln!(text, "  {role:?} {window:?} of t{source}");

@@ -2,7 +2,7 @@
 //! checked and replayed.
 
 use crate::{
-    Body, Contraction, DType, DeviceError, Kernel, Limits, Term, TermId, WindowRole, numel,
+    Body, Contraction, DType, DeviceError, Kernel, Limits, Store, Term, TermId, WindowRole, numel,
 };
 use std::fmt::Write;
 
@@ -246,9 +246,17 @@ fn covers(ranges: &[(usize, usize)], start: usize, end: usize) -> bool {
 /// addresses from coordinates without a check.
 fn verify_domains(kernel: &Kernel) -> Result<(), String> {
     verify_geometry(kernel)?;
-    let domain = kernel.body.domain();
-    let stores: Vec<TermId> = kernel.body.stores().iter().map(|(store, _)| store.term).collect();
-    let mut places: Vec<(Vec<TermId>, Vec<usize>)> = vec![(stores, domain)];
+    let terms = |stores: &[Store]| stores.iter().map(|store| store.term).collect();
+    let mut places: Vec<(Vec<TermId>, Vec<usize>)> = match &kernel.body {
+        Body::Contract { row_stores, stores, .. } => vec![
+            (terms(row_stores), kernel.body.row_domain()),
+            (terms(stores), kernel.body.domain()),
+        ],
+        body => {
+            let stores: Vec<Store> = body.stores().iter().map(|(store, _)| *store).collect();
+            vec![(terms(&stores), body.domain())]
+        }
+    };
     places.extend(kernel.body.sources().into_iter().map(|(term, shape)| (vec![term], shape)));
     for (roots, shape) in places {
         let needed = kernel.expr.needed(&roots);
@@ -282,6 +290,11 @@ fn verify_geometry(kernel: &Kernel) -> Result<(), String> {
             if conv.groups == 0 || conv.stride.contains(&0) || conv.dilation.contains(&0) =>
         {
             return Err(format!("{conv:?} divides by zero"));
+        }
+        Body::Contract { contraction, row_stores, .. }
+            if !row_stores.is_empty() && contraction.row_source().is_none() =>
+        {
+            return Err(format!("sums of the rows of {contraction:?}"));
         }
         Body::Window { window, .. } if window.stride.contains(&0) => {
             return Err("a window that doesn't step".into());

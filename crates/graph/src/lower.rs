@@ -6,7 +6,7 @@ use crate::ops::{Lowering, Movement, Op};
 use crate::schedule::Schedule;
 use crate::{GraphError, Value};
 use shadegrad_device::{
-    Body, DType, DeviceClass, Expr, Kernel, Limits, Literal, Operand, Reduction, Store, Term,
+    Body, Combine, DType, DeviceClass, Expr, Kernel, Limits, Literal, Operand, Reduction, Store, Term,
     TermId, View, WindowRole, numel,
 };
 use std::collections::HashMap;
@@ -47,9 +47,7 @@ pub(crate) fn lower(
                 _ => parts.min(contraction.matrix()[3]).max(1),
             };
             if parts > 1 {
-                let [first, second] = split(schedule, id, parts, partials, limits)?;
-                partials += 1;
-                kernels.extend([first, second]);
+                kernels.extend(split(schedule, id, parts, &mut partials, limits)?);
                 continue;
             }
         }
@@ -71,54 +69,76 @@ fn parts([groups, m, n, k]: [usize; 4], limits: &Limits) -> usize {
     (256 / tiles).min(k / 256).clamp(1, 64)
 }
 
-/// A contraction that stores partial sums, and the kernel that adds them and does the rest.
+/// A contraction that stores partial sums, and kernels that add them and do the rest: one for the results, and one for the
+/// sums of rows if there are any.
 fn split(
     schedule: &Schedule,
     id: ClusterId,
     parts: usize,
-    number: usize,
+    partials: &mut usize,
     limits: &Limits,
-) -> Result<[Lowered; 2], GraphError> {
+) -> Result<Vec<Lowered>, GraphError> {
     let cluster = &schedule.fused.clusters[id];
-    let points = numel(&cluster.domain);
     let mut first = Lowerer::new(schedule, id, limits);
     let body = first.core(cluster)?;
     let Body::Contract { contraction, left, right, .. } = body else {
         return Err(wrong("only contractions are split".into()));
     };
-    let sum = first.expr.push(Term::Accumulator(0), DType::F32);
-    let operand = first.operand(Memory::Partial(number), points * parts, DType::F32);
-    let stores = vec![Store { operand, term: sum }];
-    let body = Body::Contract { contraction, left, right, splits: parts, stores };
+    let mut seconds = Vec::new();
+    let mut all_stores = [vec![], vec![]];
+    for (number, domain) in [cluster.domain.clone(), contraction.rows()].into_iter().enumerate() {
+        let of_rows = number == 1;
+        let members = cluster.members.iter().filter(|(_, by_row)| *by_row == of_rows);
+        let members: Vec<Value> = members.map(|(member, _)| *member).collect();
+        if members.is_empty() {
+            continue;
+        }
+        let (memory, len) = (Memory::Partial(*partials), numel(&domain) * parts);
+        *partials += 1;
+        let term = first.expr.push(Term::Accumulator(number), DType::F32);
+        let operand = first.operand(memory, len, DType::F32);
+        all_stores[number].push(Store { operand, term });
+        seconds.push(add_parts(schedule, id, &members, (memory, &domain, parts), limits)?);
+    }
+    let [stores, row_stores] = all_stores;
+    let body = Body::Contract { contraction, left, right, splits: parts, row_stores, stores };
     let first = first.finish(body, format!("{} in {parts} parts", label(&schedule.fused, cluster)));
+    Ok(std::iter::once(first).chain(seconds).collect())
+}
 
-    let mut second = Lowerer::new(schedule, id, limits);
+/// The kernel that adds partial sums over a domain, which are the first of some members, and computes the others.
+fn add_parts(
+    schedule: &Schedule,
+    id: ClusterId,
+    members: &[Value],
+    (memory, domain, parts): (Memory, &[usize], usize),
+    limits: &Limits,
+) -> Result<Lowered, GraphError> {
+    let mut lowerer = Lowerer::new(schedule, id, limits);
     let rows = Cluster {
-        core: Core::Rows { rows: cluster.domain.clone(), cols: vec![parts] },
-        domain: [cluster.domain.as_slice(), &[parts]].concat(),
-        members: cluster.members.iter().map(|&(member, _)| (member, true)).collect(),
+        core: Core::Rows { rows: domain.to_vec(), cols: vec![parts] },
+        domain: [domain, &[parts]].concat(),
+        members: members.iter().map(|&member| (member, true)).collect(),
     };
-    let mut order: Vec<usize> = (1..=cluster.domain.len()).collect();
+    let mut order: Vec<usize> = (1..=domain.len()).collect();
     order.push(0);
-    let view = View::contiguous(&[&[parts], cluster.domain.as_slice()].concat()).permute(&order);
-    let operand = second.operand(Memory::Partial(number), points * parts, DType::F32);
-    let term = second.expr.push(Term::Load { operand, view }, DType::F32);
-    let combine = shadegrad_device::Combine::Sum;
-    let sum = second.expr.push(Term::Accumulator(0), DType::F32);
-    second.terms.insert(cluster.members[0].0, sum);
-    second.reductions.push(Reduction { combine, term });
-    second.members(&rows)?;
-    let (row_stores, stores) = second.stores(&rows);
+    let view = View::contiguous(&[&[parts], domain].concat()).permute(&order);
+    let operand = lowerer.operand(memory, numel(domain) * parts, DType::F32);
+    let term = lowerer.expr.push(Term::Load { operand, view }, DType::F32);
+    let sum = lowerer.expr.push(Term::Accumulator(0), DType::F32);
+    lowerer.terms.insert(members[0], sum);
+    lowerer.reductions.push(Reduction { combine: Combine::Sum, term });
+    lowerer.members(&rows)?;
+    let (row_stores, stores) = lowerer.stores(&rows);
     let body = Body::Rows {
-        rows: cluster.domain.clone(),
+        rows: domain.to_vec(),
         cols: vec![parts],
-        reductions: std::mem::take(&mut second.reductions),
+        reductions: std::mem::take(&mut lowerer.reductions),
         row_stores,
         stores,
     };
-    let second =
-        second.finish(body, format!("sum of {parts} parts, {}", label(&schedule.fused, cluster)));
-    Ok([first, second])
+    let label = label(&schedule.fused, &rows);
+    Ok(lowerer.finish(body, format!("sum of {parts} parts, {label}")))
 }
 
 fn wrong(reason: String) -> GraphError {
@@ -185,7 +205,7 @@ impl<'a> Lowerer<'a> {
                 Body::Rows { rows, cols, reductions, row_stores, stores }
             }
             Body::Contract { contraction, left, right, splits, .. } => {
-                Body::Contract { contraction, left, right, splits, stores }
+                Body::Contract { contraction, left, right, splits, row_stores, stores }
             }
             Body::Window { window, role, source, index, .. } => {
                 Body::Window { window, role, source, index, stores }
@@ -248,7 +268,7 @@ impl<'a> Lowerer<'a> {
                 let left = self.emit(inputs[0], &chain)?;
                 let right = self.emit(inputs[1], &chain)?;
                 let contraction = contraction.clone();
-                Body::Contract { contraction, left, right, splits: 1, stores }
+                Body::Contract { contraction, left, right, splits: 1, row_stores: vec![], stores }
             }
             Core::Window(window, role) => {
                 let source = self.emit(inputs[0], &chain)?;
@@ -311,6 +331,10 @@ impl<'a> Lowerer<'a> {
             let inputs = self.fused.node(member).inputs.clone();
             let chain = self.fused.operand_chain(member, cluster, by_row);
             let term = match self.fused.lowering(member) {
+                // The core sums its rows itself.
+                Lowering::Reduce(..) if matches!(cluster.core, Core::Contract(_)) => {
+                    self.expr.push(Term::Accumulator(1), DType::F32)
+                }
                 Lowering::Reduce(combine, _) => {
                     let term = self.emit(inputs[0], &chain)?;
                     let dtype = self.expr.types[term];
@@ -349,10 +373,9 @@ impl<'a> Lowerer<'a> {
         Ok(self.expr.apply(shadegrad_device::Intrinsic::PackHalves, &[low, high]))
     }
 
-    /// The stores of rows and of elements.
+    /// The stores of rows and of elements, apart.
     fn stores(&mut self, cluster: &Cluster) -> (Vec<Store>, Vec<Store>) {
         let (mut row_stores, mut stores) = (vec![], vec![]);
-        let rows = matches!(cluster.core, Core::Rows { .. });
         for &(member, by_row) in &cluster.members {
             if self.schedule.stored.contains(&member) {
                 let ty = &self.fused.node(member).ty;
@@ -363,7 +386,7 @@ impl<'a> Lowerer<'a> {
                 };
                 let operand = self.operand(Memory::Value(member), len, dtype);
                 let store = Store { operand, term: self.terms[&member] };
-                if rows && by_row { row_stores.push(store) } else { stores.push(store) }
+                if by_row { row_stores.push(store) } else { stores.push(store) }
             }
         }
         (row_stores, stores)

@@ -1,9 +1,10 @@
 //! Matrix products: `gemm` on tiles, with the epilogue applied while a tile is in cache.
 
 use super::Task;
-use super::block::Slice;
+use super::block::{BLOCK, Slice};
+use super::rows::Total;
 use super::stores::{Source, Stores};
-use crate::{Body, Contraction, Kernel, View, contiguous_strides, numel};
+use crate::{Body, Combine, Contraction, DType, Kernel, View, contiguous_strides, numel};
 use rayon::prelude::*;
 use std::cell::RefCell;
 
@@ -32,6 +33,38 @@ impl<'a> Matrix<'a> {
         let low = self.offset + r.min(0) + c.min(0);
         let high = self.offset + r.max(0) + c.max(0);
         assert!(low >= 0 && (high as usize) < self.words.len(), "a matrix leaves its operand");
+    }
+}
+
+/// Adds the `k` elements of each row to that row's sum: block by block, in f64 between blocks.
+pub(super) fn add_row_sums(sums: &mut [f64], a: Matrix<'_>, k: usize) {
+    if sums.is_empty() || k == 0 {
+        return;
+    }
+    a.check(sums.len(), k);
+    let at = |row: usize, col: usize| {
+        (a.offset + row as isize * a.row + col as isize * a.col) as usize
+    };
+    for start in (0..k).step_by(BLOCK) {
+        let cols = start..(start + BLOCK).min(k);
+        if a.row == 1 && a.col != 1 {
+            // Neighbours in memory belong to different rows.
+            let mut block = vec![0f32; sums.len()];
+            for col in cols {
+                let words = &a.words[at(0, col)..][..sums.len()];
+                block.iter_mut().zip(words).for_each(|(sum, &w)| *sum += f32::from_bits(w));
+            }
+            sums.iter_mut().zip(block).for_each(|(sum, part)| *sum += f64::from(part));
+            continue;
+        }
+        for (row, sum) in sums.iter_mut().enumerate() {
+            let mut words = [0; BLOCK];
+            let words = &mut words[..cols.len()];
+            words.iter_mut().zip(cols.clone()).for_each(|(word, col)| *word = a.words[at(row, col)]);
+            let mut total = Total::new(Combine::Sum, DType::F32);
+            total.add(words);
+            *sum += total.float;
+        }
     }
 }
 
@@ -104,12 +137,14 @@ pub(super) struct MatMul {
     shape: [usize; 3],
     left: Source,
     right: Source,
+    row_stores: Stores,
     stores: Stores,
 }
 
 impl MatMul {
     pub(super) fn new(kernel: &Kernel, slices: &[Slice]) -> MatMul {
-        let Body::Contract { contraction, left, right, stores, .. } = &kernel.body else {
+        let Body::Contract { contraction, left, right, row_stores, stores, .. } = &kernel.body
+        else {
             unreachable!("prepared as a contraction because the body is one")
         };
         let Contraction::MatMul { batch, m, n, k } = contraction else {
@@ -121,6 +156,7 @@ impl MatMul {
             shape: [*m, *n, *k],
             left: Source::new(kernel, *left, &left_shape, slices),
             right: Source::new(kernel, *right, &right_shape, slices),
+            row_stores: Stores::new(&kernel.expr, row_stores, slices),
             stores: Stores::new(&kernel.expr, stores, slices),
         }
     }
@@ -159,6 +195,13 @@ impl Task for MatMul {
             let c = Matrix { offset: c.offset + col as isize * c.col, ..c };
             let start = b * m * n + row * n + col;
             let size = [height, width, k];
+            if col == 0 && !self.row_stores.is_empty() {
+                let mut sums = vec![0.0; height];
+                add_row_sums(&mut sums, a, k);
+                let at = b * m + row;
+                // SAFETY: the rows of different tiles are disjoint ranges of the targets.
+                unsafe { self.row_stores.sums(at..at + height, &sums) };
+            }
             if self.stores.plain && width == n {
                 // SAFETY: full rows of different tiles are disjoint ranges of the target.
                 let out = unsafe { self.stores.target(start..start + height * n) };

@@ -1,9 +1,9 @@
 //! Convolutions as matrix products over windows that are unfolded a cache-sized tile at a time.
 
 use super::block::Slice;
-use super::contract::{Matrix, product, with_tile};
+use super::contract::{Matrix, add_row_sums, product, with_tile};
 use super::stores::{Source, Stores};
-use super::{Task, inside};
+use super::{TASK_POINTS, Task, inside};
 use crate::{Body, Contraction, Conv, ConvRole, Kernel};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -16,12 +16,14 @@ pub(super) struct ConvTask {
     role: ConvRole,
     left: Source,
     right: Source,
+    row_stores: Stores,
     stores: Stores,
 }
 
 impl ConvTask {
     pub(super) fn new(kernel: &Kernel, slices: &[Slice]) -> ConvTask {
-        let Body::Contract { contraction, left, right, stores, .. } = &kernel.body else {
+        let Body::Contract { contraction, left, right, row_stores, stores, .. } = &kernel.body
+        else {
             unreachable!("prepared as a contraction because the body is one")
         };
         let Contraction::Conv(conv, role) = contraction else {
@@ -33,6 +35,7 @@ impl ConvTask {
             role: *role,
             left: Source::new(kernel, *left, &left_shape, slices),
             right: Source::new(kernel, *right, &right_shape, slices),
+            row_stores: Stores::new(&kernel.expr, row_stores, slices),
             stores: Stores::new(&kernel.expr, stores, slices),
         }
     }
@@ -164,39 +167,73 @@ impl ConvTask {
         let size = c.out_channels * k;
         // Images are summed in a fixed number of parts, so that the order doesn't depend on threads.
         let parts = (TILE_WORDS * 8 / size.max(1)).clamp(2, 16).min(c.batch.max(1));
-        let mut sums = vec![0u32; parts * size];
-        sums.par_chunks_mut(size.max(1)).enumerate().for_each(|(part, sum)| {
-            let images = part * c.batch / parts..(part + 1) * c.batch / parts;
-            for image in images {
-                for group in 0..c.groups {
-                    let from = (image * c.in_channels + group * s.ci) * s.pixels_in;
-                    let dy_from = (image * c.out_channels + group * s.co) * s.pixels_out;
-                    for row in (0..c.output[0]).step_by(s.tile_rows) {
-                        let rows = row..(row + s.tile_rows).min(c.output[0]);
-                        let width = rows.len() * c.output[1];
-                        with_tile(k * width, |unfolded| {
-                            unfold(c, &x[from..], s.ci, rows, unfolded);
-                            let dy = Matrix::dense(
-                                &dy[dy_from + row * c.output[1]..dy_from + s.co * s.pixels_out],
-                                s.pixels_out,
-                            );
-                            let columns = Matrix::transposed(unfolded, width);
-                            let out = &mut sum[group * s.co * k..(group + 1) * s.co * k];
-                            product(out, k, [s.co, k, width], dy, columns, true);
-                        });
+        with_tile(parts * size, |sums| {
+            let mut rows = vec![0f64; parts * c.out_channels];
+            let own = sums.par_chunks_mut(size.max(1));
+            let own = own.zip(rows.par_chunks_mut(c.out_channels.max(1)));
+            own.enumerate().for_each(|(part, (sum, rows))| {
+                let images = part * c.batch / parts..(part + 1) * c.batch / parts;
+                self.add_images(&s, images, x, dy, sum, rows);
+            });
+            if !self.row_stores.is_empty() {
+                let (total, rest) = rows.split_at_mut(c.out_channels);
+                for part in rest.chunks(c.out_channels.max(1)) {
+                    total.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
+                }
+                // SAFETY: one thread stores all rows.
+                unsafe { self.row_stores.sums(0..c.out_channels, total) };
+            }
+            let (total, rest) = sums.split_at_mut(size);
+            total.par_chunks_mut(TASK_POINTS).enumerate().for_each(|(task, total)| {
+                let range = task * TASK_POINTS..task * TASK_POINTS + total.len();
+                for part in rest.chunks(size.max(1)) {
+                    for (sum, value) in total.iter_mut().zip(&part[range.clone()]) {
+                        *sum = (f32::from_bits(*sum) + f32::from_bits(*value)).to_bits();
                     }
                 }
-            }
+                // SAFETY: tasks store disjoint ranges.
+                unsafe { self.stores.run(&mut self.stores.registers(), range, &[total]) };
+            });
         });
-        let (total, rest) = sums.split_at_mut(size);
-        for part in rest.chunks(size.max(1)) {
-            for (sum, value) in total.iter_mut().zip(part) {
-                *sum = (f32::from_bits(*sum) + f32::from_bits(*value)).to_bits();
+    }
+
+    /// The weight gradient of some images, and what their output gradient adds to the sum of each channel.
+    fn add_images(
+        &self,
+        s: &Sizes,
+        images: Range<usize>,
+        x: &[u32],
+        dy: &[u32],
+        sum: &mut [u32],
+        rows: &mut [f64],
+    ) {
+        let c = &self.conv;
+        let k = s.ci * s.window;
+        if images.is_empty() || s.pixels_out == 0 {
+            return sum.fill(0);
+        }
+        for image in images.clone() {
+            for group in 0..c.groups {
+                let from = (image * c.in_channels + group * s.ci) * s.pixels_in;
+                let dy_from = (image * c.out_channels + group * s.co) * s.pixels_out;
+                for row in (0..c.output[0]).step_by(s.tile_rows) {
+                    let tile = row..(row + s.tile_rows).min(c.output[0]);
+                    let width = tile.len() * c.output[1];
+                    let dy = &dy[dy_from + row * c.output[1]..dy_from + s.co * s.pixels_out];
+                    let dy = Matrix::dense(dy, s.pixels_out);
+                    if !self.row_stores.is_empty() {
+                        add_row_sums(&mut rows[group * s.co..][..s.co], dy, width);
+                    }
+                    with_tile(k * width, |unfolded| {
+                        unfold(c, &x[from..], s.ci, tile, unfolded);
+                        let columns = Matrix::transposed(unfolded, width);
+                        let out = &mut sum[group * s.co * k..(group + 1) * s.co * k];
+                        let add = image > images.start || row > 0;
+                        product(out, k, [s.co, k, width], dy, columns, add);
+                    });
+                }
             }
         }
-        let mut registers = self.stores.registers();
-        // SAFETY: one thread stores everything.
-        unsafe { self.stores.run(&mut registers, 0..size, &[total]) };
     }
 }
 

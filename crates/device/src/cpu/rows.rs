@@ -100,22 +100,22 @@ impl Task for Rows {
 }
 
 /// A reduction under way.
-struct Total {
+pub(super) struct Total {
     combine: Combine,
     dtype: DType,
     /// Sums and products of floats.
-    float: f64,
+    pub(super) float: f64,
     bits: u32,
 }
 
 impl Total {
-    fn new(combine: Combine, dtype: DType) -> Total {
+    pub(super) fn new(combine: Combine, dtype: DType) -> Total {
         let identity = combine.identity(dtype);
         let float = if combine == Combine::Prod { 1.0 } else { 0.0 };
         Total { combine, dtype, float, bits: identity.bits }
     }
 
-    fn add(&mut self, block: &[u32]) {
+    pub(super) fn add(&mut self, block: &[u32]) {
         match (self.combine, self.dtype) {
             (Combine::Sum, DType::F32) => {
                 let floats: &[f32] = bytemuck::cast_slice(block);

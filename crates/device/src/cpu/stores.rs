@@ -27,6 +27,11 @@ impl Stores {
         }
     }
 
+    /// Whether nothing is stored.
+    pub(super) fn is_empty(&self) -> bool {
+        self.targets.is_empty()
+    }
+
     pub(super) fn registers(&self) -> Registers {
         self.plan.registers()
     }
@@ -51,7 +56,7 @@ impl Stores {
         range: Range<usize>,
         accumulated: &[&[u32]],
     ) {
-        if self.targets.is_empty() {
+        if self.is_empty() {
             return;
         }
         for start in range.clone().step_by(BLOCK) {
@@ -64,6 +69,16 @@ impl Stores {
             // SAFETY: passed on to the caller.
             unsafe { self.block(registers, start, start, len, &blocks) };
         }
+    }
+
+    /// Stores the sums of the rows of `range`, which are accumulator 1.
+    ///
+    /// # Safety
+    /// As [`Stores::run`].
+    pub(super) unsafe fn sums(&self, range: Range<usize>, sums: &[f64]) {
+        let sums: Vec<u32> = sums.iter().map(|&sum| (sum as f32).to_bits()).collect();
+        // SAFETY: passed on to the caller.
+        unsafe { self.run(&mut self.registers(), range, &[&sums, &sums]) };
     }
 
     /// Evaluates `len` points from `point` and stores them from element `at`.

@@ -15,6 +15,7 @@ mod points;
 mod prepare;
 mod reads;
 mod recompute;
+mod sums;
 
 use crate::ops::{Lowering, Movement, Op};
 use crate::{GraphError, Node, Nodes, Value};
@@ -61,7 +62,8 @@ pub(crate) struct Cluster {
     pub(crate) core: Core,
     /// The domain over which element-level members are row-major.
     pub(crate) domain: Vec<usize>,
-    /// Members in order, each with whether it has one element for each row only.
+    /// Members in order, each with whether it has one element for each row only (of a contraction: whether it is the
+    /// sum of the rows).
     pub(crate) members: Vec<(Value, bool)>,
 }
 
@@ -125,6 +127,7 @@ pub(crate) fn fuse(nodes: &Nodes, limits: &Limits, fusion: bool, spread: bool) -
     if fusion {
         fused.merge_clusters(limits);
         fused.sink(limits);
+        fused.absorb_sums(limits);
         fused.inline_prologues(limits);
     }
     fused

@@ -6,13 +6,20 @@ use crate::{Contraction, Conv, ConvRole, DeviceClass, Store, TermId, numel};
 use shadegrad_shaders as shaders;
 use std::fmt::Write;
 
+/// The first invocation of a row of tiles stores the sums of its four rows.
+const KEEP_ROWS: &str = "if (col == 0u) {
+        for (var i = 0u; i < 4u; i += 1u) {
+            if (row + i < {{m}}u) { keep_row(split, g, row + i, z[i]); }
+        }
+    }";
+
 impl Renderer<'_> {
     pub(super) fn contract(
         &self,
         contraction: &Contraction,
-        left: TermId,
-        right: TermId,
+        [left, right]: [TermId; 2],
         splits: usize,
+        row_stores: &[Store],
         stores: &[Store],
     ) -> Source {
         let [g, m, n, k] = contraction.matrix();
@@ -31,9 +38,12 @@ impl Renderer<'_> {
             Contraction::Conv(conv, role) => self.conv_sources(conv, *role, left, right),
         };
         sources += &self.keep(contraction, splits, stores);
+        sources += &self.keep_row(contraction, splits, row_stores);
         let mut holes = self.frame();
         holes.extend([
             ("sources", sources),
+            ("add_rows", if row_stores.is_empty() { "" } else { "z += a;" }.into()),
+            ("keep_rows", if row_stores.is_empty() { String::new() } else { KEEP_ROWS.replace("{{m}}", &m.to_string()) }),
             ("line", line.to_string()),
             ("tiles", tiles.to_string()),
             ("tiles_m", tiles_m.to_string()),
@@ -177,8 +187,31 @@ impl Renderer<'_> {
         }
     }
 
+    /// The function that stores the sum of one row, if any is stored.
+    fn keep_row(&self, contraction: &Contraction, splits: usize, stores: &[Store]) -> String {
+        if stores.is_empty() {
+            return String::new();
+        }
+        let [groups, m, ..] = contraction.matrix();
+        let rows = groups * m;
+        let mut shape = contraction.rows();
+        if splits > 1 {
+            shape.insert(0, splits);
+        }
+        let (text, names) = coordinates(&shape, "at", "c", "    ");
+        let point = Point { coordinates: names, flat: Some("at".into()) };
+        let expr = &self.kernel.expr;
+        let mut body = format!("    let at = split * {rows}u + g * {m}u + m;
+{text}");
+        body += &self.accumulators(expr, &["", "sum"]);
+        body += &self.stores(expr, stores, &accumulated(expr), &point, "at", "    ");
+        format!("fn keep_row(split: u32, g: u32, m: u32, sum: f32) {{
+{body}}}
+")
+    }
+
     /// The function that stores one element of a contraction's result.
-    pub(super) fn keep(
+    fn keep(
         &self,
         contraction: &Contraction,
         splits: usize,

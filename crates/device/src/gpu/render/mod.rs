@@ -52,8 +52,8 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
     let (source, groups) = match &kernel.body {
         Body::Map { shape, stores } => renderer.map(shape, stores)?,
         Body::Rows { .. } => renderer.rows()?,
-        Body::Contract { contraction, left, right, splits, stores } => {
-            renderer.contract(contraction, *left, *right, *splits, stores)?
+        Body::Contract { contraction, left, right, splits, row_stores, stores } => {
+            renderer.contract(contraction, [*left, *right], *splits, row_stores, stores)?
         }
         Body::Window { window, role, source, index, stores } => {
             renderer.window(window, *role, *source, *index, stores)?
@@ -179,14 +179,15 @@ impl Renderer<'_> {
         )
     }
 
-    /// `let` statements for a core's accumulators, which the shader holds in variables.
+    /// `let` statements for a core's accumulators, which the shader holds in variables; those without a name aren't
+    /// to be had here.
     pub(super) fn accumulators(&self, expr: &Expr, names: &[&str]) -> String {
         let needed = expr.needed(&self.kernel.roots());
         let mut text = String::new();
         for (id, term) in expr.terms.iter().enumerate() {
             if let Term::Accumulator(number) = term
                 && needed[id]
-                && let Some(name) = names.get(*number)
+                && let Some(name) = names.get(*number).filter(|name| !name.is_empty())
             {
                 let _ = writeln!(text, "    let t{id} = {name};");
             }
