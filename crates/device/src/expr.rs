@@ -92,6 +92,22 @@ impl Expr {
         self.push(Term::Apply { op, args: args.to_vec() }, dtype)
     }
 
+    /// Which terms are the same for all points that differ only along axes from `from` on.
+    pub fn uniform(&self, from: usize) -> Vec<bool> {
+        let mut uniform: Vec<bool> = Vec::with_capacity(self.terms.len());
+        for term in &self.terms {
+            let still = |view: &View, axis: usize| {
+                let whole = view.valid[axis] == (0, view.shape[axis]);
+                view.shape[axis] == 1 || view.strides[axis] == 0 && whole
+            };
+            let view = term
+                .view()
+                .is_none_or(|view| (from..view.shape.len()).all(|axis| still(view, axis)));
+            uniform.push(view && term.arguments().iter().all(|&arg| uniform[arg]));
+        }
+        uniform
+    }
+
     /// Marks the terms that `roots` need, themselves included.
     pub fn needed(&self, roots: &[TermId]) -> Vec<bool> {
         let mut needed = vec![false; self.terms.len()];

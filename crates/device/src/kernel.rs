@@ -491,9 +491,7 @@ impl Body {
         match self {
             Body::Map { shape, .. } => shape.clone(),
             Body::Rows { rows, cols, .. } => [rows.as_slice(), cols].concat(),
-            Body::Contract { contraction, splits, .. } => {
-                parted(*splits, contraction.shape())
-            }
+            Body::Contract { contraction, splits, .. } => parted(*splits, contraction.shape()),
             Body::Window { window, role, .. } => window.shapes(*role)[1].to_vec(),
             Body::Scatter { shape, axis, len, .. } => {
                 let mut shape = shape.clone();
@@ -539,11 +537,13 @@ impl Body {
             | Body::Merge { stores, .. }
             | Body::Attention { stores, .. }
             | Body::Recurrent { stores, .. } => stores.iter().map(|&s| (s, points)).collect(),
-            Body::Rows { row_stores, stores, .. } | Body::Contract { row_stores, stores, .. } => row_stores
-                .iter()
-                .map(|&s| (s, rows))
-                .chain(stores.iter().map(|&s| (s, points)))
-                .collect(),
+            Body::Rows { row_stores, stores, .. } | Body::Contract { row_stores, stores, .. } => {
+                row_stores
+                    .iter()
+                    .map(|&s| (s, rows))
+                    .chain(stores.iter().map(|&s| (s, points)))
+                    .collect()
+            }
         }
     }
 

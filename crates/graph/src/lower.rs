@@ -6,8 +6,8 @@ use crate::ops::{Lowering, Movement, Op};
 use crate::schedule::Schedule;
 use crate::{GraphError, Value};
 use shadegrad_device::{
-    Body, Combine, DType, DeviceClass, Expr, Kernel, Limits, Literal, Operand, Reduction, Store, Term,
-    TermId, View, WindowRole, numel,
+    Body, Combine, DType, DeviceClass, Expr, Kernel, Limits, Literal, Operand, Reduction, Store,
+    Term, TermId, View, WindowRole, numel,
 };
 use std::collections::HashMap;
 

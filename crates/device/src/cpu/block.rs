@@ -47,6 +47,8 @@ impl Slice {
 /// An expression prepared for evaluation: the terms that some roots need, in order.
 pub(super) struct Plan {
     steps: Vec<Step>,
+    /// Which steps have one value for all points of a block.
+    uniform: Vec<bool>,
     /// The register of each root.
     pub(super) roots: Vec<usize>,
     arch: pulp::Arch,
@@ -74,11 +76,22 @@ pub(super) struct Registers(Vec<u32>);
 
 impl Plan {
     pub(super) fn new(expr: &Expr, roots: &[TermId], slices: &[Slice]) -> Plan {
+        Plan::over(expr, roots, slices, &vec![false; expr.terms.len()])
+    }
+
+    /// A plan for blocks that don't leave a row: what doesn't depend on axes from `rows` on is computed once for each.
+    pub(super) fn over_rows(expr: &Expr, roots: &[TermId], slices: &[Slice], rows: usize) -> Plan {
+        Plan::over(expr, roots, slices, &expr.uniform(rows))
+    }
+
+    fn over(expr: &Expr, roots: &[TermId], slices: &[Slice], same: &[bool]) -> Plan {
         let needed = expr.needed(roots);
+        let mut uniform = Vec::new();
         let mut register = vec![usize::MAX; expr.terms.len()];
         let mut steps = Vec::new();
         for (id, term) in expr.terms.iter().enumerate().filter(|(id, _)| needed[*id]) {
             register[id] = steps.len();
+            uniform.push(same[id] && !matches!(term, Term::Literal(_)));
             steps.push(match term {
                 Term::Literal(literal) => Step::Literal(literal.bits),
                 Term::Load { operand, view } => {
@@ -104,7 +117,7 @@ impl Plan {
             });
         }
         let roots = roots.iter().map(|&root| register[root]).collect();
-        Plan { steps, roots, arch: pulp::Arch::new() }
+        Plan { steps, uniform, roots, arch: pulp::Arch::new() }
     }
 
     pub(super) fn registers(&self) -> Registers {
@@ -134,8 +147,13 @@ impl Plan {
             || {
                 for (number, step) in self.steps.iter().enumerate() {
                     let (before, rest) = registers.0.split_at_mut(number * BLOCK);
+                    let points = if self.uniform[number] { len.min(1) } else { len };
                     // SAFETY: passed on to the caller.
-                    unsafe { step.evaluate(before, &mut rest[..len], start, accumulated) };
+                    unsafe { step.evaluate(before, &mut rest[..points], start, accumulated) };
+                    if points < len {
+                        let value = rest[0];
+                        rest[1..len].fill(value);
+                    }
                 }
             },
         );

@@ -42,9 +42,8 @@ pub(super) fn add_row_sums(sums: &mut [f64], a: Matrix<'_>, k: usize) {
         return;
     }
     a.check(sums.len(), k);
-    let at = |row: usize, col: usize| {
-        (a.offset + row as isize * a.row + col as isize * a.col) as usize
-    };
+    let at =
+        |row: usize, col: usize| (a.offset + row as isize * a.row + col as isize * a.col) as usize;
     for start in (0..k).step_by(BLOCK) {
         let cols = start..(start + BLOCK).min(k);
         if a.row == 1 && a.col != 1 {
@@ -60,7 +59,10 @@ pub(super) fn add_row_sums(sums: &mut [f64], a: Matrix<'_>, k: usize) {
         for (row, sum) in sums.iter_mut().enumerate() {
             let mut words = [0; BLOCK];
             let words = &mut words[..cols.len()];
-            words.iter_mut().zip(cols.clone()).for_each(|(word, col)| *word = a.words[at(row, col)]);
+            words
+                .iter_mut()
+                .zip(cols.clone())
+                .for_each(|(word, col)| *word = a.words[at(row, col)]);
             let mut total = Total::new(Combine::Sum, DType::F32);
             total.add(words);
             *sum += total.float;

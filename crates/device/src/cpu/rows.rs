@@ -30,14 +30,14 @@ impl Rows {
             let all = &reductions[range];
             let terms: Vec<_> = all.iter().map(|r| r.term).collect();
             let combines = all.iter().map(|r| (r.combine, kernel.expr.types[r.term])).collect();
-            (combines, Plan::new(&kernel.expr, &terms, slices))
+            (combines, Plan::over_rows(&kernel.expr, &terms, slices, rows.len()))
         };
         Rows {
             rows: numel(rows),
             cols: numel(cols),
             passes: kernel.body.passes(&kernel.expr).into_iter().map(pass).collect(),
             row_stores: Stores::new(&kernel.expr, row_stores, slices),
-            stores: Stores::new(&kernel.expr, stores, slices),
+            stores: Stores::over_rows(&kernel.expr, stores, slices, rows.len()),
             stores_elements: !stores.is_empty(),
         }
     }

@@ -20,11 +20,22 @@ impl Stores {
     pub(super) fn new(expr: &Expr, stores: &[Store], slices: &[Slice]) -> Stores {
         let roots: Vec<TermId> = stores.iter().map(|s| s.term).collect();
         let plain = matches!(roots.as_slice(), [root] if expr.terms[*root] == Term::Accumulator(0));
-        Stores {
-            plan: Plan::new(expr, &roots, slices),
-            targets: stores.iter().map(|s| slices[s.operand].clone()).collect(),
-            plain,
-        }
+        Stores::with(Plan::new(expr, &roots, slices), plain, stores, slices)
+    }
+
+    /// Stores in blocks that don't leave a row, of which the first `rows` axes say the number.
+    pub(super) fn over_rows(
+        expr: &Expr,
+        stores: &[Store],
+        slices: &[Slice],
+        rows: usize,
+    ) -> Stores {
+        let roots: Vec<TermId> = stores.iter().map(|s| s.term).collect();
+        Stores::with(Plan::over_rows(expr, &roots, slices, rows), false, stores, slices)
+    }
+
+    fn with(plan: Plan, plain: bool, stores: &[Store], slices: &[Slice]) -> Stores {
+        Stores { plan, targets: stores.iter().map(|s| slices[s.operand].clone()).collect(), plain }
     }
 
     /// Whether nothing is stored.

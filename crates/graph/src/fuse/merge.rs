@@ -8,6 +8,11 @@ use std::collections::{BTreeSet, HashMap};
 /// Most points of a kernel whose dispatch counts more than its work.
 const SMALL: usize = 4096;
 
+/// Most points of a kernel that takes what it needs for each row from a kernel over the rows, and least rows: fewer
+/// would leave a device idle.
+const WIDE: usize = 1 << 18;
+const MANY: usize = 16;
+
 /// How many small clusters of the same domain each one is tried with: a bound on the work for long recordings.
 const NEAR: usize = 64;
 
@@ -74,6 +79,9 @@ impl Fused {
             (Core::Map, Core::Map) if left.domain == right.domain => {
                 (Core::Map, left.domain.clone())
             }
+            (Core::Map, Core::Map) if let Some(cols) = self.columns(a, b) => {
+                (Core::Rows { rows: left.domain.clone(), cols }, right.domain.clone())
+            }
             (Core::Rows { rows, cols }, Core::Rows { rows: r, cols: c })
                 if rows == r && cols == c =>
             {
@@ -117,6 +125,15 @@ impl Fused {
             self.link(b);
         }
         fine
+    }
+
+    /// The columns over which cluster `b` reads what `a` computes for each row, where one kernel is worth it.
+    fn columns(&self, a: ClusterId, b: ClusterId) -> Option<Vec<usize>> {
+        let (rows, domain) = (&self.clusters[a].domain, &self.clusters[b].domain);
+        let cols = domain.strip_prefix(rows.as_slice())?;
+        let reads = self.reads(b).iter().any(|&value| self.place(value) == Place::In(a));
+        let worth = numel(rows) >= MANY && numel(cols) > 1 && numel(domain) <= WIDE;
+        (reads && worth).then(|| cols.to_vec())
     }
 
     /// The members of both clusters in order, each with its level in a kernel with a core.

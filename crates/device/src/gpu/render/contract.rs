@@ -43,7 +43,14 @@ impl Renderer<'_> {
         holes.extend([
             ("sources", sources),
             ("add_rows", if row_stores.is_empty() { "" } else { "z += a;" }.into()),
-            ("keep_rows", if row_stores.is_empty() { String::new() } else { KEEP_ROWS.replace("{{m}}", &m.to_string()) }),
+            (
+                "keep_rows",
+                if row_stores.is_empty() {
+                    String::new()
+                } else {
+                    KEEP_ROWS.replace("{{m}}", &m.to_string())
+                },
+            ),
             ("line", line.to_string()),
             ("tiles", tiles.to_string()),
             ("tiles_m", tiles_m.to_string()),
@@ -201,22 +208,21 @@ impl Renderer<'_> {
         let (text, names) = coordinates(&shape, "at", "c", "    ");
         let point = Point { coordinates: names, flat: Some("at".into()) };
         let expr = &self.kernel.expr;
-        let mut body = format!("    let at = split * {rows}u + g * {m}u + m;
-{text}");
+        let mut body = format!(
+            "    let at = split * {rows}u + g * {m}u + m;
+{text}"
+        );
         body += &self.accumulators(expr, &["", "sum"]);
         body += &self.stores(expr, stores, &accumulated(expr), &point, "at", "    ");
-        format!("fn keep_row(split: u32, g: u32, m: u32, sum: f32) {{
+        format!(
+            "fn keep_row(split: u32, g: u32, m: u32, sum: f32) {{
 {body}}}
-")
+"
+        )
     }
 
     /// The function that stores one element of a contraction's result.
-    fn keep(
-        &self,
-        contraction: &Contraction,
-        splits: usize,
-        stores: &[Store],
-    ) -> String {
+    fn keep(&self, contraction: &Contraction, splits: usize, stores: &[Store]) -> String {
         let [_, m, n, _] = contraction.matrix();
         let shape = contraction.shape();
         let total = numel(&shape);

@@ -27,7 +27,7 @@ impl Renderer<'_> {
         names.extend(column_names);
         let point = Point { coordinates: names, flat: Some(format!("(r * {col_count}u + c)")) };
         let row_point = Point { flat: None, coordinates: point.coordinates.clone() };
-        let by_row = row_terms(&expr, &joined, split);
+        let by_row = expr.uniform(split);
         let mut done = vec![false; expr.terms.len()];
         let header = if grouped {
             format!("for (var c = lane; c < {col_count}u; c += {size}u) {{\n{columns}")
@@ -132,22 +132,6 @@ impl Renderer<'_> {
         }
         text
     }
-}
-
-/// Which terms are the same for all columns of a row. Axes from `split` on are columns.
-fn row_terms(expr: &Expr, shape: &[usize], split: usize) -> Vec<bool> {
-    let mut by_row = Vec::with_capacity(expr.terms.len());
-    for term in &expr.terms {
-        let view = term.view().is_none_or(|view| {
-            (split..view.shape.len()).all(|axis| {
-                shape.get(axis) == Some(&1)
-                    || view.strides[axis] == 0 && view.valid[axis] == (0, view.shape[axis])
-            })
-        });
-        let args = term.arguments().iter().all(|&arg| by_row[arg]);
-        by_row.push(view && args);
-    }
-    by_row
 }
 
 /// The loops of sums of `count` elements in one invocation, each an accumulator's number and the term that
