@@ -150,8 +150,20 @@ pub fn measure(
         median: times[times.len() / 2],
         min: times[0],
         counts: program.report().counts,
-        kernels: if settings.kernels { program.profile()? } else { vec![] },
+        kernels: if settings.kernels { profile(&mut program)? } else { vec![] },
     }))
+}
+
+/// Each kernel's median time of several runs.
+fn profile(program: &mut Loaded) -> Result<Vec<Timing>, TrainError> {
+    let runs = (0..9).map(|_| program.profile()).collect::<Result<Vec<_>, _>>()?;
+    let mut kernels = runs[0].clone();
+    for (number, kernel) in kernels.iter_mut().enumerate() {
+        let mut times: Vec<f64> = runs.iter().map(|run| run[number].milliseconds).collect();
+        times.sort_by(f64::total_cmp);
+        kernel.milliseconds = times[times.len() / 2];
+    }
+    Ok(kernels)
 }
 
 fn step(device: &Device, model: impl Module, batch: usize) -> Result<Loaded, TrainError> {

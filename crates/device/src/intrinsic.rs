@@ -140,6 +140,15 @@ impl std::hash::Hash for Custom {
     }
 }
 
+/// [`float1`] of a large function by name: passed as a value it would not be inlined, nor use the caller's vectors.
+macro_rules! each {
+    ($a:ident, $out:ident, $f:path) => {
+        for (o, &x) in $out.iter_mut().zip($a) {
+            *o = $f(f32::from_bits(x)).to_bits();
+        }
+    };
+}
+
 impl Intrinsic {
     /// How many arguments it takes.
     pub fn arity(self) -> usize {
@@ -283,8 +292,8 @@ impl Intrinsic {
             (Min, F32) => float2(a, b, out, |x, y| if x < y || x.is_nan() { x } else { y }),
             (Neg, F32) => float1(a, out, |x| -x),
             (Abs, F32) => float1(a, out, f32::abs),
-            (Exp, _) => float1(a, out, special::exp),
-            (Log, _) => float1(a, out, special::ln),
+            (Exp, _) => each!(a, out, special::exp),
+            (Log, _) => each!(a, out, special::ln),
             (Sqrt, _) => float1(a, out, f32::sqrt),
             (Sin, _) => float1(a, out, f32::sin),
             (Cos, _) => float1(a, out, f32::cos),
@@ -294,7 +303,7 @@ impl Intrinsic {
             (Atan, _) => float1(a, out, f32::atan),
             (Sinh, _) => float1(a, out, f32::sinh),
             (Cosh, _) => float1(a, out, f32::cosh),
-            (Tanh, _) => float1(a, out, special::tanh),
+            (Tanh, _) => each!(a, out, special::tanh),
             (Floor, _) => float1(a, out, f32::floor),
             (Ceil, _) => float1(a, out, f32::ceil),
             (Round, _) => float1(a, out, f32::round_ties_even),
@@ -303,7 +312,7 @@ impl Intrinsic {
             (Log2, _) => float1(a, out, f32::log2),
             (Expm1, _) => float1(a, out, f32::exp_m1),
             (Log1p, _) => float1(a, out, f32::ln_1p),
-            (Erf, _) => float1(a, out, special::erf),
+            (Erf, _) => each!(a, out, special::erf),
             (IsNan, _) => bits1(a, out, |x| u32::from(f32::from_bits(x).is_nan())),
             (IsInf, _) => bits1(a, out, |x| u32::from(f32::from_bits(x).is_infinite())),
             (Half, _) => float1(a, out, |x| half::f16::from_f32(x).to_f32()),
@@ -457,12 +466,16 @@ fn guarded(t: DType, by: &str, result: &str) -> String {
 
 #[inline(always)]
 fn float1(a: &[u32], out: &mut [u32], f: impl Fn(f32) -> f32) {
-    bits1(a, out, |x| f(f32::from_bits(x)).to_bits());
+    for (o, &x) in out.iter_mut().zip(a) {
+        *o = f(f32::from_bits(x)).to_bits();
+    }
 }
 
 #[inline(always)]
 fn float2(a: &[u32], b: &[u32], out: &mut [u32], f: impl Fn(f32, f32) -> f32) {
-    float2_bits(a, b, out, |x, y| f(x, y).to_bits());
+    for ((o, &x), &y) in out.iter_mut().zip(a).zip(b) {
+        *o = f(f32::from_bits(x), f32::from_bits(y)).to_bits();
+    }
 }
 
 #[inline(always)]
@@ -472,7 +485,9 @@ fn float2_bits(a: &[u32], b: &[u32], out: &mut [u32], f: impl Fn(f32, f32) -> u3
 
 #[inline(always)]
 fn compare(a: &[u32], b: &[u32], out: &mut [u32], f: impl Fn(f32, f32) -> bool) {
-    float2_bits(a, b, out, |x, y| u32::from(f(x, y)));
+    for ((o, &x), &y) in out.iter_mut().zip(a).zip(b) {
+        *o = u32::from(f(f32::from_bits(x), f32::from_bits(y)));
+    }
 }
 
 #[inline(always)]
@@ -498,10 +513,12 @@ fn bits2(a: &[u32], b: &[u32], out: &mut [u32], f: impl Fn(u32, u32) -> u32) {
 ///
 /// Two rounds of the PCG output permutation, chained (Jarzynski and Olano, "Hash Functions for
 /// GPU Rendering", JCGT 9(3), 2020). `shaders/random.wgsl` is its twin; a test compares them.
+#[inline(always)]
 pub fn random(key: u32, counter: u32) -> u32 {
     pcg(pcg(key) ^ counter.wrapping_mul(0x9E37_79B9).wrapping_add(0x85EB_CA6B))
 }
 
+#[inline(always)]
 fn pcg(value: u32) -> u32 {
     let state = value.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
     let word = ((state >> ((state >> 28) + 4)) ^ state).wrapping_mul(277_803_737);

@@ -54,7 +54,7 @@ impl Task for AttentionTask {
             with_tile(rows * a.keys, |scores| {
                 let q = Matrix::dense(&query[row * a.width..], a.width);
                 let k = Matrix::transposed(&key[g * a.keys * a.width..], a.width);
-                product(scores, a.keys, [rows, a.keys, a.width], q, k, false);
+                product(scores, [rows, a.keys, a.width], q, k);
                 let weights: &mut [f32] = bytemuck::cast_slice_mut(scores);
                 let mut hidden = false;
                 for (number, line) in weights.chunks_mut(a.keys.max(1)).enumerate() {
@@ -73,7 +73,7 @@ impl Task for AttentionTask {
                     } else {
                         let p = Matrix::dense(scores, a.keys);
                         let v = Matrix::dense(&value[g * a.keys * a.features..], a.features);
-                        product(out, a.features, [rows, a.features, a.keys], p, v, false);
+                        product(out, [rows, a.features, a.keys], p, v);
                     }
                     let points = row * a.features..(row + rows) * a.features;
                     let mut registers = self.stores.registers();

@@ -3,6 +3,7 @@
 
 use super::memory::{Memory, Words};
 use crate::{DType, Expr, Intrinsic, Kernel, Term, TermId, View};
+use pulp::{Simd, WithSimd};
 use std::sync::Arc;
 
 /// Points evaluated at once. Terms take a kilobyte each: thirty fit a first-level cache.
@@ -52,6 +53,35 @@ pub(super) struct Plan {
     /// The register of each root.
     pub(super) roots: Vec<usize>,
     arch: pulp::Arch,
+}
+
+/// The evaluation of a block. A type of its own instead of a closure, whose code would be compiled apart, without the
+/// machine's vectors.
+struct Evaluation<'a> {
+    plan: &'a Plan,
+    registers: &'a mut Registers,
+    start: usize,
+    len: usize,
+    accumulated: &'a [Accumulated<'a>],
+}
+
+impl WithSimd for Evaluation<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Evaluation { plan, registers, start, len, accumulated } = self;
+        for (number, step) in plan.steps.iter().enumerate() {
+            let (before, rest) = registers.0.split_at_mut(number * BLOCK);
+            let points = if plan.uniform[number] { len.min(1) } else { len };
+            // SAFETY: what the plan loads isn't written to (`Plan::evaluate`).
+            unsafe { step.evaluate(before, &mut rest[..points], start, accumulated) };
+            if points < len {
+                let value = rest[0];
+                rest[1..len].fill(value);
+            }
+        }
+    }
 }
 
 enum Step {
@@ -142,21 +172,7 @@ impl Plan {
         accumulated: &[Accumulated<'_>],
     ) {
         debug_assert!(len <= BLOCK, "a block holds {BLOCK} points, not {len}");
-        self.arch.dispatch(
-            #[inline(always)]
-            || {
-                for (number, step) in self.steps.iter().enumerate() {
-                    let (before, rest) = registers.0.split_at_mut(number * BLOCK);
-                    let points = if self.uniform[number] { len.min(1) } else { len };
-                    // SAFETY: passed on to the caller.
-                    unsafe { step.evaluate(before, &mut rest[..points], start, accumulated) };
-                    if points < len {
-                        let value = rest[0];
-                        rest[1..len].fill(value);
-                    }
-                }
-            },
-        );
+        self.arch.dispatch(Evaluation { plan: self, registers, start, len, accumulated });
     }
 
     /// The values of a root after [`Plan::evaluate`].

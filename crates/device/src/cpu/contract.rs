@@ -1,9 +1,10 @@
-//! Matrix products: `gemm` on tiles, with the epilogue applied while a tile is in cache.
+//! Matrix products: tiles in registers, with the epilogue applied while a block is in cache.
 
 use super::Task;
 use super::block::{BLOCK, Slice};
 use super::rows::Total;
 use super::stores::{Source, Stores};
+use super::tile::{MOST_COLUMNS, Steps, Sum, columns};
 use crate::{Body, Combine, Contraction, DType, Kernel, View, contiguous_strides, numel};
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -28,12 +29,114 @@ impl<'a> Matrix<'a> {
         Matrix { words, offset: 0, row: 1, col: width as isize }
     }
 
-    fn check(&self, rows: usize, cols: usize) {
-        let (r, c) = ((rows as isize - 1) * self.row, (cols as isize - 1) * self.col);
-        let low = self.offset + r.min(0) + c.min(0);
-        let high = self.offset + r.max(0) + c.max(0);
-        assert!(low >= 0 && (high as usize) < self.words.len(), "a matrix leaves its operand");
+    fn at(&self, row: usize, col: usize) -> usize {
+        (self.offset + row as isize * self.row + col as isize * self.col) as usize
     }
+
+    /// Where rows begin.
+    pub(super) fn starts(&self, rows: std::ops::Range<usize>) -> Vec<isize> {
+        rows.map(|row| self.offset + row as isize * self.row).collect()
+    }
+}
+
+/// Rows of a panel that are written together: as many words as a line of cache has.
+const ROWS: usize = 16;
+
+/// Words of a matrix of `[k, n]` in panels.
+pub(super) fn panel_words([k, n]: [usize; 2]) -> usize {
+    n.next_multiple_of(columns()) * k
+}
+
+/// Steps through a panel.
+pub(super) fn panel_steps(k: usize) -> Steps {
+    Steps::even(k, columns() as isize)
+}
+
+/// Lays a matrix `[k, n]` out in panels as wide as a tile, one after the other, each row by row; zero past the edge.
+pub(super) fn pack(b: Matrix<'_>, [k, n]: [usize; 2], panels: &mut [u32]) {
+    let width = columns();
+    panels.par_chunks_mut((k * width).max(1)).enumerate().for_each(|(number, panel)| {
+        let cols = number * width..((number + 1) * width).min(n);
+        if cols.len() < width {
+            panel.fill(0);
+        }
+        if b.col == 1 {
+            for (row, line) in panel.chunks_mut(width).enumerate() {
+                line[..cols.len()].copy_from_slice(&b.words[b.at(row, cols.start)..][..cols.len()]);
+            }
+            return;
+        }
+        // A few rows at a time, which stay in cache while the columns are gone through.
+        for (block, lines) in panel.chunks_mut(width * ROWS).enumerate() {
+            let rows = lines.len() / width;
+            for (number, col) in cols.clone().enumerate() {
+                let from = b.at(block * ROWS, col);
+                if b.row == 1 {
+                    let column = &b.words[from..from + rows];
+                    for (word, line) in column.iter().zip(lines.chunks_exact_mut(width)) {
+                        line[number] = *word;
+                    }
+                } else {
+                    for (row, line) in lines.chunks_exact_mut(width).enumerate() {
+                        line[number] = b.words[b.at(block * ROWS + row, col)];
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Adds the rows of a panel to the sums of its columns, in blocks of rows and in f64 between them.
+pub(super) fn add_column_sums(sums: &mut [f64], panel: &[u32]) {
+    let width = columns();
+    for rows in panel.chunks(width * BLOCK) {
+        let mut block = [0f32; MOST_COLUMNS];
+        for row in rows.chunks_exact(width) {
+            block.iter_mut().zip(row).for_each(|(sum, &word)| *sum += f32::from_bits(word));
+        }
+        sums.iter_mut().zip(block).for_each(|(sum, part)| *sum += f64::from(part));
+    }
+}
+
+/// `out = a b` (or `out += a b`) for some rows of `a` and the columns in `panels`; `out` has `pitch` words from row to row.
+pub(super) fn multiply(
+    out: &mut [u32],
+    pitch: usize,
+    (a, rows, steps): (Matrix<'_>, std::ops::Range<usize>, &Steps),
+    (panels, cols, panel_steps): (&[u32], usize, &Steps),
+    add: bool,
+) {
+    let width = columns();
+    let rows = a.starts(rows);
+    if steps.len() == 0 && !add {
+        return out.chunks_mut(pitch.max(1)).take(rows.len()).for_each(|line| line[..cols].fill(0));
+    }
+    for (number, panel) in panels.chunks((steps.len() * width).max(1)).enumerate() {
+        let first = number * width;
+        let Some(left) = cols.checked_sub(first).filter(|&left| left > 0) else { break };
+        Sum {
+            left: a.words,
+            rows: &rows,
+            left_steps: steps,
+            right: panel,
+            start: 0,
+            right_steps: panel_steps,
+            out: &mut out[first..],
+            pitch,
+            width: left.min(width),
+            add,
+        }
+        .run();
+    }
+}
+
+/// `out = a b`, `[m, k] x [k, n]`, dense, for products that are too small to be cut into tasks.
+pub(super) fn product(out: &mut [u32], [m, n, k]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>) {
+    with_tile(panel_words([k, n]), |panels| {
+        pack(b, [k, n], panels);
+        let steps = Steps::even(k, a.col);
+        multiply(out, n, (a, 0..m, &steps), (panels, n, &panel_steps(k)), false);
+    });
 }
 
 /// Adds the `k` elements of each row to that row's sum: block by block, in f64 between blocks.
@@ -41,16 +144,13 @@ pub(super) fn add_row_sums(sums: &mut [f64], a: Matrix<'_>, k: usize) {
     if sums.is_empty() || k == 0 {
         return;
     }
-    a.check(sums.len(), k);
-    let at =
-        |row: usize, col: usize| (a.offset + row as isize * a.row + col as isize * a.col) as usize;
     for start in (0..k).step_by(BLOCK) {
         let cols = start..(start + BLOCK).min(k);
         if a.row == 1 && a.col != 1 {
             // Neighbours in memory belong to different rows.
             let mut block = vec![0f32; sums.len()];
             for col in cols {
-                let words = &a.words[at(0, col)..][..sums.len()];
+                let words = &a.words[a.at(0, col)..][..sums.len()];
                 block.iter_mut().zip(words).for_each(|(sum, &w)| *sum += f32::from_bits(w));
             }
             sums.iter_mut().zip(block).for_each(|(sum, part)| *sum += f64::from(part));
@@ -62,59 +162,11 @@ pub(super) fn add_row_sums(sums: &mut [f64], a: Matrix<'_>, k: usize) {
             words
                 .iter_mut()
                 .zip(cols.clone())
-                .for_each(|(word, col)| *word = a.words[at(row, col)]);
+                .for_each(|(word, col)| *word = a.words[a.at(row, col)]);
             let mut total = Total::new(Combine::Sum, DType::F32);
             total.add(words);
             *sum += total.float;
         }
-    }
-}
-
-/// `out = a b` (or `out += a b`), `[m, k] x [k, n]`; `out` has `width` words from row to row.
-pub(super) fn product(
-    out: &mut [u32],
-    width: usize,
-    [m, n, k]: [usize; 3],
-    a: Matrix<'_>,
-    b: Matrix<'_>,
-    add: bool,
-) {
-    if m == 0 || n == 0 {
-        return;
-    }
-    if k == 0 {
-        if !add {
-            out.chunks_mut(width).take(m).for_each(|row| row[..n].fill(0));
-        }
-        return;
-    }
-    assert!((m - 1) * width + n <= out.len(), "a product leaves its tile");
-    a.check(m, k);
-    b.check(k, n);
-    // SAFETY: the three checks above bound every element that the strides can reach, words and
-    // floats have one layout, and `out` is borrowed mutably so it aliases neither source.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr().cast::<f32>(),
-            1,
-            width as isize,
-            add,
-            a.words.as_ptr().offset(a.offset).cast::<f32>(),
-            a.col,
-            a.row,
-            b.words.as_ptr().offset(b.offset).cast::<f32>(),
-            b.col,
-            b.row,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
     }
 }
 
@@ -138,7 +190,9 @@ pub(super) struct MatMul {
     batch: Vec<usize>,
     shape: [usize; 3],
     left: Source,
+    left_steps: Steps,
     right: Source,
+    right_steps: Steps,
     row_stores: Stores,
     stores: Stores,
 }
@@ -153,29 +207,29 @@ impl MatMul {
             unreachable!("prepared as a matrix product because the contraction is one")
         };
         let [left_shape, right_shape] = contraction.sources();
+        let left = Source::new(kernel, *left, &left_shape, slices);
+        let step = match &left {
+            Source::Memory(_, view) => view.strides[batch.len() + 1],
+            Source::Computed(..) => 1,
+        };
         MatMul {
             batch: batch.clone(),
             shape: [*m, *n, *k],
-            left: Source::new(kernel, *left, &left_shape, slices),
+            left,
+            left_steps: Steps::even(*k, step),
+            right_steps: panel_steps(*k),
             right: Source::new(kernel, *right, &right_shape, slices),
             row_stores: Stores::new(&kernel.expr, row_stores, slices),
             stores: Stores::new(&kernel.expr, stores, slices),
         }
     }
 
-    /// Rows and columns of a tile. About four million operations each, and never so thin that
-    /// packing the other side costs more than the product.
-    fn tile(&self) -> (usize, usize) {
+    /// Rows and columns of a task: about four million products.
+    fn task(&self) -> [usize; 2] {
         let [m, n, k] = self.shape;
-        let tiles = (m * n * k).div_ceil(1 << 21).max(1);
-        let cut = |long: usize, parts: usize| long.div_ceil(parts).next_multiple_of(32).min(long);
-        if m > 256 && n > 256 {
-            (cut(m, m.div_ceil(512).max(2)), cut(n, n.div_ceil(512).max(2)))
-        } else if n >= m {
-            (m, cut(n, tiles.min(n.div_ceil(64))))
-        } else {
-            (cut(m, tiles.min(m.div_ceil(64))), n)
-        }
+        let rows = m.clamp(1, 64);
+        let cols = ((1 << 22) / (rows * k.max(1))).next_multiple_of(columns());
+        [rows, cols.max(columns()).min(n.max(1))]
     }
 }
 
@@ -183,41 +237,73 @@ impl Task for MatMul {
     unsafe fn run(&self) {
         let [m, n, k] = self.shape;
         let batch = numel(&self.batch);
-        let (rows, cols) = self.tile();
-        let (down, across) = (m.div_ceil(rows.max(1)), n.div_ceil(cols.max(1)));
+        let [rows, cols] = self.task();
+        let (down, across) = (m.div_ceil(rows), n.div_ceil(cols));
         // SAFETY: nothing stores to what the sources load (`Program::verify`).
         let (left, right) = unsafe { (Operand::new(&self.left), Operand::new(&self.right)) };
-        (0..batch * down * across).into_par_iter().for_each(|task| {
-            let (b, tile) = (task / (down * across), task % (down * across));
-            let (row, col) = (tile / across * rows, tile % across * cols);
-            let (height, width) = (rows.min(m - row), cols.min(n - col));
-            let a = left.matrix(&self.batch, b, [m, k]);
-            let a = Matrix { offset: a.offset + row as isize * a.row, ..a };
-            let c = right.matrix(&self.batch, b, [k, n]);
-            let c = Matrix { offset: c.offset + col as isize * c.col, ..c };
-            let start = b * m * n + row * n + col;
-            let size = [height, width, k];
-            if col == 0 && !self.row_stores.is_empty() {
-                let mut sums = vec![0.0; height];
-                add_row_sums(&mut sums, a, k);
-                let at = b * m + row;
-                // SAFETY: the rows of different tiles are disjoint ranges of the targets.
-                unsafe { self.row_stores.sums(at..at + height, &sums) };
-            }
-            if self.stores.plain && width == n {
-                // SAFETY: full rows of different tiles are disjoint ranges of the target.
-                let out = unsafe { self.stores.target(start..start + height * n) };
-                return product(out, n, size, a, c, false);
-            }
-            with_tile(height * width, |out| {
-                product(out, width, size, a, c, false);
-                let mut registers = self.stores.registers();
-                for (line, values) in out.chunks(width).enumerate() {
-                    let at = start + line * n;
-                    // SAFETY: lines of different tiles are disjoint ranges of the targets.
-                    unsafe { self.stores.run(&mut registers, at..at + width, &[values]) };
-                }
+        let words = panel_words([k, n]);
+        let kinds = if right.is_one(&self.batch) { batch.min(1) } else { batch };
+        with_tile(kinds * words, |packed| {
+            packed.par_chunks_mut(words.max(1)).enumerate().for_each(|(number, panels)| {
+                pack(right.matrix(&self.batch, number, [k, n]), [k, n], panels);
             });
+            let packed = &*packed;
+            (0..batch * down * across).into_par_iter().for_each(|task| {
+                let (b, tile) = (task / (down * across), task % (down * across));
+                let (row, col) = (tile / across * rows, tile % across * cols);
+                let (height, width) = (rows.min(m - row), cols.min(n - col));
+                let a = left.matrix(&self.batch, b, [m, k]);
+                let panels = &packed[b.min(kinds - 1) * words..][..words][col * k..];
+                // SAFETY: tasks have disjoint rows and columns.
+                unsafe { self.store(a, panels, b, [row, col], [height, width]) };
+            });
+        });
+    }
+}
+
+impl MatMul {
+    /// Computes and stores a part of a result.
+    ///
+    /// # Safety
+    /// Nothing else touches that part of the stored operands, nor the rows if it has the first columns.
+    unsafe fn store(
+        &self,
+        a: Matrix<'_>,
+        panels: &[u32],
+        number: usize,
+        [row, col]: [usize; 2],
+        [height, width]: [usize; 2],
+    ) {
+        let [m, n, k] = self.shape;
+        if col == 0 && !self.row_stores.is_empty() {
+            let mut sums = vec![0.0; height];
+            let part = Matrix { offset: a.offset + row as isize * a.row, ..a };
+            add_row_sums(&mut sums, part, k);
+            let at = number * m + row;
+            // SAFETY: passed on to the caller.
+            unsafe { self.row_stores.sums(at..at + height, &sums) };
+        }
+        let left = (a, row..row + height, &self.left_steps);
+        let right = (panels, width, &self.right_steps);
+        let start = (number * m + row) * n + col;
+        if self.stores.plain && width == n {
+            // SAFETY: passed on to the caller.
+            let out = unsafe { self.stores.target(start..start + height * n) };
+            return multiply(out, n, left, right, false);
+        }
+        with_tile(height * width, |out| {
+            multiply(out, width, left, right, false);
+            let mut registers = self.stores.registers();
+            let mut store = |at: usize, values: &[u32]| {
+                // SAFETY: passed on to the caller.
+                unsafe { self.stores.run(&mut registers, at..at + values.len(), &[values]) };
+            };
+            if width == n {
+                return store(start, out);
+            }
+            for (line, values) in out.chunks(width).enumerate() {
+                store(start + line * n, values);
+            }
         });
     }
 }
@@ -241,6 +327,12 @@ impl<'a> Operand<'a> {
             // SAFETY: passed on to the caller.
             Source::Computed(..) => Operand { words: unsafe { source.dense() }, view: None },
         }
+    }
+
+    /// Whether all of a batch are one matrix.
+    fn is_one(&self, batch: &[usize]) -> bool {
+        let still = |view: &View| (0..batch.len()).all(|axis| view.strides[axis] == 0);
+        numel(batch) == 1 || self.view.is_some_and(still)
     }
 
     fn matrix(&self, batch: &[usize], number: usize, [rows, cols]: [usize; 2]) -> Matrix<'_> {

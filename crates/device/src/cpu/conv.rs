@@ -1,23 +1,211 @@
-//! Convolutions as matrix products over windows that are unfolded a cache-sized tile at a time.
+//! Convolutions: the windows of an image are read where they are.
+//!
+//! The planes of an image are laid out with their padding, one plane for each phase of the stride, so that the input of all
+//! outputs under one element of the filter is one run of memory with a fixed distance from row to row. A row of tiles
+//! (see `tile`) goes along that run: what it computes between the end of one row of the image and the start of the next is
+//! thrown away. The input gradient is the same, of the output's gradient, for each phase of the input; the weight gradient
+//! sums along the run instead.
 
 use super::block::Slice;
-use super::contract::{Matrix, add_row_sums, product, with_tile};
+use super::contract::{Matrix, add_column_sums, pack, panel_steps, panel_words, with_tile};
 use super::stores::{Source, Stores};
-use super::{TASK_POINTS, Task, inside};
+use super::tile::{Steps, Sum, columns};
+use super::{TASK_POINTS, Task};
 use crate::{Body, Contraction, Conv, ConvRole, Kernel};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Words of an unfolded tile: half a megabyte, a quarter of a second-level cache of today.
+/// Words of an image's planes that a task lays out at once: half a megabyte, a part of a second-level cache of today.
 const TILE_WORDS: usize = 1 << 17;
+
+/// Words behind planes, for vectors that begin in them.
+const SLACK: usize = 64;
 
 pub(super) struct ConvTask {
     conv: Conv,
-    role: ConvRole,
+    planes: Planes,
     left: Source,
     right: Source,
     row_stores: Stores,
     stores: Stores,
+    role: Role,
+}
+
+/// What a role needs besides the planes.
+enum Role {
+    /// The steps through a weight and through planes.
+    Forward([Steps; 2]),
+    /// The phases of the input.
+    InputGradient(Vec<Phase>),
+    /// Where each element of the filter begins in the planes.
+    WeightGradient(Vec<isize>),
+}
+
+/// The points of the input that are some steps of the stride away from each other.
+struct Phase {
+    /// The first row and column.
+    first: [usize; 2],
+    /// How many rows and columns.
+    size: [usize; 2],
+    /// The steps through a weight and through planes of the output's gradient.
+    steps: [Steps; 2],
+}
+
+/// How planes are laid out along one axis.
+struct Axis {
+    /// The phases of the stride that are of use.
+    phases: Vec<usize>,
+    /// Step between neighbours of a plane in the image.
+    stride: usize,
+    /// Where the plane of the first output begins, in strides.
+    low: isize,
+    /// Extent beyond that of the outputs.
+    span: usize,
+    /// Extent of the image, and of the outputs.
+    image: usize,
+    outputs: usize,
+}
+
+impl Axis {
+    /// Planes in which every offset `stride * place + phase` of `taps` can be read for all outputs.
+    fn new(taps: &[[isize; 2]], stride: usize, image: usize, outputs: usize) -> Axis {
+        let places = taps.iter().map(|tap| tap[0]);
+        let low = places.clone().min().unwrap_or(0);
+        let high = places.max().unwrap_or(0);
+        let mut phases: Vec<usize> = taps.iter().map(|tap| tap[1] as usize).collect();
+        phases.sort_unstable();
+        phases.dedup();
+        Axis { phases, stride, low, span: (high - low) as usize, image, outputs }
+    }
+
+    /// The range of a line that lies in the image, of `len` places from the first of output `from`; and where in the
+    /// image it begins.
+    fn inside(&self, phase: usize, from: usize, len: usize) -> (Range<usize>, usize) {
+        let at = (from as isize + self.low) * self.stride as isize + phase as isize;
+        let until = |point: isize| (point.max(0) as usize).div_ceil(self.stride).min(len);
+        let (first, end) = (until(-at), until(self.image as isize - at));
+        (first..end.max(first), (at + (first * self.stride) as isize).max(0) as usize)
+    }
+}
+
+/// Planes of the channels of a group.
+struct Planes {
+    channels: usize,
+    axes: [Axis; 2],
+    /// Rows of outputs that a task takes at once.
+    rows: usize,
+}
+
+impl Planes {
+    fn new(channels: usize, axes: [Axis; 2]) -> Planes {
+        let mut planes = Planes { channels, axes, rows: 1 };
+        let line = channels * planes.phases() * planes.pitch();
+        let fit = (TILE_WORDS / line.max(1)).saturating_sub(planes.axes[0].span);
+        planes.rows = fit.clamp(1, planes.axes[0].outputs.max(1));
+        planes
+    }
+
+    fn phases(&self) -> usize {
+        self.axes[0].phases.len() * self.axes[1].phases.len()
+    }
+
+    /// Words from row to row.
+    fn pitch(&self) -> usize {
+        self.axes[1].outputs + self.axes[1].span
+    }
+
+    /// Words of a plane.
+    fn plane(&self) -> usize {
+        (self.rows + self.axes[0].span) * self.pitch()
+    }
+
+    fn words(&self) -> usize {
+        self.channels * self.phases() * self.plane() + SLACK
+    }
+
+    /// Where the input of the first output under a tap lies.
+    fn at(&self, channel: usize, [y, x]: [[isize; 2]; 2]) -> isize {
+        let [rows, cols] = &self.axes;
+        let phase = |axis: &Axis, tap: [isize; 2]| {
+            axis.phases.iter().position(|&p| p as isize == tap[1]).unwrap_or(0)
+        };
+        let plane =
+            (channel * rows.phases.len() + phase(rows, y)) * cols.phases.len() + phase(cols, x);
+        let row = (y[0] - rows.low) * self.pitch() as isize;
+        (plane * self.plane()) as isize + row + x[0] - cols.low
+    }
+
+    /// How many parts the outputs are taken in.
+    fn tiles(&self) -> usize {
+        self.axes[0].outputs.div_ceil(self.rows)
+    }
+
+    /// The rows of outputs of a part.
+    fn tile(&self, number: usize) -> Range<usize> {
+        number * self.rows..((number + 1) * self.rows).min(self.axes[0].outputs)
+    }
+
+    /// Lays the channels of an image out for a tile of outputs.
+    fn lay_out(&self, image: &[u32], tile: &Range<usize>, out: &mut [u32]) {
+        let [rows, cols] = &self.axes;
+        let size = rows.image * cols.image;
+        let mut planes = out.chunks_mut(self.plane());
+        for channel in 0..self.channels {
+            let image = &image[channel * size..(channel + 1) * size];
+            for &ry in &rows.phases {
+                let height = tile.len() + rows.span;
+                let (inside, first) = rows.inside(ry, tile.start, height);
+                for &rx in &cols.phases {
+                    let (columns, start) = cols.inside(rx, 0, self.pitch());
+                    let Some(plane) = planes.next() else { return };
+                    for (row, line) in plane.chunks_mut(self.pitch()).take(height).enumerate() {
+                        if !inside.contains(&row) {
+                            line.fill(0);
+                            continue;
+                        }
+                        let y = first + (row - inside.start) * rows.stride;
+                        let source = image[y * cols.image..(y + 1) * cols.image].get(start..);
+                        let source = source.unwrap_or_default();
+                        line[..columns.start].fill(0);
+                        line[columns.end..].fill(0);
+                        let line = &mut line[columns.clone()];
+                        match cols.stride {
+                            1 => line.copy_from_slice(&source[..line.len()]),
+                            stride => line
+                                .iter_mut()
+                                .zip(source.iter().step_by(stride))
+                                .for_each(|(t, s)| *t = *s),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `[place, phase]` of every filter element along an axis: an output reads at `stride * (output + place) + phase`.
+fn taps(c: &Conv, axis: usize) -> Vec<[isize; 2]> {
+    let stride = c.stride[axis] as isize;
+    let offset = |tap: usize| (tap * c.dilation[axis]) as isize - c.padding[axis] as isize;
+    (0..c.kernel[axis])
+        .map(|tap| [offset(tap).div_euclid(stride), offset(tap).rem_euclid(stride)])
+        .collect()
+}
+
+/// For each phase of the input along an axis the filter elements that reach it, each with the output it
+/// comes from relative to the input's place.
+fn reaching(c: &Conv, axis: usize) -> Vec<Vec<(usize, [isize; 2])>> {
+    let (stride, padding) = (c.stride[axis] as isize, c.padding[axis] as isize);
+    let from =
+        |phase: usize, tap: usize| phase as isize + padding - (tap * c.dilation[axis]) as isize;
+    (0..c.stride[axis])
+        .map(|phase| {
+            (0..c.kernel[axis])
+                .filter(|&tap| from(phase, tap).rem_euclid(stride) == 0)
+                .map(|tap| (tap, [from(phase, tap).div_euclid(stride), 0]))
+                .collect()
+        })
+        .collect()
 }
 
 impl ConvTask {
@@ -26,48 +214,85 @@ impl ConvTask {
         else {
             unreachable!("prepared as a contraction because the body is one")
         };
-        let Contraction::Conv(conv, role) = contraction else {
+        let Contraction::Conv(c, role) = contraction else {
             unreachable!("prepared as a convolution because the contraction is one")
         };
         let [left_shape, right_shape] = contraction.sources();
+        let (ci, co) = (c.in_channels / c.groups, c.out_channels / c.groups);
+        let window = c.kernel[0] * c.kernel[1];
+        let (planes, role) = match role {
+            ConvRole::InputGradient => {
+                let reaching = [0, 1].map(|axis| reaching(c, axis));
+                let axes = [0, 1].map(|axis| {
+                    let taps: Vec<_> = reaching[axis].iter().flatten().map(|tap| tap.1).collect();
+                    let places = c.input[axis].div_ceil(c.stride[axis]);
+                    Axis::new(&taps, 1, c.output[axis], places)
+                });
+                let planes = Planes::new(co, axes);
+                let phases = phases(c, &planes, &reaching, ci * window);
+                (planes, Role::InputGradient(phases))
+            }
+            role => {
+                let all = [0, 1].map(|axis| taps(c, axis));
+                let axes = [0, 1].map(|axis| {
+                    Axis::new(&all[axis], c.stride[axis], c.input[axis], c.output[axis])
+                });
+                let planes = Planes::new(ci, axes);
+                let mut at = Vec::with_capacity(ci * window);
+                for channel in 0..ci {
+                    for &y in &all[0] {
+                        at.extend(all[1].iter().map(|&x| planes.at(channel, [y, x])));
+                    }
+                }
+                let role = match role {
+                    ConvRole::Forward => Role::Forward([Steps::even(at.len(), 1), Steps::new(at)]),
+                    _ => Role::WeightGradient(at),
+                };
+                (planes, role)
+            }
+        };
         ConvTask {
-            conv: *conv,
-            role: *role,
+            conv: *c,
+            planes,
             left: Source::new(kernel, *left, &left_shape, slices),
             right: Source::new(kernel, *right, &right_shape, slices),
             row_stores: Stores::new(&kernel.expr, row_stores, slices),
             stores: Stores::new(&kernel.expr, stores, slices),
+            role,
         }
     }
 }
 
-/// Sizes that every role needs.
-struct Sizes {
-    /// Channels of a group.
-    ci: usize,
-    co: usize,
-    /// Points of an input plane, an output plane and the window.
-    pixels_in: usize,
-    pixels_out: usize,
-    window: usize,
-    /// Output rows of a tile.
-    tile_rows: usize,
-}
-
-impl Sizes {
-    fn new(c: &Conv) -> Sizes {
-        let (ci, co) = (c.in_channels / c.groups, c.out_channels / c.groups);
-        let window = c.kernel[0] * c.kernel[1];
-        let line = ci * window * c.output[1];
-        Sizes {
-            ci,
-            co,
-            pixels_in: c.input[0] * c.input[1],
-            pixels_out: c.output[0] * c.output[1],
-            window,
-            tile_rows: (TILE_WORDS / line.max(1)).clamp(1, c.output[0].max(1)),
+/// The phases of the input of a convolution; `per_output` are the words of an output channel's weight.
+fn phases(
+    c: &Conv,
+    planes: &Planes,
+    reaching: &[Vec<Vec<(usize, [isize; 2])>>; 2],
+    per_output: usize,
+) -> Vec<Phase> {
+    let mut phases = Vec::new();
+    for (ry, rows) in reaching[0].iter().enumerate() {
+        for (rx, cols) in reaching[1].iter().enumerate() {
+            let count = |axis: usize, phase: usize| {
+                c.input[axis].saturating_sub(phase).div_ceil(c.stride[axis])
+            };
+            let (mut weight, mut source) = (vec![], vec![]);
+            for channel in 0..planes.channels {
+                for &(ky, y) in rows {
+                    for &(kx, x) in cols {
+                        weight.push((channel * per_output + ky * c.kernel[1] + kx) as isize);
+                        source.push(planes.at(channel, [y, x]));
+                    }
+                }
+            }
+            phases.push(Phase {
+                first: [ry, rx],
+                size: [count(0, ry), count(1, rx)],
+                steps: [Steps::new(weight), Steps::new(source)],
+            });
         }
     }
+    phases
 }
 
 impl Task for ConvTask {
@@ -76,160 +301,248 @@ impl Task for ConvTask {
         let (left, right) = unsafe { (self.left.dense(), self.right.dense()) };
         // SAFETY: passed on to the caller.
         unsafe {
-            match self.role {
-                ConvRole::Forward => self.forward(&left, &right),
-                ConvRole::InputGradient => self.input_gradient(&left, &right),
-                ConvRole::WeightGradient => self.weight_gradient(&left, &right),
+            match &self.role {
+                Role::Forward(steps) => self.forward(steps, &left, &right),
+                Role::InputGradient(phases) => self.input_gradient(phases, &left, &right),
+                Role::WeightGradient(rows) => self.weight_gradient(rows, &left, &right),
             }
         }
     }
 }
 
 impl ConvTask {
+    /// Channels of a group of the input and of the output, and elements of the filter.
+    fn sizes(&self) -> [usize; 3] {
+        let c = &self.conv;
+        [c.in_channels / c.groups, c.out_channels / c.groups, c.kernel[0] * c.kernel[1]]
+    }
+
+    /// Calls `f` for all tiles of all groups of all images: image, group, rows of outputs.
+    fn for_each(&self, f: impl Fn(usize, usize, Range<usize>) + Sync) {
+        let (groups, tiles) = (self.conv.groups, self.planes.tiles());
+        (0..self.conv.batch * groups * tiles).into_par_iter().for_each(|task| {
+            let (plane, tile) = (task / tiles, task % tiles);
+            f(plane / groups, plane % groups, self.planes.tile(tile));
+        });
+    }
+
+    /// Stores rows of channels, `[channels, rows, width]`, of planes of which the first begins at `first`.
+    ///
+    /// # Safety
+    /// Nothing else touches the stored range.
+    unsafe fn store(&self, first: usize, plane: usize, rows: Range<usize>, lines: &[u32]) {
+        let mut registers = self.stores.registers();
+        let mut store = |at: usize, values: &[u32]| {
+            // SAFETY: passed on to the caller.
+            unsafe { self.stores.run(&mut registers, at..at + values.len(), &[values]) };
+        };
+        if rows.len() == plane {
+            return store(first, lines);
+        }
+        for (channel, lines) in lines.chunks(rows.len().max(1)).enumerate() {
+            store(first + channel * plane + rows.start, lines);
+        }
+    }
+
     /// # Safety
     /// Nothing else touches the stored operands.
-    unsafe fn forward(&self, x: &[u32], w: &[u32]) {
-        let (c, s) = (&self.conv, Sizes::new(&self.conv));
-        let k = s.ci * s.window;
-        let tiles = c.output[0].div_ceil(s.tile_rows);
-        (0..c.batch * c.groups * tiles).into_par_iter().for_each(|task| {
-            let (plane, tile) = (task / tiles, task % tiles);
-            let (image, group) = (plane / c.groups, plane % c.groups);
-            let rows = tile * s.tile_rows..((tile + 1) * s.tile_rows).min(c.output[0]);
-            let width = rows.len() * c.output[1];
-            let from = (image * c.in_channels + group * s.ci) * s.pixels_in;
-            let w = Matrix::dense(&w[group * s.co * k..(group + 1) * s.co * k], k);
-            let first = (image * c.out_channels + group * s.co) * s.pixels_out;
-            with_tile(k * width, |unfolded| {
-                unfold(c, &x[from..], s.ci, rows.clone(), unfolded);
-                let size = [s.co, width, k];
-                if self.stores.plain && tiles == 1 {
-                    // SAFETY: each plane of the output belongs to one task.
-                    let out = unsafe { self.stores.target(first..first + s.co * width) };
-                    return product(out, width, size, w, Matrix::dense(unfolded, width), false);
+    unsafe fn forward(&self, [weight_steps, steps]: &[Steps; 2], x: &[u32], w: &[u32]) {
+        let (c, planes, [ci, co, window]) = (&self.conv, &self.planes, self.sizes());
+        let (pitch, width) = (planes.pitch(), c.output[1]);
+        let pixels = c.output[0] * width;
+        if pixels == 0 {
+            return;
+        }
+        self.for_each(|image, group, tile| {
+            let from = (image * c.in_channels + group * ci) * c.input[0] * c.input[1];
+            let rows = Matrix::dense(w, ci * window).starts(group * co..(group + 1) * co);
+            let first = (image * c.out_channels + group * co) * pixels;
+            let run = tile.len() * pitch;
+            with_tile(planes.words() + co * run, |scratch| {
+                let (source, out) = scratch.split_at_mut(planes.words());
+                planes.lay_out(&x[from..], &tile, source);
+                Sum {
+                    left: w,
+                    rows: &rows,
+                    left_steps: weight_steps,
+                    right: source,
+                    start: 0,
+                    right_steps: steps,
+                    out,
+                    pitch: run,
+                    width: run - (pitch - width),
+                    add: false,
                 }
-                with_tile(s.co * width, |out| {
-                    product(out, width, size, w, Matrix::dense(unfolded, width), false);
-                    let mut registers = self.stores.registers();
-                    let mut store = |at: usize, values: &[u32]| {
-                        // SAFETY: the rows of a plane belong to one task.
-                        unsafe {
-                            self.stores.run(&mut registers, at..at + values.len(), &[values])
-                        };
-                    };
-                    if tiles == 1 {
-                        return store(first, out);
-                    }
-                    for (channel, line) in out.chunks(width).enumerate() {
-                        store(first + channel * s.pixels_out + rows.start * c.output[1], line);
-                    }
-                });
+                .run();
+                close(out, [co, tile.len()], [pitch, width]);
+                let lines = &out[..co * tile.len() * width];
+                // SAFETY: the rows of a plane belong to one task.
+                unsafe { self.store(first, pixels, tile.start * width..tile.end * width, lines) };
             });
         });
     }
 
     /// # Safety
     /// Nothing else touches the stored operands.
-    unsafe fn input_gradient(&self, dy: &[u32], w: &[u32]) {
-        let (c, s) = (&self.conv, Sizes::new(&self.conv));
-        let k = s.ci * s.window;
-        // Channels whose unfolded gradients fill a tile.
-        let channels = (TILE_WORDS / (s.window * s.pixels_out).max(1)).clamp(1, s.ci.max(1));
-        let tiles = s.ci.div_ceil(channels);
-        (0..c.batch * c.groups * tiles).into_par_iter().for_each(|task| {
-            let (plane, tile) = (task / tiles, task % tiles);
-            let (image, group) = (plane / c.groups, plane % c.groups);
-            let low = tile * channels;
-            let count = channels.min(s.ci - low);
-            let from = (image * c.out_channels + group * s.co) * s.pixels_out;
-            let w = Matrix::transposed(&w[group * s.co * k..(group + 1) * s.co * k], k);
-            let w = Matrix { offset: (low * s.window) as isize, ..w };
-            with_tile(count * s.window * s.pixels_out, |unfolded| {
-                let size = [count * s.window, s.pixels_out, s.co];
-                let dy = Matrix::dense(&dy[from..from + s.co * s.pixels_out], s.pixels_out);
-                product(unfolded, s.pixels_out, size, w, dy, false);
-                with_tile(count * s.pixels_in, |out| {
-                    fold(c, unfolded, count, out);
-                    let first = (image * c.in_channels + group * s.ci + low) * s.pixels_in;
-                    let mut registers = self.stores.registers();
-                    // SAFETY: each channel of the input belongs to one task.
-                    unsafe { self.stores.run(&mut registers, first..first + out.len(), &[out]) };
-                });
+    unsafe fn input_gradient(&self, phases: &[Phase], dy: &[u32], w: &[u32]) {
+        let (c, planes, [ci, co, window]) = (&self.conv, &self.planes, self.sizes());
+        let (pitch, width) = (planes.pitch(), c.input[1]);
+        let pixels = c.input[0] * width;
+        if pixels == 0 {
+            return;
+        }
+        self.for_each(|image, group, tile| {
+            let from = (image * c.out_channels + group * co) * c.output[0] * c.output[1];
+            // The weights of an input channel, from the group's first output channel on.
+            let w = &w[group * co * ci * window..(group + 1) * co * ci * window];
+            let starts = Matrix::dense(w, window).starts(0..ci);
+            let first = (image * c.in_channels + group * ci) * pixels;
+            let rows = tile.start * c.stride[0]..(tile.end * c.stride[0]).min(c.input[0]);
+            let (run, lines) = (tile.len() * pitch, rows.len() * width);
+            with_tile(planes.words() + ci * (run + lines), |scratch| {
+                let (source, rest) = scratch.split_at_mut(planes.words());
+                let (out, gathered) = rest.split_at_mut(ci * run);
+                planes.lay_out(&dy[from..], &tile, source);
+                for phase in phases {
+                    let height = phase.size[0].min(tile.end).saturating_sub(tile.start);
+                    if height == 0 || phase.size[1] == 0 {
+                        continue;
+                    }
+                    Sum {
+                        left: w,
+                        rows: &starts,
+                        left_steps: &phase.steps[0],
+                        right: source,
+                        start: 0,
+                        right_steps: &phase.steps[1],
+                        out,
+                        pitch: run,
+                        width: (height - 1) * pitch + phase.size[1],
+                        add: false,
+                    }
+                    .run();
+                    for (out, lines) in out.chunks(run).zip(gathered.chunks_mut(lines)) {
+                        for (row, out) in out.chunks(pitch).take(height).enumerate() {
+                            let at = (row * c.stride[0] + phase.first[0]) * width + phase.first[1];
+                            let line = &mut lines[at..(at / width + 1) * width];
+                            match c.stride[1] {
+                                1 => line.copy_from_slice(&out[..line.len()]),
+                                stride => line
+                                    .iter_mut()
+                                    .step_by(stride)
+                                    .zip(out)
+                                    .for_each(|(t, s)| *t = *s),
+                            }
+                        }
+                    }
+                }
+                // SAFETY: the rows of a plane belong to one task.
+                unsafe {
+                    self.store(first, pixels, rows.start * width..rows.end * width, gathered)
+                };
             });
         });
     }
 
     /// # Safety
     /// Nothing else touches the stored operands.
-    unsafe fn weight_gradient(&self, x: &[u32], dy: &[u32]) {
-        let (c, s) = (&self.conv, Sizes::new(&self.conv));
-        let k = s.ci * s.window;
+    unsafe fn weight_gradient(&self, rows: &[isize], x: &[u32], dy: &[u32]) {
+        let (c, [ci, co, window]) = (&self.conv, self.sizes());
+        let k = ci * window;
         let size = c.out_channels * k;
         // Images are summed in a fixed number of parts, so that the order doesn't depend on threads.
         let parts = (TILE_WORDS * 8 / size.max(1)).clamp(2, 16).min(c.batch.max(1));
         with_tile(parts * size, |sums| {
-            let mut rows = vec![0f64; parts * c.out_channels];
+            let mut biases = vec![0f64; parts * c.out_channels];
             let own = sums.par_chunks_mut(size.max(1));
-            let own = own.zip(rows.par_chunks_mut(c.out_channels.max(1)));
-            own.enumerate().for_each(|(part, (sum, rows))| {
+            let own = own.zip(biases.par_chunks_mut(c.out_channels.max(1)));
+            own.enumerate().for_each(|(part, (sum, biases))| {
                 let images = part * c.batch / parts..(part + 1) * c.batch / parts;
-                self.add_images(&s, images, x, dy, sum, rows);
+                self.add_images(rows, images, [x, dy], sum, biases);
             });
             if !self.row_stores.is_empty() {
-                let (total, rest) = rows.split_at_mut(c.out_channels);
+                let (total, rest) = biases.split_at_mut(c.out_channels);
                 for part in rest.chunks(c.out_channels.max(1)) {
                     total.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
                 }
                 // SAFETY: one thread stores all rows.
                 unsafe { self.row_stores.sums(0..c.out_channels, total) };
             }
-            let (total, rest) = sums.split_at_mut(size);
-            total.par_chunks_mut(TASK_POINTS).enumerate().for_each(|(task, total)| {
-                let range = task * TASK_POINTS..task * TASK_POINTS + total.len();
-                for part in rest.chunks(size.max(1)) {
-                    for (sum, value) in total.iter_mut().zip(&part[range.clone()]) {
-                        *sum = (f32::from_bits(*sum) + f32::from_bits(*value)).to_bits();
+            let sums = &*sums;
+            // Sums lie as `[group, k, co]`; a task takes a few output channels.
+            let channels = (TASK_POINTS / k.max(1)).clamp(1, co.max(1));
+            let tasks = co.div_ceil(channels);
+            (0..c.groups * tasks).into_par_iter().for_each(|task| {
+                let group = task / tasks;
+                let own = task % tasks * channels..((task % tasks + 1) * channels).min(co);
+                with_tile(own.len() * k, |total| {
+                    for (channel, line) in own.clone().zip(total.chunks_mut(k)) {
+                        for (at, total) in line.iter_mut().enumerate() {
+                            let at = (group * k + at) * co + channel;
+                            let parts =
+                                (0..parts).map(|part| f32::from_bits(sums[part * size + at]));
+                            *total = parts.sum::<f32>().to_bits();
+                        }
                     }
-                }
-                // SAFETY: tasks store disjoint ranges.
-                unsafe { self.stores.run(&mut self.stores.registers(), range, &[total]) };
+                    let first = (group * co + own.start) * k;
+                    let range = first..first + total.len();
+                    // SAFETY: tasks store disjoint ranges.
+                    unsafe { self.stores.run(&mut self.stores.registers(), range, &[total]) };
+                });
             });
         });
     }
 
-    /// The weight gradient of some images, and what their output gradient adds to the sum of each channel.
+    /// The weight gradient of some images as `[group, k, co]`, and what their output gradient adds to the sum of
+    /// each channel.
     fn add_images(
         &self,
-        s: &Sizes,
+        starts: &[isize],
         images: Range<usize>,
-        x: &[u32],
-        dy: &[u32],
+        [x, dy]: [&[u32]; 2],
         sum: &mut [u32],
-        rows: &mut [f64],
+        biases: &mut [f64],
     ) {
-        let c = &self.conv;
-        let k = s.ci * s.window;
-        if images.is_empty() || s.pixels_out == 0 {
+        let (c, planes, [ci, co, _]) = (&self.conv, &self.planes, self.sizes());
+        let (pitch, width) = (planes.pitch(), c.output[1]);
+        let pixels = c.output[0] * width;
+        if images.is_empty() || pixels == 0 {
             return sum.fill(0);
         }
-        for image in images.clone() {
-            for group in 0..c.groups {
-                let from = (image * c.in_channels + group * s.ci) * s.pixels_in;
-                let dy_from = (image * c.out_channels + group * s.co) * s.pixels_out;
-                for row in (0..c.output[0]).step_by(s.tile_rows) {
-                    let tile = row..(row + s.tile_rows).min(c.output[0]);
-                    let width = tile.len() * c.output[1];
-                    let dy = &dy[dy_from + row * c.output[1]..dy_from + s.co * s.pixels_out];
-                    let dy = Matrix::dense(dy, s.pixels_out);
-                    if !self.row_stores.is_empty() {
-                        add_row_sums(&mut rows[group * s.co..][..s.co], dy, width);
-                    }
-                    with_tile(k * width, |unfolded| {
-                        unfold(c, &x[from..], s.ci, tile, unfolded);
-                        let columns = Matrix::transposed(unfolded, width);
-                        let out = &mut sum[group * s.co * k..(group + 1) * s.co * k];
-                        let add = image > images.start || row > 0;
-                        product(out, k, [s.co, k, width], dy, columns, add);
+        for tile in (0..planes.tiles()).map(|number| planes.tile(number)) {
+            let (count, across) = (tile.len() * width, columns());
+            let along = (0..count).map(|at| (at / width * pitch + at % width) as isize).collect();
+            let (along, down) = (Steps::new(along), panel_steps(count));
+            let panels = panel_words([count, co]);
+            for image in images.clone() {
+                for group in 0..c.groups {
+                    let from = (image * c.in_channels + group * ci) * c.input[0] * c.input[1];
+                    let dy_from = (image * c.out_channels + group * co) * pixels;
+                    let dy = &dy[dy_from + tile.start * width..dy_from + co * pixels];
+                    let add = image > images.start || tile.start > 0;
+                    let sum = &mut sum[group * starts.len() * co..][..starts.len() * co];
+                    with_tile(planes.words() + panels, |scratch| {
+                        let (source, panels) = scratch.split_at_mut(planes.words());
+                        planes.lay_out(&x[from..], &tile, source);
+                        pack(Matrix::transposed(dy, pixels), [count, co], panels);
+                        for (number, panel) in panels.chunks(count * across).enumerate() {
+                            let first = number * across;
+                            let biases = &mut biases[group * co + first..(group + 1) * co];
+                            add_column_sums(biases, panel);
+                            Sum {
+                                left: source,
+                                rows: starts,
+                                left_steps: &along,
+                                right: panel,
+                                start: 0,
+                                right_steps: &down,
+                                out: &mut sum[first..],
+                                pitch: co,
+                                width: across.min(co - first),
+                                add,
+                            }
+                            .run();
+                        }
                     });
                 }
             }
@@ -237,84 +550,11 @@ impl ConvTask {
     }
 }
 
-/// The outputs of a line whose window column `kx` lies inside the input, and the input column of
-/// the first of them.
-fn columns(c: &Conv, kx: usize) -> (Range<usize>, usize) {
-    inside(kx * c.dilation[1], c.stride[1], c.padding[1], c.input[1], c.output[1])
-}
-
-/// The input row of an output row and window row, if it lies inside.
-fn input_row(c: &Conv, row: usize, ky: usize) -> Option<usize> {
-    let at = (row * c.stride[0] + ky * c.dilation[0]).checked_sub(c.padding[0])?;
-    (at < c.input[0]).then_some(at)
-}
-
-/// `out[channel, ky, kx, row, col] = x[channel, row * stride + ky.., col * stride + kx..]`, zero in
-/// the padding, for the output rows of a tile.
-fn unfold(c: &Conv, x: &[u32], channels: usize, rows: Range<usize>, out: &mut [u32]) {
-    let width = c.output[1];
-    let mut lines = out.chunks_mut(width);
-    for channel in 0..channels {
-        let plane = &x[channel * c.input[0] * c.input[1]..];
-        for ky in 0..c.kernel[0] {
-            for kx in 0..c.kernel[1] {
-                let (columns, first) = columns(c, kx);
-                for row in rows.clone() {
-                    let Some(line) = lines.next() else { return };
-                    let Some(at) = input_row(c, row, ky) else {
-                        line.fill(0);
-                        continue;
-                    };
-                    let source = &plane[at * c.input[1]..(at + 1) * c.input[1]];
-                    line[..columns.start].fill(0);
-                    line[columns.end..].fill(0);
-                    let target = &mut line[columns.clone()];
-                    if c.stride[1] == 1 {
-                        // With more padding than image, a window column may see none of it.
-                        let source = source.get(first..).unwrap_or_default();
-                        target.copy_from_slice(&source[..columns.len()]);
-                    } else {
-                        let source = source.get(first..).unwrap_or_default();
-                        for (t, s) in target.iter_mut().zip(source.iter().step_by(c.stride[1])) {
-                            *t = *s;
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The transpose of [`unfold`] over whole planes: adds every window element back to its pixel.
-fn fold(c: &Conv, unfolded: &[u32], channels: usize, out: &mut [u32]) {
-    out.fill(0);
-    let floats: &[f32] = bytemuck::cast_slice(unfolded);
-    let out: &mut [f32] = bytemuck::cast_slice_mut(out);
-    let mut lines = floats.chunks(c.output[1]);
-    for channel in 0..channels {
-        let plane = &mut out[channel * c.input[0] * c.input[1]..];
-        for ky in 0..c.kernel[0] {
-            for kx in 0..c.kernel[1] {
-                let (columns, first) = columns(c, kx);
-                for row in 0..c.output[0] {
-                    let Some(line) = lines.next() else { return };
-                    let Some(at) = input_row(c, row, ky) else {
-                        continue;
-                    };
-                    let target = &mut plane[at * c.input[1]..(at + 1) * c.input[1]];
-                    let target = target.get_mut(first..).unwrap_or_default();
-                    let source = &line[columns.clone()];
-                    if c.stride[1] == 1 {
-                        for (t, s) in target.iter_mut().zip(source) {
-                            *t += s;
-                        }
-                    } else {
-                        for (t, s) in target.iter_mut().step_by(c.stride[1]).zip(source) {
-                            *t += s;
-                        }
-                    }
-                }
-            }
+/// Moves lines of `width` words, `pitch` apart, of `[channels, rows]`, together.
+fn close(words: &mut [u32], [channels, rows]: [usize; 2], [pitch, width]: [usize; 2]) {
+    if pitch > width {
+        for line in 1..channels * rows {
+            words.copy_within(line * pitch..line * pitch + width, line * width);
         }
     }
 }

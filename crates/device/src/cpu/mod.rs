@@ -1,8 +1,8 @@
 //! The CPU backend: kernels on the host's threads.
 //!
 //! Work is cut into pieces whose size depends on shapes only, and every piece writes its own range,
-//! so results don't depend on the number of threads. Contractions use the `gemm` crate on tiles;
-//! what surrounds them is evaluated in blocks (see `block`).
+//! so results don't depend on the number of threads. Contractions are tiles in
+//! registers (see `tile`); what surrounds them is evaluated in blocks (see `block`).
 
 mod attention;
 mod block;
@@ -15,6 +15,7 @@ mod rows;
 mod scan;
 mod scatter;
 mod stores;
+mod tile;
 mod window;
 
 pub(crate) use memory::Memory;

@@ -2,9 +2,11 @@
 
 use super::Task;
 use super::block::Slice;
-use super::contract::{Matrix, product, with_tile};
+use super::contract::{Matrix, multiply, pack, panel_steps, panel_words, with_tile};
 use super::stores::{Source, Stores};
+use super::tile::Steps;
 use crate::{Body, Cell, Kernel, Sequence, SequenceRole, special};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Sequences of a task: few enough to keep cores busy, enough for a product.
@@ -42,21 +44,55 @@ impl Task for Recurrent {
         let sources: Vec<_> = self.sources.iter().map(|s| unsafe { s.dense() }).collect();
         let sources: Vec<&[f32]> = sources.iter().map(|s| bytemuck::cast_slice(s)).collect();
         let width = sequence.result(self.role)[2] * sequence.hidden;
-        (0..sequence.batch.div_ceil(ROWS)).into_par_iter().for_each(|task| {
-            let first = task * ROWS;
-            let rows = ROWS.min(sequence.batch - first);
-            let keep = |step: usize, values: &[f32]| {
-                let start = (step * sequence.batch + first) * width;
-                let words: &[u32] = bytemuck::cast_slice(values);
-                let mut registers = self.stores.registers();
-                // SAFETY: each step of each sequence belongs to one task.
-                unsafe { self.stores.run(&mut registers, start..start + rows * width, &[words]) };
-            };
-            match self.role {
-                SequenceRole::Forward => forward(sequence, &sources, first, rows, keep),
-                SequenceRole::Gradient => gradient(sequence, &sources, first, rows, keep),
-            }
+        // The recurrent weight, for all steps of all tasks.
+        let (n, g) = (sequence.hidden, sequence.cell.gates() * sequence.hidden);
+        let (weight, size) = match self.role {
+            SequenceRole::Forward => (Matrix::transposed(words(sources[1]), n), [n, g]),
+            SequenceRole::Gradient => (Matrix::dense(words(sources[2]), n), [g, n]),
+        };
+        with_tile(panel_words(size), |panels| {
+            pack(weight, size, panels);
+            let weight =
+                Weight { panels, size, steps: Steps::even(size[0], 1), down: panel_steps(size[0]) };
+            let weight = &weight;
+            (0..sequence.batch.div_ceil(ROWS)).into_par_iter().for_each(|task| {
+                let first = task * ROWS;
+                let rows = ROWS.min(sequence.batch - first);
+                let keep = |step: usize, values: &[f32]| {
+                    let start = (step * sequence.batch + first) * width;
+                    let words: &[u32] = bytemuck::cast_slice(values);
+                    let mut registers = self.stores.registers();
+                    // SAFETY: each step of each sequence belongs to one task.
+                    unsafe {
+                        self.stores.run(&mut registers, start..start + rows * width, &[words])
+                    };
+                };
+                match self.role {
+                    SequenceRole::Forward => forward(sequence, &sources, weight, first, rows, keep),
+                    SequenceRole::Gradient => {
+                        gradient(sequence, &sources, weight, first, rows, keep)
+                    }
+                }
+            });
         });
+    }
+}
+
+/// A recurrent weight in panels.
+struct Weight<'a> {
+    panels: &'a [u32],
+    size: [usize; 2],
+    steps: Steps,
+    down: Steps,
+}
+
+impl Weight<'_> {
+    /// `out = states weight`, a few lines.
+    fn apply(&self, out: &mut [u32], states: &[f32]) {
+        let [k, n] = self.size;
+        let rows = states.len() / k.max(1);
+        let states = (Matrix::dense(words(states), k), 0..rows, &self.steps);
+        multiply(out, n, states, (self.panels, n, &self.down), false);
     }
 }
 
@@ -89,34 +125,42 @@ fn parts<const N: usize>(line: &mut [f32], units: usize) -> [&mut [f32]; N] {
     })
 }
 
-/// What a line of gates becomes: `out[u] = f(x[u] + w[u])`.
+/// What a line of gates becomes: `out[u] = f(x[u] + w[u])`. Not a function of `f`, which would be compiled apart, without the
+/// machine's vectors.
+macro_rules! gate {
+    ($out:expr, $x:expr, $w:expr, $f:path) => {
+        for ((out, x), w) in $out.iter_mut().zip($x).zip($w) {
+            *out = $f(x + w);
+        }
+    };
+}
+
+/// NaN stays.
 #[inline(always)]
-fn gate(out: &mut [f32], x: &[f32], w: &[f32], f: impl Fn(f32) -> f32) {
-    for ((out, x), w) in out.iter_mut().zip(x).zip(w) {
-        *out = f(x + w);
-    }
+fn relu(sum: f32) -> f32 {
+    if sum < 0.0 { 0.0 } else { sum }
 }
 
 fn forward(
     sequence: &Sequence,
     sources: &[&[f32]],
+    weight: &Weight<'_>,
     first: usize,
     rows: usize,
     mut keep: impl FnMut(usize, &[f32]),
 ) {
     let Sequence { cell, batch, hidden: n, .. } = *sequence;
-    let (gates, weight) = (sources[0], sources[1]);
+    let gates = sources[0];
     let (g, kept) = (cell.gates() * n, cell.kept() * n);
     let states = |at: usize| sources[2 + at][first * n..(first + rows) * n].to_vec();
     let mut h = states(0);
     let mut c = if cell == Cell::Lstm { states(1) } else { vec![] };
     let mut values = vec![0.0; rows * kept];
-    let arch = pulp::Arch::new();
+    let arch = Arch::new();
     with_tile(rows * g, |tile| {
         for step in sequence.steps() {
             // What the recurrent weight gives to each gate.
-            let (a, b) = (Matrix::dense(words(&h), n), Matrix::transposed(words(weight), n));
-            product(tile, g, [rows, g, n], a, b, false);
+            weight.apply(tile, &h);
             let recurrent: &[f32] = bytemuck::cast_slice(tile);
             for row in 0..rows {
                 let x = &gates[(step * batch + first + row) * g..][..g];
@@ -124,26 +168,51 @@ fn forward(
                 let out = &mut values[row * kept..][..kept];
                 let h = &mut h[row * n..][..n];
                 let held = !counts(sequence, sources, step, first + row);
-                // Inlined, so that the widest vectors of the machine apply.
-                arch.dispatch(|| match cell {
-                    Cell::RnnTanh | Cell::RnnRelu => {
-                        match cell {
-                            Cell::RnnTanh => gate(out, x, w, special::tanh),
-                            // NaN stays.
-                            _ => gate(out, x, w, |sum| if sum < 0.0 { 0.0 } else { sum }),
-                        }
-                        if held {
-                            out.copy_from_slice(h);
-                        }
-                        h.copy_from_slice(out);
-                    }
-                    Cell::Lstm => lstm_step([x, w], &mut c[row * n..][..n], h, out, held),
-                    Cell::Gru => gru_step([x, w, sources[3]], h, out, held),
-                });
+                let c = if cell == Cell::Lstm { &mut c[row * n..][..n] } else { &mut [] };
+                let bias = sources.get(3).copied().unwrap_or_default();
+                arch.dispatch(Step { cell, x, w, bias, states: [h, c], out, held });
             }
             keep(step, &values);
         }
     });
+}
+
+/// One step of one sequence. A type of its own, as is [`Slope`]: the code of a closure would be compiled apart, without the
+/// machine's vectors.
+struct Step<'a> {
+    cell: Cell,
+    /// What the input and what the states give to the gates.
+    x: &'a [f32],
+    w: &'a [f32],
+    /// Of the inner gate of gated units.
+    bias: &'a [f32],
+    states: [&'a mut [f32]; 2],
+    out: &'a mut [f32],
+    /// Whether the step doesn't count.
+    held: bool,
+}
+
+impl WithSimd for Step<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Step { cell, x, w, bias, states: [h, c], out, held } = self;
+        match cell {
+            Cell::RnnTanh | Cell::RnnRelu => {
+                match cell {
+                    Cell::RnnTanh => gate!(out, x, w, special::tanh),
+                    _ => gate!(out, x, w, relu),
+                }
+                if held {
+                    out.copy_from_slice(h);
+                }
+                h.copy_from_slice(out);
+            }
+            Cell::Lstm => lstm_step([x, w], c, h, out, held),
+            Cell::Gru => gru_step([x, w, bias], h, out, held),
+        }
+    }
 }
 
 #[inline(always)]
@@ -151,10 +220,10 @@ fn lstm_step([x, w]: [&[f32]; 2], c: &mut [f32], h: &mut [f32], out: &mut [f32],
     let n = h.len();
     let of = |number| (part(x, n, number), part(w, n, number));
     let [out_h, out_c, i, f, new, o] = parts(out, n);
-    gate(i, of(0).0, of(0).1, special::sigmoid);
-    gate(f, of(1).0, of(1).1, special::sigmoid);
-    gate(new, of(2).0, of(2).1, special::tanh);
-    gate(o, of(3).0, of(3).1, special::sigmoid);
+    gate!(i, of(0).0, of(0).1, special::sigmoid);
+    gate!(f, of(1).0, of(1).1, special::sigmoid);
+    gate!(new, of(2).0, of(2).1, special::tanh);
+    gate!(o, of(3).0, of(3).1, special::sigmoid);
     if !held {
         for (((c, i), f), new) in c.iter_mut().zip(&*i).zip(&*f).zip(&*new) {
             *c = f * *c + i * new;
@@ -172,9 +241,9 @@ fn gru_step([x, w, bias]: [&[f32]; 3], h: &mut [f32], out: &mut [f32], held: boo
     let n = h.len();
     let of = |number| (part(x, n, number), part(w, n, number));
     let [out_h, r, z, new, inner] = parts(out, n);
-    gate(r, of(0).0, of(0).1, special::sigmoid);
-    gate(z, of(1).0, of(1).1, special::sigmoid);
-    gate(inner, of(2).1, bias, |sum| sum);
+    gate!(r, of(0).0, of(0).1, special::sigmoid);
+    gate!(z, of(1).0, of(1).1, special::sigmoid);
+    gate!(inner, of(2).1, bias, f32::from);
     for (((new, x), r), inner) in new.iter_mut().zip(of(2).0).zip(&*r).zip(&*inner) {
         *new = special::tanh(x + r * inner);
     }
@@ -189,12 +258,13 @@ fn gru_step([x, w, bias]: [&[f32]; 3], h: &mut [f32], out: &mut [f32], held: boo
 fn gradient(
     sequence: &Sequence,
     sources: &[&[f32]],
+    weight: &Weight<'_>,
     first: usize,
     rows: usize,
     mut keep: impl FnMut(usize, &[f32]),
 ) {
     let Sequence { cell, batch, hidden: n, .. } = *sequence;
-    let (upstream, trace, weight) = (sources[0], sources[1], sources[2]);
+    let (upstream, trace) = (sources[0], sources[1]);
     let (g, kept, width) = (cell.gates() * n, cell.kept() * n, cell.slopes() * n);
     let states = cell.states();
     let mut slopes = vec![0.0; rows * width];
@@ -202,7 +272,7 @@ fn gradient(
     let (mut dh, mut dc) = (vec![0.0; rows * n], vec![0.0; rows * n]);
     let mut through = vec![0.0; rows * g];
     let order: Vec<usize> = sequence.steps().collect();
-    let arch = pulp::Arch::new();
+    let arch = Arch::new();
     with_tile(rows * n, |tile| {
         for (number, &step) in order.iter().enumerate().rev() {
             for row in 0..rows {
@@ -219,18 +289,18 @@ fn gradient(
                 let through = &mut through[row * g..][..g];
                 let (dh, dc) = (&mut dh[row * n..][..n], &mut dc[row * n..][..n]);
                 // From here on `dh` is what goes past the recurrent weight.
-                arch.dispatch(|| match cell {
-                    Cell::RnnTanh | Cell::RnnRelu => rnn_slopes(cell, [up, now], dh, out, share),
-                    Cell::Lstm => lstm_slopes([up, now, before(1)], [dh, dc], out, share),
-                    Cell::Gru => gru_slopes([up, now, before(0)], dh, out, share),
-                });
+                let before = match cell {
+                    Cell::Lstm => before(1),
+                    Cell::Gru => before(0),
+                    _ => &[],
+                };
+                arch.dispatch(Slope { cell, up, now, before, slopes: [dh, dc], out, share });
                 through.copy_from_slice(&out[..g]);
                 if cell == Cell::Gru {
                     through[2 * n..].copy_from_slice(&out[3 * n..4 * n]);
                 }
             }
-            let (a, b) = (Matrix::dense(words(&through), g), Matrix::dense(words(weight), n));
-            product(tile, n, [rows, n, g], a, b, false);
+            weight.apply(tile, &through);
             let back: &[f32] = bytemuck::cast_slice(tile);
             dh.iter_mut().zip(back).for_each(|(dh, back)| *dh += back);
             let by_state = (cell.slopes() - states) * n;
@@ -240,6 +310,33 @@ fn gradient(
             keep(step, &slopes);
         }
     });
+}
+
+/// One step of one sequence backwards.
+struct Slope<'a> {
+    cell: Cell,
+    /// The slopes from above, what the step has kept, and the state before it.
+    up: &'a [f32],
+    now: &'a [f32],
+    before: &'a [f32],
+    slopes: [&'a mut [f32]; 2],
+    out: &'a mut [f32],
+    /// One if the step counts, else zero.
+    share: f32,
+}
+
+impl WithSimd for Slope<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Slope { cell, up, now, before, slopes: [dh, dc], out, share } = self;
+        match cell {
+            Cell::RnnTanh | Cell::RnnRelu => rnn_slopes(cell, [up, now], dh, out, share),
+            Cell::Lstm => lstm_slopes([up, now, before], [dh, dc], out, share),
+            Cell::Gru => gru_slopes([up, now, before], dh, out, share),
+        }
+    }
 }
 
 /// The slopes of one line; `dh` is by the state after the step, and becomes what goes past the recurrent weight.

@@ -12,6 +12,7 @@ pub(super) struct WindowTask {
     role: WindowRole,
     source: Source,
     index: Option<Source>,
+    largest: Largest,
     stores: Stores,
 }
 
@@ -25,6 +26,10 @@ impl WindowTask {
             window: *window,
             role: *role,
             source: Source::new(kernel, *source, &shape, slices),
+            largest: match role {
+                WindowRole::Max => Largest::new(window),
+                _ => Largest::default(),
+            },
             index: index.map(|index| Source::new(kernel, index, &shape, slices)),
             stores: Stores::new(&kernel.expr, stores, slices),
         }
@@ -52,7 +57,9 @@ impl Task for WindowTask {
                     let out = number * to..(number + 1) * to;
                     let values: &mut [f32] = bytemuck::cast_slice_mut(&mut values[out.clone()]);
                     match (self.role, &index) {
-                        (WindowRole::Max, _) => max(w, source, values, &mut places[out]),
+                        (WindowRole::Max, _) => {
+                            self.largest.find(w, source, values, &mut places[out]);
+                        }
                         (WindowRole::Sum, _) => sum(w, source, values),
                         (WindowRole::MaxGradient, Some(index)) => {
                             values.fill(0.0);
@@ -97,22 +104,102 @@ fn lines(w: &Window, mut f: impl FnMut(std::ops::Range<usize>, usize)) {
     }
 }
 
-/// Whole lines of outputs at a time, element after element of the window: the inner loop has no
-/// branch, because which element wins can't be predicted.
-fn max(w: &Window, source: &[f32], values: &mut [f32], places: &mut [u32]) {
-    values.fill(f32::NEG_INFINITY);
-    places.fill(u32::MAX);
-    lines(w, |outputs, first| {
-        let places = &mut places[outputs.clone()];
-        let elements = source[first..].iter().step_by(w.stride[1]);
-        let mut at = first as u32;
-        for ((best, place), &value) in values[outputs].iter_mut().zip(places).zip(elements) {
-            let better = (value > *best) | (*place == u32::MAX) | value.is_nan();
-            *best = if better { value } else { *best };
-            *place = if better { at } else { *place };
-            at += w.stride[1] as u32;
+/// How the windows of a plane are gone through for their largest elements.
+#[derive(Default)]
+struct Largest {
+    /// Outputs whose windows lie inside the input, and their first elements.
+    inside: Vec<(usize, usize)>,
+    /// The elements of such a window, from its first.
+    offsets: Vec<usize>,
+    /// Row and column of the other outputs.
+    edge: Vec<[usize; 2]>,
+}
+
+impl Largest {
+    fn new(w: &Window) -> Largest {
+        let whole = |axis: usize| {
+            let of = |tap: usize| {
+                let offset = tap * w.dilation[axis];
+                inside(offset, w.stride[axis], w.padding[axis], w.input[axis], w.output[axis]).0
+            };
+            let (first, last) = (of(0), of(w.kernel[axis].max(1) - 1));
+            first.start.max(last.start)..first.end.min(last.end)
+        };
+        let (rows, cols) = (whole(0), whole(1));
+        let (mut inside, mut edge) = (vec![], vec![]);
+        for oy in 0..w.output[0] {
+            for ox in 0..w.output[1] {
+                if rows.contains(&oy) && cols.contains(&ox) {
+                    let (y, x) = (oy * w.stride[0] - w.padding[0], ox * w.stride[1] - w.padding[1]);
+                    inside.push((oy * w.output[1] + ox, y * w.input[1] + x));
+                } else {
+                    edge.push([oy, ox]);
+                }
+            }
         }
-    });
+        let tap = |tap: usize| {
+            let (ky, kx) = (tap / w.kernel[1], tap % w.kernel[1]);
+            ky * w.dilation[0] * w.input[1] + kx * w.dilation[1]
+        };
+        Largest { inside, offsets: (0..w.kernel[0] * w.kernel[1]).map(tap).collect(), edge }
+    }
+
+    /// The largest element of each window and its place in the plane, the first of equals. NaN wins.
+    fn find(&self, w: &Window, source: &[f32], values: &mut [f32], places: &mut [u32]) {
+        for &[oy, ox] in &self.edge {
+            let at = oy * w.output[1] + ox;
+            (values[at], places[at]) = max_at_edge(w, source, oy, ox);
+        }
+        for outputs in self.inside.chunks(LANES) {
+            let (mut best, mut found) = ([0.0; LANES], [0; LANES]);
+            for (number, &offset) in self.offsets.iter().enumerate() {
+                let mut tap = [0f32; LANES];
+                tap.iter_mut().zip(outputs).for_each(|(t, (_, first))| *t = source[first + offset]);
+                if number == 0 {
+                    best = tap;
+                } else {
+                    better(&mut best, &mut found, &tap, offset as u32);
+                }
+            }
+            for (lane, &(output, first)) in outputs.iter().enumerate() {
+                values[output] = best[lane];
+                places[output] = first as u32 + found[lane];
+            }
+        }
+    }
+}
+
+/// Outputs that are found at once.
+const LANES: usize = 16;
+
+/// Takes what is larger, or NaN, and where it is from. By masks, because which element wins can't be predicted.
+#[inline(never)]
+fn better(best: &mut [f32; LANES], found: &mut [u32; LANES], tap: &[f32; LANES], offset: u32) {
+    for ((best, found), value) in best.iter_mut().zip(found).zip(tap) {
+        let better = u32::from((value > best) | value.is_nan()).wrapping_neg();
+        *best = f32::from_bits(value.to_bits() & better | best.to_bits() & !better);
+        *found = offset & better | *found & !better;
+    }
+}
+
+/// An output whose window may leave the input; infinitely small if all of it does.
+fn max_at_edge(w: &Window, source: &[f32], oy: usize, ox: usize) -> (f32, u32) {
+    let along = move |axis: usize, output: usize| {
+        (0..w.kernel[axis]).filter_map(move |tap| {
+            let at = output * w.stride[axis] + tap * w.dilation[axis];
+            at.checked_sub(w.padding[axis]).filter(|&at| at < w.input[axis])
+        })
+    };
+    let (mut best, mut place) = (f32::NEG_INFINITY, u32::MAX);
+    for y in along(0, oy) {
+        for x in along(1, ox) {
+            let at = y * w.input[1] + x;
+            if source[at] > best || place == u32::MAX || source[at].is_nan() {
+                (best, place) = (source[at], at as u32);
+            }
+        }
+    }
+    (best, place)
 }
 
 fn sum(w: &Window, source: &[f32], values: &mut [f32]) {
