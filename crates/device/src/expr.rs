@@ -92,6 +92,17 @@ impl Expr {
         self.push(Term::Apply { op, args: args.to_vec() }, dtype)
     }
 
+    /// The expression over the first axes alone, for terms that are the same along the others.
+    pub fn along(&self, axes: usize) -> Expr {
+        let mut expr = self.clone();
+        for view in expr.terms.iter_mut().filter_map(Term::view_mut) {
+            view.shape.truncate(axes);
+            view.strides.truncate(axes);
+            view.valid.truncate(axes);
+        }
+        expr
+    }
+
     /// Which terms are the same for all points that differ only along axes from `from` on.
     pub fn uniform(&self, from: usize) -> Vec<bool> {
         let mut uniform: Vec<bool> = Vec::with_capacity(self.terms.len());

@@ -53,14 +53,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) i
     let r2 = min(row + 2u, 4u - 1u); let r3 = min(row + 3u, 4u - 1u);
     let c0 = col; let c1 = min(col + 1u, 2u - 1u);
     let c2 = min(col + 2u, 2u - 1u); let c3 = min(col + 3u, 2u - 1u);
+    var z = vec4<f32>();
     var s0 = vec4<f32>(); var s1 = vec4<f32>(); var s2 = vec4<f32>(); var s3 = vec4<f32>();
     for (var k = first; k < end; k += 1u) {
         let b = vec4<f32>(right(g, k, c0), right(g, k, c1), right(g, k, c2), right(g, k, c3));
-        s0 += left(g, r0, k) * b;
-        s1 += left(g, r1, k) * b;
-        s2 += left(g, r2, k) * b;
-        s3 += left(g, r3, k) * b;
+        let a = vec4<f32>(left(g, r0, k), left(g, r1, k), left(g, r2, k), left(g, r3, k));
+        s0 += a.x * b;
+        s1 += a.y * b;
+        s2 += a.z * b;
+        s3 += a.w * b;
+        
     }
+    
     for (var j = 0u; j < 4u; j += 1u) {
         let n = col + j;
         if (n >= 2u) { break; }

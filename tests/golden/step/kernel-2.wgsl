@@ -1,21 +1,74 @@
-// Row kernels, one invocation for each row: for short rows, and for software adapters, where a
-// barrier costs more than the whole row.
+// Contractions as a matrix product, straight from memory: each invocation holds a 4x4 tile of the
+// result in registers. No workgroup memory and no barrier, which suits software adapters and
+// small products; the tiled kernel is compared with it.
+// The sums run over k in order, from the split's first to its last.
 @group(0) @binding(0) var<storage, read_write> b0: array<f32>;
+@group(0) @binding(1) var<storage, read> b1: array<f32>;
 
-@compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let r = id.y * 64u + id.x;
-    if (r >= 2u) { return; }
-    let r0 = r;
-    var a0: f32 = 0.0f;
-    for (var c = 0u; c < 4u; c += 1u) {
-        let c0 = c;
-        let t0: f32 = b0[8u + (r0 + c0 * 2u)];
-        a0 = a0 + t0;
+fn left(g: u32, m: u32, k: u32) -> f32 {
+    let t0: f32 = b0[8u + (m + k * 2u)];
+    return t0;
+}
+fn right(g: u32, k: u32, n: u32) -> f32 {
+    let t1: f32 = b1[((g * 4u + k) * 3u + n)];
+    return t1;
+}
+fn keep(split: u32, g: u32, m: u32, n: u32, sum: f32) {
+    let at = split * 6u + ((g * 2u + m) * 3u + n);
+    let t2 = sum;
+    b0[at] = t2;
+}
+fn keep_row(split: u32, g: u32, m: u32, sum: f32) {
+    let at = split * 2u + g * 2u + m;
+    let c0 = at;
+    let t3 = sum;
+    b0[6u + at] = t3;
+}
+
+@compute @workgroup_size(8, 8)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) id: vec3<u32>) {
+    // Tiles in a line: columns, then rows, then splits, then groups.
+    let t = group.y * 1u + group.x;
+    if (t >= 1u) { return; }
+    let tile_col = t % 1u;
+    let tile_row = t / 1u % 1u;
+    let part = t / 1u;
+    let g = part / 1u;
+    let split = part % 1u;
+    let first = split * 4u;
+    let end = min(first + 4u, 4u);
+    let row = (tile_row * 8u + id.y) * 4u;
+    let col = (tile_col * 8u + id.x) * 4u;
+    if (row >= 2u || col >= 3u) { return; }
+    // Rows and columns past the edge are computed from the last one and not stored.
+    let r0 = row; let r1 = min(row + 1u, 2u - 1u);
+    let r2 = min(row + 2u, 2u - 1u); let r3 = min(row + 3u, 2u - 1u);
+    let c0 = col; let c1 = min(col + 1u, 3u - 1u);
+    let c2 = min(col + 2u, 3u - 1u); let c3 = min(col + 3u, 3u - 1u);
+    var z = vec4<f32>();
+    var s0 = vec4<f32>(); var s1 = vec4<f32>(); var s2 = vec4<f32>(); var s3 = vec4<f32>();
+    for (var k = first; k < end; k += 1u) {
+        let b = vec4<f32>(right(g, k, c0), right(g, k, c1), right(g, k, c2), right(g, k, c3));
+        let a = vec4<f32>(left(g, r0, k), left(g, r1, k), left(g, r2, k), left(g, r3, k));
+        s0 += a.x * b;
+        s1 += a.y * b;
+        s2 += a.z * b;
+        s3 += a.w * b;
+        z += a;
     }
-    let t1 = a0;
-    b0[6u + r] = t1;
-
+    if (col == 0u) {
+        for (var i = 0u; i < 4u; i += 1u) {
+            if (row + i < 2u) { keep_row(split, g, row + i, z[i]); }
+        }
+    }
+    for (var j = 0u; j < 4u; j += 1u) {
+        let n = col + j;
+        if (n >= 3u) { break; }
+        keep(split, g, row, n, s0[j]);
+        if (row + 1u < 2u) { keep(split, g, row + 1u, n, s1[j]); }
+        if (row + 2u < 2u) { keep(split, g, row + 2u, n, s2[j]); }
+        if (row + 3u < 2u) { keep(split, g, row + 3u, n, s3[j]); }
+    }
 }
 // What WGSL leaves open, settled by bits: compilers may assume that NaN and infinity don't occur, and
 // `max`, `min` and `clamp` may then drop a NaN that should be seen.

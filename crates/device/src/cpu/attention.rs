@@ -5,10 +5,14 @@ use super::block::Slice;
 use super::contract::{Matrix, product, with_tile};
 use super::stores::{Source, Stores};
 use crate::{Attention, Body, Kernel, numel, special};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Words of scores that a task holds at once.
 const SCORES: usize = 1 << 14;
+
+/// Scores whose largest and sum are found apart.
+const LANES: usize = 16;
 
 pub(super) struct AttentionTask {
     attention: Attention,
@@ -47,6 +51,7 @@ impl Task for AttentionTask {
         let block = (SCORES / a.keys.max(1)).clamp(1, a.queries.max(1));
         let blocks = a.queries.div_ceil(block);
         let scale = f32::from_bits(a.scale);
+        let arch = Arch::new();
         (0..numel(&a.batch) * blocks).into_par_iter().for_each(|task| {
             let (g, first) = (task / blocks, task % blocks * block);
             let rows = block.min(a.queries - first);
@@ -60,7 +65,8 @@ impl Task for AttentionTask {
                 for (number, line) in weights.chunks_mut(a.keys.max(1)).enumerate() {
                     let from = (row + number) * a.keys;
                     let bias = bias.as_ref().map(|bias| &bias[from..from + a.keys]);
-                    hidden |= softmax(line, scale, bias.map(bytemuck::cast_slice));
+                    let bias = bias.map(bytemuck::cast_slice);
+                    hidden |= arch.dispatch(Softmax { scores: line, scale, bias });
                 }
                 let values: &[f32] =
                     bytemuck::cast_slice(&value[g * a.keys * a.features..][..a.keys * a.features]);
@@ -98,20 +104,46 @@ fn by_hand(sums: &mut [f32], weights: &[f32], values: &[f32], keys: usize, featu
 }
 
 /// `scores * scale + bias` to weights that add up to one, or to zeros where all are masked; whether any is.
-fn softmax(scores: &mut [f32], scale: f32, bias: Option<&[f32]>) -> bool {
-    let masked = |number: usize| bias.is_some_and(|bias| bias[number] <= f32::MIN);
-    let mut most = f32::MIN;
-    for (number, score) in scores.iter_mut().enumerate().filter(|(number, _)| !masked(*number)) {
-        *score = *score * scale + bias.map_or(0.0, |bias| bias[number]);
-        most = if *score > most || score.is_nan() { *score } else { most };
+struct Softmax<'a> {
+    scores: &'a mut [f32],
+    scale: f32,
+    bias: Option<&'a [f32]>,
+}
+
+impl WithSimd for Softmax<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> bool {
+        let Softmax { scores, scale, bias } = self;
+        let mut hidden = false;
+        match bias {
+            None => scores.iter_mut().for_each(|score| *score *= scale),
+            Some(bias) => {
+                for (score, &bias) in scores.iter_mut().zip(bias) {
+                    let masked = bias <= f32::MIN;
+                    *score = if masked { f32::NEG_INFINITY } else { *score * scale + bias };
+                    hidden |= masked;
+                }
+            }
+        }
+        // In lanes, so that loops need not keep the order; a NaN makes all of them NaN through the sum.
+        let (mut most, mut totals) = ([f32::MIN; LANES], [0f32; LANES]);
+        for chunk in scores.chunks(LANES) {
+            for (most, &score) in most.iter_mut().zip(chunk) {
+                *most = if score > *most { score } else { *most };
+            }
+        }
+        let most = most.into_iter().fold(f32::MIN, f32::max);
+        for chunk in scores.chunks_mut(LANES) {
+            for (total, score) in totals.iter_mut().zip(chunk) {
+                *score = special::exp(*score - most);
+                *total += *score;
+            }
+        }
+        let total: f32 = totals.iter().sum();
+        let share = if total == 0.0 { 0.0 } else { 1.0 / total };
+        scores.iter_mut().for_each(|score| *score *= share);
+        hidden
     }
-    let (mut total, mut hidden) = (0.0, false);
-    for (number, score) in scores.iter_mut().enumerate() {
-        hidden |= masked(number);
-        *score = if masked(number) { 0.0 } else { special::exp(*score - most) };
-        total += *score;
-    }
-    let scale = if total == 0.0 { 0.0 } else { 1.0 / total };
-    scores.iter_mut().for_each(|score| *score *= scale);
-    hidden
 }

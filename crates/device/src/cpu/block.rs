@@ -36,6 +36,14 @@ impl Slice {
     }
 
     /// # Safety
+    /// Nothing writes to elements `from..from + len` while the slice lives.
+    unsafe fn part(&self, from: usize, len: usize) -> &[u32] {
+        assert!(from + len <= self.len, "a load leaves its operand");
+        // SAFETY: passed on to the caller.
+        unsafe { self.memory.read(self.start + from..self.start + from + len) }
+    }
+
+    /// # Safety
     /// Nothing else touches elements `from..from + len` while the slice lives.
     #[expect(clippy::mut_from_ref, reason = "threads write disjoint ranges of one operand")]
     pub(super) unsafe fn write(&self, from: usize, len: usize) -> &mut [u32] {
@@ -62,6 +70,7 @@ struct Evaluation<'a> {
     registers: &'a mut Registers,
     start: usize,
     len: usize,
+    row: usize,
     accumulated: &'a [Accumulated<'a>],
 }
 
@@ -70,15 +79,19 @@ impl WithSimd for Evaluation<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Evaluation { plan, registers, start, len, accumulated } = self;
+        let Evaluation { plan, registers, start, len, row, accumulated } = self;
         for (number, step) in plan.steps.iter().enumerate() {
             let (before, rest) = registers.0.split_at_mut(number * BLOCK);
-            let points = if plan.uniform[number] { len.min(1) } else { len };
-            // SAFETY: what the plan loads isn't written to (`Plan::evaluate`).
-            unsafe { step.evaluate(before, &mut rest[..points], start, accumulated) };
-            if points < len {
-                let value = rest[0];
-                rest[1..len].fill(value);
+            let (part, count) = if plan.uniform[number] { (row, 1) } else { (len, len) };
+            for (number, values) in rest[..len].chunks_mut(part.max(1)).enumerate() {
+                let count = count.min(values.len());
+                let (first, out) = (number * part, &mut values[..count]);
+                // SAFETY: what the plan loads isn't written to (`Plan::evaluate`).
+                unsafe { step.evaluate(&plan.steps, before, first, out, start, accumulated) };
+                if count < values.len() {
+                    let value = values[0];
+                    values.fill(value);
+                }
             }
         }
     }
@@ -86,12 +99,30 @@ impl WithSimd for Evaluation<'_> {
 
 enum Step {
     Literal(u32),
-    Load { slice: Slice, view: View },
-    Gather { slice: Slice, view: View, index: usize, stride: usize, len: usize },
+    /// Neighbours in memory, from an element for the first point on: read where they are.
+    Dense {
+        slice: Slice,
+        first: usize,
+    },
+    Load {
+        slice: Slice,
+        view: View,
+    },
+    Gather {
+        slice: Slice,
+        view: View,
+        index: usize,
+        stride: usize,
+        len: usize,
+    },
     Index(View),
     Within(View),
     Accumulator(usize),
-    Apply { op: Intrinsic, dtype: DType, args: [usize; 3] },
+    Apply {
+        op: Intrinsic,
+        dtype: DType,
+        args: [usize; 3],
+    },
 }
 
 /// What accumulators hold while a block is evaluated: one value for each point, or one for all.
@@ -109,13 +140,19 @@ impl Plan {
         Plan::over(expr, roots, slices, &vec![false; expr.terms.len()])
     }
 
-    /// A plan for blocks that don't leave a row: what doesn't depend on axes from `rows` on is computed once for each.
+    /// A plan for blocks of whole rows, or parts of one: what doesn't depend on axes from `rows` on is computed once for
+    /// each row.
     pub(super) fn over_rows(expr: &Expr, roots: &[TermId], slices: &[Slice], rows: usize) -> Plan {
         Plan::over(expr, roots, slices, &expr.uniform(rows))
     }
 
     fn over(expr: &Expr, roots: &[TermId], slices: &[Slice], same: &[bool]) -> Plan {
         let needed = expr.needed(roots);
+        // What is stored as it was loaded is copied first: another store may overwrite it.
+        let dense = |id: TermId, slice: &Slice, view: &View| {
+            let plain = view.shape.len() == 1 && view.strides == [1] && !view.is_masked();
+            plain && slice.dtype.bytes() == 4 && !roots.contains(&id)
+        };
         let mut uniform = Vec::new();
         let mut register = vec![usize::MAX; expr.terms.len()];
         let mut steps = Vec::new();
@@ -125,7 +162,11 @@ impl Plan {
             steps.push(match term {
                 Term::Literal(literal) => Step::Literal(literal.bits),
                 Term::Load { operand, view } => {
-                    Step::Load { slice: slices[*operand].clone(), view: view.collapsed() }
+                    let (slice, view) = (slices[*operand].clone(), view.collapsed());
+                    match dense(id, &slice, &view) {
+                        true => Step::Dense { slice, first: view.offset as usize },
+                        false => Step::Load { slice, view },
+                    }
                 }
                 Term::Gather { operand, view, index, stride, len } => Step::Gather {
                     slice: slices[*operand].clone(),
@@ -160,7 +201,7 @@ impl Plan {
         Registers(words)
     }
 
-    /// Evaluates points `start..start + len` (at most a block) of the domain.
+    /// Evaluates points `start..start + len` (at most a block) of the domain, in rows of `row` points.
     ///
     /// # Safety
     /// Nothing writes to the operands that the plan loads while this runs.
@@ -168,17 +209,28 @@ impl Plan {
         &self,
         registers: &mut Registers,
         start: usize,
-        len: usize,
+        [len, row]: [usize; 2],
         accumulated: &[Accumulated<'_>],
     ) {
         debug_assert!(len <= BLOCK, "a block holds {BLOCK} points, not {len}");
-        self.arch.dispatch(Evaluation { plan: self, registers, start, len, accumulated });
+        self.arch.dispatch(Evaluation { plan: self, registers, start, len, row, accumulated });
     }
 
-    /// The values of a root after [`Plan::evaluate`].
-    pub(super) fn root<'r>(&self, registers: &'r Registers, root: usize, len: usize) -> &'r [u32] {
-        let at = self.roots[root] * BLOCK;
-        &registers.0[at..at + len]
+    /// The values of a root after [`Plan::evaluate`] of `len` points with the same accumulators.
+    pub(super) fn root<'r>(
+        &self,
+        registers: &'r Registers,
+        root: usize,
+        len: usize,
+        accumulated: &[Accumulated<'r>],
+    ) -> &'r [u32] {
+        let step = self.roots[root];
+        match &self.steps[step] {
+            Step::Accumulator(number) if let Accumulated::Each(values) = accumulated[*number] => {
+                &values[..len]
+            }
+            _ => &registers.0[step * BLOCK..step * BLOCK + len],
+        }
     }
 }
 
@@ -188,14 +240,25 @@ impl Step {
     #[inline(always)]
     unsafe fn evaluate(
         &self,
+        steps: &[Step],
         before: &[u32],
+        first: usize,
         out: &mut [u32],
         start: usize,
         accumulated: &[Accumulated<'_>],
     ) {
-        let register = |number: usize| &before[number * BLOCK..number * BLOCK + out.len()];
+        // Points of the block from `first` on.
+        let (points, start, block) = (out.len(), start + first, first);
+        let register = |number: usize| match &steps[number] {
+            // SAFETY: passed on to the caller.
+            Step::Dense { slice, first } => unsafe { slice.part(first + start, points) },
+            Step::Accumulator(number) if let Accumulated::Each(values) = accumulated[*number] => {
+                &values[block..block + points]
+            }
+            _ => &before[number * BLOCK + block..number * BLOCK + block + points],
+        };
         match self {
-            Step::Literal(_) => {}
+            Step::Literal(_) | Step::Dense { .. } => {}
             // SAFETY: passed on to the caller.
             Step::Load { slice, view } => unsafe { load(slice, view, start, out) },
             Step::Gather { slice, view, index, stride, len } => {
@@ -216,7 +279,7 @@ impl Step {
             Step::Index(view) => segments(view, start, out, 0, |at| at as u32),
             Step::Within(view) => segments(view, start, out, 0, |_| 1),
             Step::Accumulator(number) => match accumulated[*number] {
-                Accumulated::Each(values) => out.copy_from_slice(&values[..out.len()]),
+                Accumulated::Each(_) => {}
                 Accumulated::All(value) => out.fill(value),
             },
             Step::Apply { op, dtype, args } => {

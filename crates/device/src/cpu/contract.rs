@@ -54,36 +54,41 @@ pub(super) fn panel_steps(k: usize) -> Steps {
 
 /// Lays a matrix `[k, n]` out in panels as wide as a tile, one after the other, each row by row; zero past the edge.
 pub(super) fn pack(b: Matrix<'_>, [k, n]: [usize; 2], panels: &mut [u32]) {
+    for (number, panel) in panels.chunks_mut((k * columns()).max(1)).enumerate() {
+        pack_panel(b, number, n, panel);
+    }
+}
+
+/// One of the panels of a matrix of `n` columns.
+fn pack_panel(b: Matrix<'_>, number: usize, n: usize, panel: &mut [u32]) {
     let width = columns();
-    panels.par_chunks_mut((k * width).max(1)).enumerate().for_each(|(number, panel)| {
-        let cols = number * width..((number + 1) * width).min(n);
-        if cols.len() < width {
-            panel.fill(0);
+    let cols = number * width..((number + 1) * width).min(n);
+    if cols.len() < width {
+        panel.fill(0);
+    }
+    if b.col == 1 {
+        for (row, line) in panel.chunks_mut(width).enumerate() {
+            line[..cols.len()].copy_from_slice(&b.words[b.at(row, cols.start)..][..cols.len()]);
         }
-        if b.col == 1 {
-            for (row, line) in panel.chunks_mut(width).enumerate() {
-                line[..cols.len()].copy_from_slice(&b.words[b.at(row, cols.start)..][..cols.len()]);
-            }
-            return;
-        }
-        // A few rows at a time, which stay in cache while the columns are gone through.
-        for (block, lines) in panel.chunks_mut(width * ROWS).enumerate() {
-            let rows = lines.len() / width;
-            for (number, col) in cols.clone().enumerate() {
-                let from = b.at(block * ROWS, col);
-                if b.row == 1 {
-                    let column = &b.words[from..from + rows];
-                    for (word, line) in column.iter().zip(lines.chunks_exact_mut(width)) {
-                        line[number] = *word;
-                    }
-                } else {
-                    for (row, line) in lines.chunks_exact_mut(width).enumerate() {
-                        line[number] = b.words[b.at(block * ROWS + row, col)];
-                    }
+        return;
+    }
+    // A few rows at a time, which stay in cache while the columns are gone through.
+    for (block, lines) in panel.chunks_mut(width * ROWS).enumerate() {
+        let rows = lines.len() / width;
+        for (number, col) in cols.clone().enumerate() {
+            let from = b.at(block * ROWS, col);
+            if b.row == 1 {
+                let column = &b.words[from..from + rows];
+                for (word, line) in column.iter().zip(lines.chunks_exact_mut(width)) {
+                    line[number] = *word;
+                }
+            } else {
+                for (row, line) in lines.chunks_exact_mut(width).enumerate() {
+                    line[number] = b.words[b.at(block * ROWS + row, col)];
                 }
             }
         }
-    });
+    }
 }
 
 /// Adds the rows of a panel to the sums of its columns, in blocks of rows and in f64 between them.
@@ -244,9 +249,13 @@ impl Task for MatMul {
         let words = panel_words([k, n]);
         let kinds = if right.is_one(&self.batch) { batch.min(1) } else { batch };
         with_tile(kinds * words, |packed| {
-            packed.par_chunks_mut(words.max(1)).enumerate().for_each(|(number, panels)| {
-                pack(right.matrix(&self.batch, number, [k, n]), [k, n], panels);
-            });
+            let each = n.div_ceil(columns());
+            packed.par_chunks_mut((k * columns()).max(1)).enumerate().for_each(
+                |(number, panel)| {
+                    let (b, number) = (number / each, number % each);
+                    pack_panel(right.matrix(&self.batch, b, [k, n]), number, n, panel);
+                },
+            );
             let packed = &*packed;
             (0..batch * down * across).into_par_iter().for_each(|task| {
                 let (b, tile) = (task / (down * across), task % (down * across));

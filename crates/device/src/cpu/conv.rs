@@ -51,6 +51,9 @@ struct Phase {
     steps: [Steps; 2],
 }
 
+/// Filter elements along an axis, each with the place and phase that it reads.
+type Taps = Vec<(usize, [isize; 2])>;
+
 /// How planes are laid out along one axis.
 struct Axis {
     /// The phases of the stride that are of use.
@@ -194,7 +197,7 @@ fn taps(c: &Conv, axis: usize) -> Vec<[isize; 2]> {
 
 /// For each phase of the input along an axis the filter elements that reach it, each with the output it
 /// comes from relative to the input's place.
-fn reaching(c: &Conv, axis: usize) -> Vec<Vec<(usize, [isize; 2])>> {
+fn reaching(c: &Conv, axis: usize) -> Vec<Taps> {
     let (stride, padding) = (c.stride[axis] as isize, c.padding[axis] as isize);
     let from =
         |phase: usize, tap: usize| phase as isize + padding - (tap * c.dilation[axis]) as isize;
@@ -264,12 +267,7 @@ impl ConvTask {
 }
 
 /// The phases of the input of a convolution; `per_output` are the words of an output channel's weight.
-fn phases(
-    c: &Conv,
-    planes: &Planes,
-    reaching: &[Vec<Vec<(usize, [isize; 2])>>; 2],
-    per_output: usize,
-) -> Vec<Phase> {
+fn phases(c: &Conv, planes: &Planes, reaching: &[Vec<Taps>; 2], per_output: usize) -> Vec<Phase> {
     let mut phases = Vec::new();
     for (ry, rows) in reaching[0].iter().enumerate() {
         for (rx, cols) in reaching[1].iter().enumerate() {

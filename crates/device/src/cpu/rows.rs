@@ -4,9 +4,9 @@
 //! depends on the length alone.
 
 use super::block::{Accumulated, BLOCK, Plan, Registers, Slice};
-use super::stores::Stores;
+use super::stores::{Stores, roots};
 use super::{TASK_POINTS, Task};
-use crate::{Body, Combine, DType, Kernel, numel};
+use crate::{Body, Combine, DType, Kernel, TermId, numel};
 use rayon::prelude::*;
 
 const LANES: usize = 16;
@@ -18,7 +18,8 @@ pub(super) struct Rows {
     passes: Vec<(Vec<(Combine, DType)>, Plan)>,
     row_stores: Stores,
     stores: Stores,
-    stores_elements: bool,
+    /// Rows that fit a block.
+    together: usize,
 }
 
 impl Rows {
@@ -26,56 +27,107 @@ impl Rows {
         let Body::Rows { rows, cols, reductions, row_stores, stores } = &kernel.body else {
             unreachable!("prepared as rows because the body is rows")
         };
+        let together = (BLOCK / numel(cols).max(1)).max(1);
+        let plan = |terms: &[TermId]| Plan::over_rows(&kernel.expr, terms, slices, rows.len());
         let pass = |range: std::ops::Range<usize>| {
             let all = &reductions[range];
             let terms: Vec<_> = all.iter().map(|r| r.term).collect();
             let combines = all.iter().map(|r| (r.combine, kernel.expr.types[r.term])).collect();
-            (combines, Plan::over_rows(&kernel.expr, &terms, slices, rows.len()))
+            (combines, plan(&terms))
         };
         Rows {
             rows: numel(rows),
             cols: numel(cols),
             passes: kernel.body.passes(&kernel.expr).into_iter().map(pass).collect(),
             row_stores: Stores::new(&kernel.expr, row_stores, slices),
-            stores: Stores::over_rows(&kernel.expr, stores, slices, rows.len()),
-            stores_elements: !stores.is_empty(),
+            stores: Stores::with(plan(&roots(stores)), false, stores, slices),
+            together,
         }
     }
 
+    /// A row that is longer than a block, or as long.
+    ///
     /// # Safety
     /// As [`Task::run`], and no other thread works on this row.
-    unsafe fn row(&self, row: usize, scratch: &mut Scratch, found: &mut Vec<Accumulated<'static>>) {
+    unsafe fn row(&self, row: usize, scratch: &mut Scratch) {
         let first = row * self.cols;
-        found.clear();
+        let mut found: Vec<Accumulated<'_>> = Vec::new();
         for ((combines, plan), registers) in self.passes.iter().zip(&mut scratch.passes) {
-            scratch.totals.clear();
-            scratch.totals.extend(combines.iter().map(|&(combine, ty)| Total::new(combine, ty)));
+            let mut totals: Vec<Total> =
+                combines.iter().map(|&(c, ty)| Total::new(c, ty)).collect();
             for start in (0..self.cols).step_by(BLOCK) {
                 let len = BLOCK.min(self.cols - start);
                 // SAFETY: passed on to the caller.
-                unsafe { plan.evaluate(registers, first + start, len, found) };
-                for (root, total) in scratch.totals.iter_mut().enumerate() {
-                    total.add(plan.root(registers, root, len));
+                unsafe { plan.evaluate(registers, first + start, [len, len], &found) };
+                for (root, total) in totals.iter_mut().enumerate() {
+                    total.add(plan.root(registers, root, len, &found));
                 }
             }
-            found.extend(scratch.totals.iter().map(|total| Accumulated::All(total.bits())));
+            found.extend(totals.iter().map(|total| Accumulated::All(total.bits())));
         }
         // SAFETY: passed on to the caller; rows store disjoint ranges.
         unsafe {
-            self.row_stores.block(&mut scratch.row_stores, first, row, 1, found);
-            if self.stores_elements {
+            self.row_stores.block(&mut scratch.row_stores, first, row, [1, 1], &found);
+            if !self.stores.is_empty() {
                 for start in (first..first + self.cols).step_by(BLOCK) {
                     let len = BLOCK.min(first + self.cols - start);
-                    self.stores.block(&mut scratch.stores, start, start, len, found);
+                    self.stores.block(&mut scratch.stores, start, start, [len, len], &found);
                 }
+            }
+        }
+    }
+
+    /// `count` short rows, which fill a block.
+    ///
+    /// # Safety
+    /// As [`Rows::row`].
+    unsafe fn rows(&self, row: usize, count: usize, scratch: &mut Scratch) {
+        let (start, len) = (row * self.cols, count * self.cols);
+        let mut found: Vec<[u32; BLOCK]> = Vec::new();
+        for ((combines, plan), registers) in self.passes.iter().zip(&mut scratch.passes) {
+            let accumulated = each(&found);
+            // SAFETY: passed on to the caller.
+            unsafe { plan.evaluate(registers, start, [len, self.cols], &accumulated) };
+            let totals = combines.iter().enumerate().map(|(root, &(combine, ty))| {
+                let values = plan.root(registers, root, len, &accumulated);
+                let mut totals = [0; BLOCK];
+                let rows = values.chunks(self.cols).zip(totals.chunks_mut(self.cols));
+                for (values, totals) in rows {
+                    let mut total = Total::new(combine, ty);
+                    total.add(values);
+                    totals.fill(total.bits());
+                }
+                totals
+            });
+            let totals: Vec<_> = totals.collect();
+            found.extend(totals);
+        }
+        let accumulated = each(&found);
+        // SAFETY: passed on to the caller; rows store disjoint ranges.
+        unsafe {
+            if !self.row_stores.is_empty() {
+                let rows = [row, count, self.cols];
+                self.row_stores.firsts(&mut scratch.row_stores, rows, &accumulated);
+            }
+            if !self.stores.is_empty() {
+                self.stores.block(
+                    &mut scratch.stores,
+                    start,
+                    start,
+                    [len, self.cols],
+                    &accumulated,
+                );
             }
         }
     }
 }
 
+fn each(found: &[[u32; BLOCK]]) -> Vec<Accumulated<'_>> {
+    found.iter().map(|values| Accumulated::Each(values)).collect()
+}
+
 struct Scratch {
     passes: Vec<Registers>,
-    totals: Vec<Total>,
     row_stores: Registers,
     stores: Registers,
 }
@@ -86,14 +138,18 @@ impl Task for Rows {
         (0..self.rows.div_ceil(rows_each)).into_par_iter().for_each(|task| {
             let mut scratch = Scratch {
                 passes: self.passes.iter().map(|(_, plan)| plan.registers()).collect(),
-                totals: vec![],
                 row_stores: self.row_stores.registers(),
                 stores: self.stores.registers(),
             };
-            let mut found = Vec::new();
-            for row in task * rows_each..((task + 1) * rows_each).min(self.rows) {
-                // SAFETY: each row belongs to one task, and nothing loaded is stored.
-                unsafe { self.row(row, &mut scratch, &mut found) };
+            let rows = task * rows_each..((task + 1) * rows_each).min(self.rows);
+            // SAFETY: each row belongs to one task, and nothing loaded is stored.
+            unsafe {
+                if self.together == 1 || self.cols == 0 {
+                    return rows.for_each(|row| self.row(row, &mut scratch));
+                }
+                for row in rows.clone().step_by(self.together) {
+                    self.rows(row, self.together.min(rows.end - row), &mut scratch);
+                }
             }
         });
     }

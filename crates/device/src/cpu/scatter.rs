@@ -1,9 +1,9 @@
 //! Scatter-add: sources are added in order, so equal indices give equal bits every time.
 
-use super::Task;
 use super::block::Slice;
 use super::contract::with_tile;
 use super::stores::{Source, Stores};
+use super::{TASK_POINTS, Task};
 use crate::{Body, Kernel, lines};
 use rayon::prelude::*;
 
@@ -11,7 +11,9 @@ pub(super) struct Scatter {
     /// Elements of the sources before the axis, along it and after it.
     lines: [usize; 3],
     len: usize,
+    /// Over the whole shape, or over the axes up to the one that it replaces where all elements behind go together.
     index: Source,
+    slices: bool,
     source: Source,
     stores: Stores,
 }
@@ -21,10 +23,19 @@ impl Scatter {
         let Body::Scatter { shape, axis, len, index, source, stores } = &kernel.body else {
             unreachable!("prepared as a scatter because the body is one")
         };
+        let whole = kernel.expr.uniform(axis + 1)[*index];
+        let index = match whole {
+            true => {
+                let kernel = Kernel { expr: kernel.expr.along(axis + 1), ..kernel.clone() };
+                Source::new(&kernel, *index, &shape[..=*axis], slices)
+            }
+            false => Source::new(kernel, *index, shape, slices),
+        };
         Scatter {
             lines: lines(shape, *axis),
             len: *len,
-            index: Source::new(kernel, *index, shape, slices),
+            index,
+            slices: whole,
             source: Source::new(kernel, *source, shape, slices),
             stores: Stores::new(&kernel.expr, stores, slices),
         }
@@ -37,21 +48,37 @@ impl Task for Scatter {
         // SAFETY: nothing stores to what the sources load (`Program::verify`).
         let (index, source) = unsafe { (self.index.dense(), self.source.dense()) };
         let floats: &[f32] = bytemuck::cast_slice(&source);
-        (0..outer).into_par_iter().for_each(|slab| {
-            with_tile(len * inner, |out| {
+        // A task goes through all sources for a few elements of the result.
+        let rows = (TASK_POINTS * 4 / inner.max(1)).clamp(1, len.max(1));
+        let tasks = len.div_ceil(rows);
+        (0..outer * tasks).into_par_iter().for_each(|task| {
+            let (slab, first) = (task / tasks, task % tasks * rows);
+            let rows = rows.min(len - first);
+            with_tile(rows * inner, |out| {
                 out.fill(0);
                 let sums: &mut [f32] = bytemuck::cast_slice_mut(out);
-                for point in 0..count * inner {
-                    let from = slab * count * inner + point;
-                    let place = index[from] as usize;
-                    if place < len {
-                        sums[place * inner + point % inner] += floats[from];
+                for point in slab * count..(slab + 1) * count {
+                    let source = &floats[point * inner..(point + 1) * inner];
+                    // Places before the first wrap around to large ones.
+                    let row = |at: usize| (index[at] as usize).wrapping_sub(first);
+                    if self.slices {
+                        if row(point) < rows {
+                            let sums = &mut sums[row(point) * inner..][..inner];
+                            sums.iter_mut().zip(source).for_each(|(sum, value)| *sum += value);
+                        }
+                        continue;
+                    }
+                    for (number, value) in source.iter().enumerate() {
+                        let row = row(point * inner + number);
+                        if row < rows {
+                            sums[row * inner + number] += value;
+                        }
                     }
                 }
-                let first = slab * len * inner;
+                let at = (slab * len + first) * inner;
                 let mut registers = self.stores.registers();
-                // SAFETY: each slab belongs to one task.
-                unsafe { self.stores.run(&mut registers, first..first + out.len(), &[out]) };
+                // SAFETY: each row of the result belongs to one task.
+                unsafe { self.stores.run(&mut registers, at..at + out.len(), &[out]) };
             });
         });
     }

@@ -8,6 +8,11 @@ use rayon::prelude::*;
 use std::borrow::Cow;
 use std::ops::Range;
 
+/// The terms that are stored.
+pub(super) fn roots(stores: &[Store]) -> Vec<TermId> {
+    stores.iter().map(|store| store.term).collect()
+}
+
 /// Stores over one domain.
 pub(super) struct Stores {
     plan: Plan,
@@ -18,23 +23,13 @@ pub(super) struct Stores {
 
 impl Stores {
     pub(super) fn new(expr: &Expr, stores: &[Store], slices: &[Slice]) -> Stores {
-        let roots: Vec<TermId> = stores.iter().map(|s| s.term).collect();
+        let roots = roots(stores);
         let plain = matches!(roots.as_slice(), [root] if expr.terms[*root] == Term::Accumulator(0));
         Stores::with(Plan::new(expr, &roots, slices), plain, stores, slices)
     }
 
-    /// Stores in blocks that don't leave a row, of which the first `rows` axes say the number.
-    pub(super) fn over_rows(
-        expr: &Expr,
-        stores: &[Store],
-        slices: &[Slice],
-        rows: usize,
-    ) -> Stores {
-        let roots: Vec<TermId> = stores.iter().map(|s| s.term).collect();
-        Stores::with(Plan::over_rows(expr, &roots, slices, rows), false, stores, slices)
-    }
-
-    fn with(plan: Plan, plain: bool, stores: &[Store], slices: &[Slice]) -> Stores {
+    /// Stores of the roots of a plan.
+    pub(super) fn with(plan: Plan, plain: bool, stores: &[Store], slices: &[Slice]) -> Stores {
         Stores { plan, targets: stores.iter().map(|s| slices[s.operand].clone()).collect(), plain }
     }
 
@@ -78,7 +73,7 @@ impl Stores {
                 *block = Accumulated::Each(&values[done..done + len]);
             }
             // SAFETY: passed on to the caller.
-            unsafe { self.block(registers, start, start, len, &blocks) };
+            unsafe { self.block(registers, start, start, [len, len], &blocks) };
         }
     }
 
@@ -92,7 +87,7 @@ impl Stores {
         unsafe { self.run(&mut self.registers(), range, &[&sums, &sums]) };
     }
 
-    /// Evaluates `len` points from `point` and stores them from element `at`.
+    /// Evaluates `len` points from `point`, in rows of `row`, and stores them from element `at`.
     ///
     /// # Safety
     /// As [`Stores::run`].
@@ -101,14 +96,39 @@ impl Stores {
         registers: &mut Registers,
         point: usize,
         at: usize,
-        len: usize,
+        [len, row]: [usize; 2],
         accumulated: &[Accumulated<'_>],
     ) {
         // SAFETY: passed on to the caller; loads are copied into registers before any store.
         unsafe {
-            self.plan.evaluate(registers, point, len, accumulated);
+            self.plan.evaluate(registers, point, [len, row], accumulated);
             for (root, target) in self.targets.iter().enumerate() {
-                target.write(at, len).copy_from_slice(self.plan.root(registers, root, len));
+                let values = self.plan.root(registers, root, len, accumulated);
+                target.write(at, len).copy_from_slice(values);
+            }
+        }
+    }
+}
+
+impl Stores {
+    /// Evaluates `count` rows of `cols` points from row `row` and stores the first of each.
+    ///
+    /// # Safety
+    /// As [`Stores::run`].
+    pub(super) unsafe fn firsts(
+        &self,
+        registers: &mut Registers,
+        [row, count, cols]: [usize; 3],
+        accumulated: &[Accumulated<'_>],
+    ) {
+        let len = count * cols;
+        // SAFETY: passed on to the caller; loads are copied into registers before any store.
+        unsafe {
+            self.plan.evaluate(registers, row * cols, [len, cols], accumulated);
+            for (root, target) in self.targets.iter().enumerate() {
+                let values = self.plan.root(registers, root, len, accumulated);
+                let firsts = values.iter().step_by(cols);
+                target.write(row, count).iter_mut().zip(firsts).for_each(|(t, v)| *t = *v);
             }
         }
     }
@@ -196,8 +216,8 @@ unsafe fn evaluate(plan: &Plan, points: usize) -> Vec<u32> {
         for (number, block) in chunk.chunks_mut(BLOCK).enumerate() {
             let start = task * TASK_POINTS + number * BLOCK;
             // SAFETY: passed on to the caller.
-            unsafe { plan.evaluate(&mut registers, start, block.len(), &[]) };
-            block.copy_from_slice(plan.root(&registers, 0, block.len()));
+            unsafe { plan.evaluate(&mut registers, start, [block.len(); 2], &[]) };
+            block.copy_from_slice(plan.root(&registers, 0, block.len(), &[]));
         }
     });
     values

@@ -49,15 +49,22 @@ impl Fused {
     pub(crate) fn to_domain(&self, value: Value, cluster: &Cluster, by_row: bool) -> Vec<Movement> {
         let shape = &self.node(value).ty.shape;
         let mut chain = Vec::new();
-        let mut target = cluster.domain.clone();
-        if let (true, Core::Rows { rows, cols }) = (by_row, &cluster.core) {
-            target = [rows.clone(), vec![1; cols.len()]].concat();
+        let (mut target, mut domain) = (cluster.domain.clone(), cluster.domain.clone());
+        match &cluster.core {
+            Core::Rows { rows, cols } if by_row => {
+                target = [rows.clone(), vec![1; cols.len()]].concat();
+            }
+            // Sums of rows are stored over the rows alone.
+            Core::Contract(contraction) if by_row => {
+                (target, domain) = (contraction.rows(), contraction.rows());
+            }
+            _ => {}
         }
         if *shape != target {
             chain.push(Movement::Reshape(target.clone()));
         }
-        if target != cluster.domain {
-            chain.push(Movement::Expand(cluster.domain.clone()));
+        if target != domain {
+            chain.push(Movement::Expand(domain));
         }
         chain
     }

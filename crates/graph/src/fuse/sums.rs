@@ -10,9 +10,17 @@ impl Fused {
     /// Moves sums that stand alone into contractions whose rows they are the sums of.
     pub(super) fn absorb_sums(&mut self, limits: &Limits) {
         for cluster in 0..self.clusters.len() {
-            let &[(sum, true)] = self.clusters[cluster].members.as_slice() else {
+            let members = self.clusters[cluster].members.clone();
+            let Some(&(sum, _)) = members.first().filter(|_| members.iter().all(|m| m.1)) else {
                 continue;
             };
+            // One sum; what else there is, is computed from it.
+            let reduces = |(member, _): &&(Value, bool)| {
+                matches!(self.lowering(*member), Lowering::Reduce(..))
+            };
+            if members.iter().filter(reduces).count() > 1 {
+                continue;
+            }
             let Lowering::Reduce(Combine::Sum, axes) = self.lowering(sum) else {
                 continue;
             };
@@ -25,18 +33,29 @@ impl Fused {
             let Some(&reader) = self.readers(value).iter().find(fits) else {
                 continue;
             };
-            self.clusters[cluster].members.clear();
-            self.clusters[reader].members.push((sum, true));
-            self.place[sum.index()] = Place::In(reader);
-            self.link(cluster);
-            self.link(reader);
-            if self.bound(reader) > limits.bindings {
-                self.clusters[reader].members.pop();
-                self.clusters[cluster].members.push((sum, true));
-                self.place[sum.index()] = Place::In(cluster);
-                self.link(cluster);
-                self.link(reader);
+            let before = self.clusters[reader].members.clone();
+            let joint = [before.as_slice(), &members].concat();
+            self.regroup(&members, (reader, joint), (cluster, vec![]));
+            let fine = self.consistent(reader)
+                && self.expressible_members(reader)
+                && self.bound(reader) <= limits.bindings;
+            if !fine {
+                self.regroup(&members, (cluster, members.clone()), (reader, before));
             }
+        }
+    }
+
+    /// Gives two clusters the members that they have from now on, of which some go to the first.
+    fn regroup(
+        &mut self,
+        moving: &[(Value, bool)],
+        to: (ClusterId, Vec<(Value, bool)>),
+        from: (ClusterId, Vec<(Value, bool)>),
+    ) {
+        moving.iter().for_each(|(member, _)| self.place[member.index()] = Place::In(to.0));
+        for (cluster, members) in [to, from] {
+            self.clusters[cluster].members = members;
+            self.link(cluster);
         }
     }
 
@@ -72,11 +91,10 @@ impl Fused {
             Contraction::Conv(..) => rows == *view && *axes == [0, 2, 3],
             Contraction::MatMul { k, .. } => {
                 let shape = [numel(&contraction.rows()), *k];
-                let summed = view.permute(&self.reduced_last(sum, axes)).reshape(&shape);
-                numel(&self.node(sum).ty.shape) == shape[0]
-                    && numel(&view.shape) == shape[0] * shape[1]
-                    && summed.is_some()
-                    && summed == rows.reshape(&shape)
+                let fits = numel(&self.node(sum).ty.shape) == shape[0]
+                    && numel(&view.shape) == shape[0] * shape[1];
+                let summed = || view.permute(&self.reduced_last(sum, axes)).reshape(&shape);
+                fits && summed().is_some_and(|summed| rows.reshape(&shape) == Some(summed))
             }
         };
         let float = self.node(sum).ty.dtype == DType::F32;
