@@ -6,6 +6,7 @@
 
 use crate::{DType, Intrinsic, Literal, View};
 use std::fmt::Write;
+use std::ops::Range;
 
 /// A term's number in its expression.
 pub type TermId = usize;
@@ -92,28 +93,29 @@ impl Expr {
         self.push(Term::Apply { op, args: args.to_vec() }, dtype)
     }
 
-    /// The expression over the first axes alone, for terms that are the same along the others.
-    pub fn along(&self, axes: usize) -> Expr {
+    /// The expression without some axes of its domain, for terms that are the same along them.
+    pub fn without(&self, axes: Range<usize>) -> Expr {
         let mut expr = self.clone();
-        for view in expr.terms.iter_mut().filter_map(Term::view_mut) {
-            view.shape.truncate(axes);
-            view.strides.truncate(axes);
-            view.valid.truncate(axes);
+        let whole = |view: &&mut View| view.shape.len() >= axes.end;
+        for view in expr.terms.iter_mut().filter_map(Term::view_mut).filter(whole) {
+            view.shape.drain(axes.clone());
+            view.strides.drain(axes.clone());
+            view.valid.drain(axes.clone());
         }
         expr
     }
 
-    /// Which terms are the same for all points that differ only along axes from `from` on.
-    pub fn uniform(&self, from: usize) -> Vec<bool> {
+    /// Which terms are the same for all points that differ only along some axes.
+    pub fn uniform(&self, axes: Range<usize>) -> Vec<bool> {
         let mut uniform: Vec<bool> = Vec::with_capacity(self.terms.len());
         for term in &self.terms {
             let still = |view: &View, axis: usize| {
                 let whole = view.valid[axis] == (0, view.shape[axis]);
                 view.shape[axis] == 1 || view.strides[axis] == 0 && whole
             };
-            let view = term
-                .view()
-                .is_none_or(|view| (from..view.shape.len()).all(|axis| still(view, axis)));
+            let view = term.view().is_none_or(|view| {
+                view.shape.len() >= axes.end && axes.clone().all(|axis| still(view, axis))
+            });
             uniform.push(view && term.arguments().iter().all(|&arg| uniform[arg]));
         }
         uniform

@@ -2,7 +2,7 @@
 
 use super::Task;
 use super::block::Slice;
-use super::contract::{Matrix, product, with_tile};
+use super::contract::{Matrix, Operand, product, with_tile};
 use super::stores::{Source, Stores};
 use crate::{Attention, Body, Kernel, numel, special};
 use pulp::{Arch, Simd, WithSimd};
@@ -19,8 +19,15 @@ pub(super) struct AttentionTask {
     query: Source,
     key: Source,
     value: Source,
-    bias: Option<Source>,
+    bias: Option<Bias>,
     stores: Stores,
+}
+
+/// What is added to scores.
+struct Bias {
+    source: Source,
+    /// Whether it is the same for all of the batch, and there once.
+    shared: bool,
 }
 
 impl AttentionTask {
@@ -28,13 +35,24 @@ impl AttentionTask {
         let Body::Attention { attention: a, query, key, value, bias, stores } = &kernel.body else {
             unreachable!("prepared as attention because the body is attention")
         };
-        let source = |term, rows, cols| Source::new(kernel, term, &a.shape(rows, cols), slices);
+        let source =
+            |term, rows, cols| Source::new(&kernel.expr, term, &a.shape(rows, cols), slices);
+        let bias = bias.map(|bias| {
+            let scores = [a.queries, a.keys];
+            match kernel.expr.uniform(0..a.batch.len())[bias] {
+                true => {
+                    let expr = kernel.expr.without(0..a.batch.len());
+                    Bias { source: Source::new(&expr, bias, &scores, slices), shared: true }
+                }
+                false => Bias { source: source(bias, a.queries, a.keys), shared: false },
+            }
+        });
         AttentionTask {
             attention: a.clone(),
             query: source(*query, a.queries, a.width),
             key: source(*key, a.keys, a.width),
             value: source(*value, a.keys, a.features),
-            bias: bias.map(|bias| source(bias, a.queries, a.keys)),
+            bias,
             stores: Stores::new(&kernel.expr, stores, slices),
         }
     }
@@ -44,10 +62,10 @@ impl Task for AttentionTask {
     unsafe fn run(&self) {
         let a = &self.attention;
         // SAFETY: nothing stores to what the sources load (`Program::verify`).
-        let (query, key, value) =
-            unsafe { (self.query.dense(), self.key.dense(), self.value.dense()) };
+        let [query, key, value] =
+            [&self.query, &self.key, &self.value].map(|source| unsafe { Operand::new(source) });
         // SAFETY: as above.
-        let bias = self.bias.as_ref().map(|bias| unsafe { bias.dense() });
+        let bias = self.bias.as_ref().map(|bias| (unsafe { bias.source.dense() }, bias.shared));
         let block = (SCORES / a.keys.max(1)).clamp(1, a.queries.max(1));
         let blocks = a.queries.div_ceil(block);
         let scale = f32::from_bits(a.scale);
@@ -57,28 +75,31 @@ impl Task for AttentionTask {
             let rows = block.min(a.queries - first);
             let row = g * a.queries + first;
             with_tile(rows * a.keys, |scores| {
-                let q = Matrix::dense(&query[row * a.width..], a.width);
-                let k = Matrix::transposed(&key[g * a.keys * a.width..], a.width);
+                let q = query.matrix(&a.batch, g, [a.queries, a.width]);
+                let q = Matrix { offset: q.offset + first as isize * q.row, ..q };
+                let k = key.matrix(&a.batch, g, [a.keys, a.width]);
+                let k = Matrix { row: k.col, col: k.row, ..k };
                 product(scores, [rows, a.keys, a.width], q, k);
                 let weights: &mut [f32] = bytemuck::cast_slice_mut(scores);
                 let mut hidden = false;
                 for (number, line) in weights.chunks_mut(a.keys.max(1)).enumerate() {
-                    let from = (row + number) * a.keys;
-                    let bias = bias.as_ref().map(|bias| &bias[from..from + a.keys]);
-                    let bias = bias.map(bytemuck::cast_slice);
+                    let bias = bias.as_ref().map(|(bias, shared)| {
+                        let line = if *shared { first + number } else { row + number };
+                        bytemuck::cast_slice(&bias[line * a.keys..(line + 1) * a.keys])
+                    });
                     hidden |= arch.dispatch(Softmax { scores: line, scale, bias });
                 }
-                let values: &[f32] =
-                    bytemuck::cast_slice(&value[g * a.keys * a.features..][..a.keys * a.features]);
+                let v = value.matrix(&a.batch, g, [a.keys, a.features]);
+                let value = |key, feature| f32::from_bits(v.words[v.at(key, feature)]);
                 // A masked key's value takes no part, so it may be anything.
-                let skip = hidden && !values.iter().all(|v| v.is_finite());
+                let finite = |key| (0..a.features).all(|feature| value(key, feature).is_finite());
+                let skip = hidden && !(0..a.keys).all(finite);
                 with_tile(rows * a.features, |out| {
                     if skip {
-                        let weights = bytemuck::cast_slice(scores);
-                        by_hand(bytemuck::cast_slice_mut(out), weights, values, a.keys, a.features);
+                        let sums = bytemuck::cast_slice_mut(out);
+                        by_hand(sums, bytemuck::cast_slice(scores), value, a.keys, a.features);
                     } else {
                         let p = Matrix::dense(scores, a.keys);
-                        let v = Matrix::dense(&value[g * a.keys * a.features..], a.features);
                         product(out, [rows, a.features, a.keys], p, v);
                     }
                     let points = row * a.features..(row + rows) * a.features;
@@ -92,13 +113,18 @@ impl Task for AttentionTask {
 }
 
 /// The products of weights and values, without the terms whose weight is zero.
-fn by_hand(sums: &mut [f32], weights: &[f32], values: &[f32], keys: usize, features: usize) {
+fn by_hand(
+    sums: &mut [f32],
+    weights: &[f32],
+    value: impl Fn(usize, usize) -> f32,
+    keys: usize,
+    features: usize,
+) {
     sums.fill(0.0);
-    for (weights, sums) in weights.chunks(keys.max(1)).zip(sums.chunks_mut(features)) {
-        for (weight, values) in weights.iter().zip(values.chunks(features)) {
-            if *weight != 0.0 {
-                sums.iter_mut().zip(values).for_each(|(sum, v)| *sum += weight * v);
-            }
+    for (weights, sums) in weights.chunks(keys.max(1)).zip(sums.chunks_mut(features.max(1))) {
+        for (key, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight != 0.0) {
+            let sums = sums.iter_mut().enumerate();
+            sums.for_each(|(feature, sum)| *sum += weight * value(key, feature));
         }
     }
 }

@@ -4,6 +4,7 @@
 use super::memory::{Memory, Words};
 use crate::{DType, Expr, Intrinsic, Kernel, Term, TermId, View};
 use pulp::{Simd, WithSimd};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Points evaluated at once. Terms take a kilobyte each: thirty fit a first-level cache.
@@ -70,7 +71,6 @@ struct Evaluation<'a> {
     registers: &'a mut Registers,
     start: usize,
     len: usize,
-    row: usize,
     accumulated: &'a [Accumulated<'a>],
 }
 
@@ -79,19 +79,15 @@ impl WithSimd for Evaluation<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Evaluation { plan, registers, start, len, row, accumulated } = self;
+        let Evaluation { plan, registers, start, len, accumulated } = self;
         for (number, step) in plan.steps.iter().enumerate() {
             let (before, rest) = registers.0.split_at_mut(number * BLOCK);
-            let (part, count) = if plan.uniform[number] { (row, 1) } else { (len, len) };
-            for (number, values) in rest[..len].chunks_mut(part.max(1)).enumerate() {
-                let count = count.min(values.len());
-                let (first, out) = (number * part, &mut values[..count]);
-                // SAFETY: what the plan loads isn't written to (`Plan::evaluate`).
-                unsafe { step.evaluate(&plan.steps, before, first, out, start, accumulated) };
-                if count < values.len() {
-                    let value = values[0];
-                    values.fill(value);
-                }
+            let points = if plan.uniform[number] { len.min(1) } else { len };
+            // SAFETY: what the plan loads isn't written to (`Plan::evaluate`).
+            unsafe { step.evaluate(&plan.steps, before, &mut rest[..points], start, accumulated) };
+            if points < len {
+                let value = rest[0];
+                rest[1..len].fill(value);
             }
         }
     }
@@ -140,10 +136,14 @@ impl Plan {
         Plan::over(expr, roots, slices, &vec![false; expr.terms.len()])
     }
 
-    /// A plan for blocks of whole rows, or parts of one: what doesn't depend on axes from `rows` on is computed once for
-    /// each row.
-    pub(super) fn over_rows(expr: &Expr, roots: &[TermId], slices: &[Slice], rows: usize) -> Plan {
-        Plan::over(expr, roots, slices, &expr.uniform(rows))
+    /// A plan for blocks that don't leave a row: what doesn't depend on the axes of columns is computed once for each.
+    pub(super) fn over_rows(
+        expr: &Expr,
+        roots: &[TermId],
+        slices: &[Slice],
+        cols: Range<usize>,
+    ) -> Plan {
+        Plan::over(expr, roots, slices, &expr.uniform(cols))
     }
 
     fn over(expr: &Expr, roots: &[TermId], slices: &[Slice], same: &[bool]) -> Plan {
@@ -201,7 +201,7 @@ impl Plan {
         Registers(words)
     }
 
-    /// Evaluates points `start..start + len` (at most a block) of the domain, in rows of `row` points.
+    /// Evaluates points `start..start + len` (at most a block) of the domain.
     ///
     /// # Safety
     /// Nothing writes to the operands that the plan loads while this runs.
@@ -209,11 +209,11 @@ impl Plan {
         &self,
         registers: &mut Registers,
         start: usize,
-        [len, row]: [usize; 2],
+        len: usize,
         accumulated: &[Accumulated<'_>],
     ) {
         debug_assert!(len <= BLOCK, "a block holds {BLOCK} points, not {len}");
-        self.arch.dispatch(Evaluation { plan: self, registers, start, len, row, accumulated });
+        self.arch.dispatch(Evaluation { plan: self, registers, start, len, accumulated });
     }
 
     /// The values of a root after [`Plan::evaluate`] of `len` points with the same accumulators.
@@ -242,20 +242,18 @@ impl Step {
         &self,
         steps: &[Step],
         before: &[u32],
-        first: usize,
         out: &mut [u32],
         start: usize,
         accumulated: &[Accumulated<'_>],
     ) {
-        // Points of the block from `first` on.
-        let (points, start, block) = (out.len(), start + first, first);
+        let points = out.len();
         let register = |number: usize| match &steps[number] {
             // SAFETY: passed on to the caller.
             Step::Dense { slice, first } => unsafe { slice.part(first + start, points) },
             Step::Accumulator(number) if let Accumulated::Each(values) = accumulated[*number] => {
-                &values[block..block + points]
+                &values[..points]
             }
-            _ => &before[number * BLOCK + block..number * BLOCK + block + points],
+            _ => &before[number * BLOCK..number * BLOCK + points],
         };
         match self {
             Step::Literal(_) | Step::Dense { .. } => {}

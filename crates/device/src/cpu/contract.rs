@@ -29,7 +29,7 @@ impl<'a> Matrix<'a> {
         Matrix { words, offset: 0, row: 1, col: width as isize }
     }
 
-    fn at(&self, row: usize, col: usize) -> usize {
+    pub(super) fn at(&self, row: usize, col: usize) -> usize {
         (self.offset + row as isize * self.row + col as isize * self.col) as usize
     }
 
@@ -212,7 +212,7 @@ impl MatMul {
             unreachable!("prepared as a matrix product because the contraction is one")
         };
         let [left_shape, right_shape] = contraction.sources();
-        let left = Source::new(kernel, *left, &left_shape, slices);
+        let left = Source::new(&kernel.expr, *left, &left_shape, slices);
         let step = match &left {
             Source::Memory(_, view) => view.strides[batch.len() + 1],
             Source::Computed(..) => 1,
@@ -223,7 +223,7 @@ impl MatMul {
             left,
             left_steps: Steps::even(*k, step),
             right_steps: panel_steps(*k),
-            right: Source::new(kernel, *right, &right_shape, slices),
+            right: Source::new(&kernel.expr, *right, &right_shape, slices),
             row_stores: Stores::new(&kernel.expr, row_stores, slices),
             stores: Stores::new(&kernel.expr, stores, slices),
         }
@@ -318,7 +318,7 @@ impl MatMul {
 }
 
 /// A source ready to be multiplied: words and the view that finds matrices in them.
-struct Operand<'a> {
+pub(super) struct Operand<'a> {
     words: std::borrow::Cow<'a, [u32]>,
     view: Option<&'a View>,
 }
@@ -326,7 +326,7 @@ struct Operand<'a> {
 impl<'a> Operand<'a> {
     /// # Safety
     /// Nothing writes to what the source loads while the operand lives.
-    unsafe fn new(source: &'a Source) -> Operand<'a> {
+    pub(super) unsafe fn new(source: &'a Source) -> Operand<'a> {
         match source {
             Source::Memory(slice, view) => {
                 // SAFETY: passed on to the caller.
@@ -344,7 +344,12 @@ impl<'a> Operand<'a> {
         numel(batch) == 1 || self.view.is_some_and(still)
     }
 
-    fn matrix(&self, batch: &[usize], number: usize, [rows, cols]: [usize; 2]) -> Matrix<'_> {
+    pub(super) fn matrix(
+        &self,
+        batch: &[usize],
+        number: usize,
+        [rows, cols]: [usize; 2],
+    ) -> Matrix<'_> {
         let Some(view) = self.view else {
             let dense = Matrix::dense(&self.words, cols);
             return Matrix { offset: (number * rows * cols) as isize, ..dense };

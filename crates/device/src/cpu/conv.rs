@@ -257,8 +257,8 @@ impl ConvTask {
         ConvTask {
             conv: *c,
             planes,
-            left: Source::new(kernel, *left, &left_shape, slices),
-            right: Source::new(kernel, *right, &right_shape, slices),
+            left: Source::new(&kernel.expr, *left, &left_shape, slices),
+            right: Source::new(&kernel.expr, *right, &right_shape, slices),
             row_stores: Stores::new(&kernel.expr, row_stores, slices),
             stores: Stores::new(&kernel.expr, stores, slices),
             role,

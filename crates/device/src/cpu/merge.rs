@@ -24,8 +24,8 @@ impl MergeTask {
         MergeTask {
             merge: *merge,
             dtype: kernel.expr.types[*key],
-            key: Source::new(kernel, *key, &shape, slices),
-            place: Source::new(kernel, *place, &shape, slices),
+            key: Source::new(&kernel.expr, *key, &shape, slices),
+            place: Source::new(&kernel.expr, *place, &shape, slices),
             stores: Stores::new(&kernel.expr, stores, slices),
         }
     }

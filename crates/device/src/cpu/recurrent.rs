@@ -30,7 +30,7 @@ impl Recurrent {
             role: *role,
             sources: sources
                 .iter()
-                .map(|(term, shape)| Source::new(kernel, *term, shape, slices))
+                .map(|(term, shape)| Source::new(&kernel.expr, *term, shape, slices))
                 .collect(),
             stores: Stores::new(&kernel.expr, stores, slices),
         }

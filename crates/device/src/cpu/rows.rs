@@ -6,14 +6,17 @@
 use super::block::{Accumulated, BLOCK, Plan, Registers, Slice};
 use super::stores::{Stores, roots};
 use super::{TASK_POINTS, Task};
-use crate::{Body, Combine, DType, Kernel, TermId, numel};
+use crate::{Body, Combine, DType, Expr, Kernel, Term, TermId, numel};
 use rayon::prelude::*;
+use std::ops::Range;
 
 const LANES: usize = 16;
 
 pub(super) struct Rows {
     rows: usize,
     cols: usize,
+    /// What a row needs and doesn't depend on reductions, for many rows at once: the first accumulators.
+    ahead: Plan,
     /// Reductions that go through the columns together, each with how it combines what.
     passes: Vec<(Vec<(Combine, DType)>, Plan)>,
     row_stores: Stores,
@@ -27,38 +30,45 @@ impl Rows {
         let Body::Rows { rows, cols, reductions, row_stores, stores } = &kernel.body else {
             unreachable!("prepared as rows because the body is rows")
         };
+        let columns = rows.len()..rows.len() + cols.len();
+        let (expr, ahead) = ahead(kernel, columns.clone());
         let together = (BLOCK / numel(cols).max(1)).max(1);
-        let plan = |terms: &[TermId]| Plan::over_rows(&kernel.expr, terms, slices, rows.len());
-        let pass = |range: std::ops::Range<usize>| {
+        let plan = |terms: &[TermId]| match together {
+            1 => Plan::over_rows(&expr, terms, slices, columns.clone()),
+            _ => Plan::new(&expr, terms, slices),
+        };
+        let pass = |range: Range<usize>| {
             let all = &reductions[range];
             let terms: Vec<_> = all.iter().map(|r| r.term).collect();
-            let combines = all.iter().map(|r| (r.combine, kernel.expr.types[r.term])).collect();
+            let combines = all.iter().map(|r| (r.combine, expr.types[r.term])).collect();
             (combines, plan(&terms))
         };
         Rows {
             rows: numel(rows),
             cols: numel(cols),
+            ahead: Plan::new(&kernel.expr.without(columns.clone()), &ahead, slices),
             passes: kernel.body.passes(&kernel.expr).into_iter().map(pass).collect(),
-            row_stores: Stores::new(&kernel.expr, row_stores, slices),
+            row_stores: Stores::with(plan(&roots(row_stores)), false, row_stores, slices),
             stores: Stores::with(plan(&roots(stores)), false, stores, slices),
             together,
         }
     }
 
-    /// A row that is longer than a block, or as long.
+    /// A row that is longer than a block, or as long; `ahead` begins at it.
     ///
     /// # Safety
     /// As [`Task::run`], and no other thread works on this row.
-    unsafe fn row(&self, row: usize, scratch: &mut Scratch) {
+    unsafe fn row(&self, row: usize, ahead: &[&[u32]], scratch: &mut Scratch) {
         let first = row * self.cols;
-        let mut found: Vec<Accumulated<'_>> = Vec::new();
+        let mut found: Vec<Accumulated<'_>> =
+            ahead.iter().map(|values| Accumulated::All(values[0])).collect();
         for ((combines, plan), registers) in self.passes.iter().zip(&mut scratch.passes) {
             let mut totals: Vec<Total> =
                 combines.iter().map(|&(c, ty)| Total::new(c, ty)).collect();
             for start in (0..self.cols).step_by(BLOCK) {
                 let len = BLOCK.min(self.cols - start);
                 // SAFETY: passed on to the caller.
-                unsafe { plan.evaluate(registers, first + start, [len, len], &found) };
+                unsafe { plan.evaluate(registers, first + start, len, &found) };
                 for (root, total) in totals.iter_mut().enumerate() {
                     total.add(plan.root(registers, root, len, &found));
                 }
@@ -67,42 +77,44 @@ impl Rows {
         }
         // SAFETY: passed on to the caller; rows store disjoint ranges.
         unsafe {
-            self.row_stores.block(&mut scratch.row_stores, first, row, [1, 1], &found);
+            self.row_stores.block(&mut scratch.row_stores, first, row, 1, &found);
             if !self.stores.is_empty() {
                 for start in (first..first + self.cols).step_by(BLOCK) {
                     let len = BLOCK.min(first + self.cols - start);
-                    self.stores.block(&mut scratch.stores, start, start, [len, len], &found);
+                    self.stores.block(&mut scratch.stores, start, start, len, &found);
                 }
             }
         }
     }
 
-    /// `count` short rows, which fill a block.
+    /// `count` short rows, which fill a block; `ahead` begins at the first.
     ///
     /// # Safety
     /// As [`Rows::row`].
-    unsafe fn rows(&self, row: usize, count: usize, scratch: &mut Scratch) {
+    unsafe fn rows(&self, row: usize, count: usize, ahead: &[&[u32]], scratch: &mut Scratch) {
         let (start, len) = (row * self.cols, count * self.cols);
-        let mut found: Vec<[u32; BLOCK]> = Vec::new();
+        for (values, block) in ahead.iter().zip(&mut scratch.found) {
+            let rows = block.chunks_mut(self.cols).zip(*values).take(count);
+            rows.for_each(|(row, value)| row.fill(*value));
+        }
+        let mut done = ahead.len();
         for ((combines, plan), registers) in self.passes.iter().zip(&mut scratch.passes) {
-            let accumulated = each(&found);
+            let (found, next) = scratch.found.split_at_mut(done);
+            let accumulated = each(found);
             // SAFETY: passed on to the caller.
-            unsafe { plan.evaluate(registers, start, [len, self.cols], &accumulated) };
-            let totals = combines.iter().enumerate().map(|(root, &(combine, ty))| {
+            unsafe { plan.evaluate(registers, start, len, &accumulated) };
+            for ((root, &(combine, ty)), totals) in combines.iter().enumerate().zip(next) {
                 let values = plan.root(registers, root, len, &accumulated);
-                let mut totals = [0; BLOCK];
                 let rows = values.chunks(self.cols).zip(totals.chunks_mut(self.cols));
                 for (values, totals) in rows {
                     let mut total = Total::new(combine, ty);
                     total.add(values);
                     totals.fill(total.bits());
                 }
-                totals
-            });
-            let totals: Vec<_> = totals.collect();
-            found.extend(totals);
+            }
+            done += combines.len();
         }
-        let accumulated = each(&found);
+        let accumulated = each(&scratch.found);
         // SAFETY: passed on to the caller; rows store disjoint ranges.
         unsafe {
             if !self.row_stores.is_empty() {
@@ -110,16 +122,41 @@ impl Rows {
                 self.row_stores.firsts(&mut scratch.row_stores, rows, &accumulated);
             }
             if !self.stores.is_empty() {
-                self.stores.block(
-                    &mut scratch.stores,
-                    start,
-                    start,
-                    [len, self.cols],
-                    &accumulated,
-                );
+                self.stores.block(&mut scratch.stores, start, start, len, &accumulated);
             }
         }
     }
+}
+
+/// The expression of a row kernel whose first accumulators are what each row needs and doesn't depend on reductions, and
+/// those terms.
+fn ahead(kernel: &Kernel, columns: Range<usize>) -> (Expr, Vec<TermId>) {
+    let mut expr = kernel.expr.clone();
+    let roots = kernel.roots();
+    let (uniform, needed) = (expr.uniform(columns), expr.needed(&roots));
+    let mut free: Vec<bool> = Vec::with_capacity(expr.terms.len());
+    for (id, term) in expr.terms.iter().enumerate() {
+        let arguments = term.arguments().iter().all(|&arg| free[arg]);
+        free.push(uniform[id] && arguments && !matches!(term, Term::Accumulator(_)));
+    }
+    let mut used = vec![false; free.len()];
+    roots.iter().for_each(|&root| used[root] = true);
+    for (_, term) in expr.terms.iter().enumerate().filter(|(id, _)| needed[*id] && !free[*id]) {
+        term.arguments().iter().for_each(|&arg| used[arg] = true);
+    }
+    let wanted = |&id: &TermId| {
+        needed[id] && free[id] && used[id] && !matches!(expr.terms[id], Term::Literal(_))
+    };
+    let ahead: Vec<TermId> = (0..free.len()).filter(wanted).collect();
+    for term in &mut expr.terms {
+        if let Term::Accumulator(number) = term {
+            *number += ahead.len();
+        }
+    }
+    for (number, &id) in ahead.iter().enumerate() {
+        expr.terms[id] = Term::Accumulator(number);
+    }
+    (expr, ahead)
 }
 
 fn each(found: &[[u32; BLOCK]]) -> Vec<Accumulated<'_>> {
@@ -128,27 +165,45 @@ fn each(found: &[[u32; BLOCK]]) -> Vec<Accumulated<'_>> {
 
 struct Scratch {
     passes: Vec<Registers>,
+    /// Accumulators of rows that share a block, spread over their points.
+    found: Vec<[u32; BLOCK]>,
     row_stores: Registers,
     stores: Registers,
 }
 
 impl Task for Rows {
     unsafe fn run(&self) {
+        let reductions = self.passes.iter().map(|(combines, _)| combines.len());
+        let accumulators = self.ahead.roots.len() + reductions.sum::<usize>();
         let rows_each = (TASK_POINTS / self.cols.max(1) / 4).max(1);
         (0..self.rows.div_ceil(rows_each)).into_par_iter().for_each(|task| {
+            let mut ahead = self.ahead.registers();
             let mut scratch = Scratch {
                 passes: self.passes.iter().map(|(_, plan)| plan.registers()).collect(),
+                found: vec![[0; BLOCK]; if self.together > 1 { accumulators } else { 0 }],
                 row_stores: self.row_stores.registers(),
                 stores: self.stores.registers(),
             };
             let rows = task * rows_each..((task + 1) * rows_each).min(self.rows);
-            // SAFETY: each row belongs to one task, and nothing loaded is stored.
-            unsafe {
-                if self.together == 1 || self.cols == 0 {
-                    return rows.for_each(|row| self.row(row, &mut scratch));
-                }
-                for row in rows.clone().step_by(self.together) {
-                    self.rows(row, self.together.min(rows.end - row), &mut scratch);
+            for first in rows.clone().step_by(BLOCK) {
+                let rows = first..(first + BLOCK).min(rows.end);
+                // SAFETY: each row belongs to one task, and nothing loaded is stored.
+                unsafe {
+                    let len = rows.len();
+                    self.ahead.evaluate(&mut ahead, first, len, &[]);
+                    let values = |root| self.ahead.root(&ahead, root, len, &[]);
+                    let values: Vec<_> = (0..self.ahead.roots.len()).map(values).collect();
+                    let alone = self.together == 1 || self.cols == 0;
+                    for row in rows.clone().step_by(if alone { 1 } else { self.together }) {
+                        let from: Vec<_> = values.iter().map(|v| &v[row - first..]).collect();
+                        match alone {
+                            true => self.row(row, &from, &mut scratch),
+                            false => {
+                                let count = self.together.min(rows.end - row);
+                                self.rows(row, count, &from, &mut scratch);
+                            }
+                        }
+                    }
                 }
             }
         });

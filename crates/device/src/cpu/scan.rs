@@ -19,7 +19,7 @@ impl Scan {
         let Body::Scan { recurrence, source, coefficients, stores } = &kernel.body else {
             unreachable!("prepared as a scan because the body is one")
         };
-        let shaped = |term| Source::new(kernel, term, &recurrence.shape, slices);
+        let shaped = |term| Source::new(&kernel.expr, term, &recurrence.shape, slices);
         Scan {
             recurrence: recurrence.clone(),
             source: shaped(*source),

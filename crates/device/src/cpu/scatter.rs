@@ -23,20 +23,20 @@ impl Scatter {
         let Body::Scatter { shape, axis, len, index, source, stores } = &kernel.body else {
             unreachable!("prepared as a scatter because the body is one")
         };
-        let whole = kernel.expr.uniform(axis + 1)[*index];
+        let whole = kernel.expr.uniform(axis + 1..shape.len())[*index];
         let index = match whole {
             true => {
-                let kernel = Kernel { expr: kernel.expr.along(axis + 1), ..kernel.clone() };
-                Source::new(&kernel, *index, &shape[..=*axis], slices)
+                let expr = kernel.expr.without(axis + 1..shape.len());
+                Source::new(&expr, *index, &shape[..=*axis], slices)
             }
-            false => Source::new(kernel, *index, shape, slices),
+            false => Source::new(&kernel.expr, *index, shape, slices),
         };
         Scatter {
             lines: lines(shape, *axis),
             len: *len,
             index,
             slices: whole,
-            source: Source::new(kernel, *source, shape, slices),
+            source: Source::new(&kernel.expr, *source, shape, slices),
             stores: Stores::new(&kernel.expr, stores, slices),
         }
     }

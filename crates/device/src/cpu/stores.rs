@@ -73,7 +73,7 @@ impl Stores {
                 *block = Accumulated::Each(&values[done..done + len]);
             }
             // SAFETY: passed on to the caller.
-            unsafe { self.block(registers, start, start, [len, len], &blocks) };
+            unsafe { self.block(registers, start, start, len, &blocks) };
         }
     }
 
@@ -87,7 +87,7 @@ impl Stores {
         unsafe { self.run(&mut self.registers(), range, &[&sums, &sums]) };
     }
 
-    /// Evaluates `len` points from `point`, in rows of `row`, and stores them from element `at`.
+    /// Evaluates `len` points from `point` and stores them from element `at`.
     ///
     /// # Safety
     /// As [`Stores::run`].
@@ -96,12 +96,12 @@ impl Stores {
         registers: &mut Registers,
         point: usize,
         at: usize,
-        [len, row]: [usize; 2],
+        len: usize,
         accumulated: &[Accumulated<'_>],
     ) {
         // SAFETY: passed on to the caller; loads are copied into registers before any store.
         unsafe {
-            self.plan.evaluate(registers, point, [len, row], accumulated);
+            self.plan.evaluate(registers, point, len, accumulated);
             for (root, target) in self.targets.iter().enumerate() {
                 let values = self.plan.root(registers, root, len, accumulated);
                 target.write(at, len).copy_from_slice(values);
@@ -124,7 +124,7 @@ impl Stores {
         let len = count * cols;
         // SAFETY: passed on to the caller; loads are copied into registers before any store.
         unsafe {
-            self.plan.evaluate(registers, row * cols, [len, cols], accumulated);
+            self.plan.evaluate(registers, row * cols, len, accumulated);
             for (root, target) in self.targets.iter().enumerate() {
                 let values = self.plan.root(registers, root, len, accumulated);
                 let firsts = values.iter().step_by(cols);
@@ -172,14 +172,14 @@ pub(super) enum Source {
 }
 
 impl Source {
-    pub(super) fn new(kernel: &Kernel, term: TermId, shape: &[usize], slices: &[Slice]) -> Source {
-        match &kernel.expr.terms[term] {
+    pub(super) fn new(expr: &Expr, term: TermId, shape: &[usize], slices: &[Slice]) -> Source {
+        match &expr.terms[term] {
             Term::Load { operand, view }
                 if !view.is_masked() && slices[*operand].dtype.bytes() == 4 =>
             {
                 Source::Memory(slices[*operand].clone(), view.clone())
             }
-            _ => Source::Computed(Plan::new(&kernel.expr, &[term], slices), numel(shape)),
+            _ => Source::Computed(Plan::new(expr, &[term], slices), numel(shape)),
         }
     }
 
@@ -216,7 +216,7 @@ unsafe fn evaluate(plan: &Plan, points: usize) -> Vec<u32> {
         for (number, block) in chunk.chunks_mut(BLOCK).enumerate() {
             let start = task * TASK_POINTS + number * BLOCK;
             // SAFETY: passed on to the caller.
-            unsafe { plan.evaluate(&mut registers, start, [block.len(); 2], &[]) };
+            unsafe { plan.evaluate(&mut registers, start, block.len(), &[]) };
             block.copy_from_slice(plan.root(&registers, 0, block.len(), &[]));
         }
     });

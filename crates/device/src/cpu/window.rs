@@ -25,12 +25,12 @@ impl WindowTask {
         WindowTask {
             window: *window,
             role: *role,
-            source: Source::new(kernel, *source, &shape, slices),
+            source: Source::new(&kernel.expr, *source, &shape, slices),
             largest: match role {
                 WindowRole::Max => Largest::new(window),
                 _ => Largest::default(),
             },
-            index: index.map(|index| Source::new(kernel, index, &shape, slices)),
+            index: index.map(|index| Source::new(&kernel.expr, index, &shape, slices)),
             stores: Stores::new(&kernel.expr, stores, slices),
         }
     }

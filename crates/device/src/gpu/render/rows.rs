@@ -27,7 +27,7 @@ impl Renderer<'_> {
         names.extend(column_names);
         let point = Point { coordinates: names, flat: Some(format!("(r * {col_count}u + c)")) };
         let row_point = Point { flat: None, coordinates: point.coordinates.clone() };
-        let by_row = expr.uniform(split);
+        let by_row = expr.uniform(split..joined.len());
         let mut done = vec![false; expr.terms.len()];
         let header = if grouped {
             format!("for (var c = lane; c < {col_count}u; c += {size}u) {{\n{columns}")
