@@ -272,9 +272,16 @@ impl Intrinsic {
 
     /// `out[i] = f(a[i], b[i], c[i])` on the bits of values of type `t` (the first argument's).
     ///
-    /// Inlined so that the caller's vector width applies to these loops.
+    /// Inlined so that the caller's vector width applies to these loops; `FUSED` where it has products with sums.
     #[inline(always)]
-    pub fn evaluate(self, t: DType, a: &[u32], b: &[u32], c: &[u32], out: &mut [u32]) {
+    pub fn evaluate<const FUSED: bool>(
+        self,
+        t: DType,
+        a: &[u32],
+        b: &[u32],
+        c: &[u32],
+        out: &mut [u32],
+    ) {
         use DType::{F32, I32};
         match (self, t) {
             (Add, F32) => float2(a, b, out, |x, y| x + y),
@@ -292,8 +299,8 @@ impl Intrinsic {
             (Min, F32) => float2(a, b, out, |x, y| if x < y || x.is_nan() { x } else { y }),
             (Neg, F32) => float1(a, out, |x| -x),
             (Abs, F32) => float1(a, out, f32::abs),
-            (Exp, _) => each!(a, out, special::exp),
-            (Log, _) => each!(a, out, special::ln),
+            (Exp, _) => each!(a, out, special::exp::<FUSED>),
+            (Log, _) => each!(a, out, special::ln::<FUSED>),
             (Sqrt, _) => float1(a, out, f32::sqrt),
             (Sin, _) => float1(a, out, f32::sin),
             (Cos, _) => float1(a, out, f32::cos),
@@ -303,7 +310,7 @@ impl Intrinsic {
             (Atan, _) => float1(a, out, f32::atan),
             (Sinh, _) => float1(a, out, f32::sinh),
             (Cosh, _) => float1(a, out, f32::cosh),
-            (Tanh, _) => each!(a, out, special::tanh),
+            (Tanh, _) => each!(a, out, special::tanh::<FUSED>),
             (Floor, _) => float1(a, out, f32::floor),
             (Ceil, _) => float1(a, out, f32::ceil),
             (Round, _) => float1(a, out, f32::round_ties_even),
@@ -312,7 +319,7 @@ impl Intrinsic {
             (Log2, _) => float1(a, out, f32::log2),
             (Expm1, _) => float1(a, out, f32::exp_m1),
             (Log1p, _) => float1(a, out, f32::ln_1p),
-            (Erf, _) => each!(a, out, special::erf),
+            (Erf, _) => each!(a, out, special::erf::<FUSED>),
             (IsNan, _) => bits1(a, out, |x| u32::from(f32::from_bits(x).is_nan())),
             (IsInf, _) => bits1(a, out, |x| u32::from(f32::from_bits(x).is_infinite())),
             (Half, _) => float1(a, out, |x| half::f16::from_f32(x).to_f32()),
@@ -446,7 +453,7 @@ impl Intrinsic {
         // Integers and truth values are exact in 32 bits: the loop above is their definition.
         let bits = |i: usize| args.get(i).map_or(0, |&v| crate::Literal::of(t, v).bits);
         let mut out = [0];
-        self.evaluate(t, &[bits(0)], &[bits(1)], &[bits(2)], &mut out);
+        self.evaluate::<false>(t, &[bits(0)], &[bits(1)], &[bits(2)], &mut out);
         let dtype = self.result(&vec![t; self.arity()]).unwrap_or(t);
         crate::Literal { dtype, bits: out[0] }.value()
     }

@@ -4,6 +4,28 @@
 /// Adding it rounds to a whole number, which is then in the low bits: 1.5 * 2^23.
 const ROUND: f32 = 12_582_912.0;
 
+/// `a b + c`; `FUSED` multiplies and adds in one instruction, for machines that have it: others
+/// would call a function for each.
+#[inline(always)]
+fn mul_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// `c[0] x^n + c[1] x^(n - 1) + .. + c[n]`.
+#[inline(always)]
+fn polynomial<const FUSED: bool, const N: usize>(x: f32, c: [f32; N]) -> f32 {
+    let mut sum = c[0];
+    for c in &c[1..] {
+        sum = mul_add::<FUSED>(sum, x, *c);
+    }
+    sum
+}
+
+/// Whether code for a set of vector instructions may multiply and add in one.
+pub(crate) const fn fused<S: pulp::Simd>() -> bool {
+    !S::IS_SCALAR && cfg!(any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64"))
+}
+
 /// Two to the power of a whole number, in two factors: either alone is a number where the product still is one.
 #[inline(always)]
 fn scaled(x: f32, n: i32) -> f32 {
@@ -14,19 +36,18 @@ fn scaled(x: f32, n: i32) -> f32 {
 
 /// `e^x`, within two units in the last place.
 #[inline(always)]
-pub(crate) fn exp(x: f32) -> f32 {
+pub(crate) fn exp<const FUSED: bool>(x: f32) -> f32 {
     let bounded = if x > 89.0 { 89.0 } else { x };
     let bounded = if bounded < -104.0 { -104.0 } else { bounded };
-    let shifted = bounded * std::f32::consts::LOG2_E + ROUND;
+    let shifted = mul_add::<FUSED>(bounded, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    let r = (bounded - n * 0.693_359_4) + n * 2.121_944_4e-4;
-    let fit = ((((1.987_569_1e-4 * r + 1.398_199_9e-3) * r + 8.333_452e-3) * r + 4.166_579_6e-2)
-        * r
-        + 0.166_666_65)
-        * r
-        + 0.5;
+    let r = mul_add::<FUSED>(n, 2.121_944_4e-4, mul_add::<FUSED>(n, -0.693_359_4, bounded));
+    let fit = polynomial::<FUSED, 6>(
+        r,
+        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5],
+    );
     let value = scaled(
-        fit * r * r + r + 1.0,
+        mul_add::<FUSED>(fit * r, r, r) + 1.0,
         (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32),
     );
     if x.is_nan() { x } else { value }
@@ -34,72 +55,77 @@ pub(crate) fn exp(x: f32) -> f32 {
 
 /// The hyperbolic tangent.
 #[inline(always)]
-pub(crate) fn tanh(x: f32) -> f32 {
+pub(crate) fn tanh<const FUSED: bool>(x: f32) -> f32 {
     let a = x.abs();
     let z = x * x;
-    let small =
-        ((((-5.704_988_7e-3 * z + 2.063_908_8e-2) * z - 5.373_971_6e-2) * z + 0.133_314_42) * z
-            - 0.333_332_8)
-            * z
-            * x
-            + x;
+    let fit = [-5.704_988_7e-3, 2.063_908_8e-2, -5.373_971_6e-2, 0.133_314_42, -0.333_332_8];
+    let small = mul_add::<FUSED>(polynomial::<FUSED, 5>(z, fit) * z, x, x);
     let top = if a > 10.0 { 10.0 } else { a };
-    let large = 1.0 - 2.0 / (exp(2.0 * top) + 1.0);
+    let large = 1.0 - 2.0 / (exp::<FUSED>(2.0 * top) + 1.0);
     let value = if a < 0.625 { small } else { large };
     if x.is_nan() { x } else { value.copysign(x) }
 }
 
 /// `1 / (1 + e^-x)`.
 #[inline(always)]
-pub(crate) fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + exp(-x))
+pub(crate) fn sigmoid<const FUSED: bool>(x: f32) -> f32 {
+    1.0 / (1.0 + exp::<FUSED>(-x))
 }
 
 /// The error function.
 #[inline(always)]
-pub(crate) fn erf(x: f32) -> f32 {
+pub(crate) fn erf<const FUSED: bool>(x: f32) -> f32 {
     let a = x.abs();
     let z = x * x;
-    let small = x
-        * ((((((7.853_861_4e-5 * z - 8.010_193_6e-4) * z + 5.188_327_7e-3) * z - 2.685_381_1e-2)
-            * z
-            + 0.112_835_85)
-            * z
-            - 0.376_126_26)
-            * z
-            + std::f32::consts::FRAC_2_SQRT_PI);
+    let fit = [
+        7.853_861_4e-5,
+        -8.010_193_6e-4,
+        5.188_327_7e-3,
+        -2.685_381_1e-2,
+        0.112_835_85,
+        -0.376_126_26,
+        std::f32::consts::FRAC_2_SQRT_PI,
+    ];
+    let small = x * polynomial::<FUSED, 7>(z, fit);
     // One less what is left, of which the fit is in the reciprocal.
     let far = if a < 4.0 { a } else { 4.0 };
     let q = 1.0 / if far > 1.0 { far } else { 1.0 };
     let y = q * q;
-    let near = (((((((2.326_82e-2 * y - 0.138_703_94) * y + 0.368_742_47) * y - 0.582_473_3)
-        * y
-        + 0.621_000_47)
-        * y
-        - 0.494_451_52)
-        * y
-        + 0.340_488)
-        * y
-        - 0.274_112_7)
-        * y
-        + 0.563_825_96;
-    let beyond = ((((((-10.477_664 * y + 12.977_2) * y - 7.495_518_7) * y + 2.921_019) * y
-        - 1.015_265_3)
-        * y
-        + 0.421_846_35)
-        * y
-        - 0.282_076_74)
-        * y
-        + 0.564_189_6;
-    let fit = if far < 2.0 { near } else { beyond };
-    let large = (1.0 - exp(-far * far) * q * fit).copysign(x);
+    let near = [
+        2.326_82e-2,
+        -0.138_703_94,
+        0.368_742_47,
+        -0.582_473_3,
+        0.621_000_47,
+        -0.494_451_52,
+        0.340_488,
+        -0.274_112_7,
+        0.563_825_96,
+    ];
+    let beyond = [
+        0.0,
+        -10.477_664,
+        12.977_2,
+        -7.495_518_7,
+        2.921_019,
+        -1.015_265_3,
+        0.421_846_35,
+        -0.282_076_74,
+        0.564_189_6,
+    ];
+    // One polynomial, of which each element chooses the coefficients.
+    let mut fit = if far < 2.0 { near[0] } else { beyond[0] };
+    for (near, beyond) in near[1..].iter().zip(&beyond[1..]) {
+        fit = mul_add::<FUSED>(fit, y, if far < 2.0 { *near } else { *beyond });
+    }
+    let large = (1.0 - exp::<FUSED>(-far * far) * q * fit).copysign(x);
     let value = if a < 1.0 { small } else { large };
     if x.is_nan() { x } else { value }
 }
 
 /// The natural logarithm.
 #[inline(always)]
-pub(crate) fn ln(x: f32) -> f32 {
+pub(crate) fn ln<const FUSED: bool>(x: f32) -> f32 {
     // A number too small to have all of its bits gets them by a factor of 2^23.
     let tiny = x < f32::MIN_POSITIVE;
     let bits = (if tiny { x * 8_388_608.0 } else { x }).to_bits();
@@ -108,17 +134,18 @@ pub(crate) fn ln(x: f32) -> f32 {
     let e = ((moved >> 23) as i32 - 127 - if tiny { 23 } else { 0 }) as f32;
     let m = f32::from_bits((moved & 0x007f_ffff) + 0x3f35_04f3) - 1.0;
     let z = m * m;
-    let fit = (((((((7.037_683_6e-2 * m - 0.115_146_1) * m + 0.116_769_99) * m - 0.124_201_41)
-        * m
-        + 0.142_493_23)
-        * m
-        - 0.166_680_57)
-        * m
-        + 0.200_007_14)
-        * m
-        - 0.249_999_94)
-        * m
-        + 0.333_333_3;
+    let fit = [
+        7.037_683_6e-2,
+        -0.115_146_1,
+        0.116_769_99,
+        -0.124_201_41,
+        0.142_493_23,
+        -0.166_680_57,
+        0.200_007_14,
+        -0.249_999_94,
+        0.333_333_3,
+    ];
+    let fit = polynomial::<FUSED, 9>(m, fit);
     let value = (fit * m * z - 2.121_944_4e-4 * e) - 0.5 * z + m + 0.693_359_4 * e;
     let edge = if x == 0.0 { f32::NEG_INFINITY } else { f32::NAN };
     let value = if x > 0.0 { value } else { edge };
@@ -148,26 +175,37 @@ mod tests {
 
     #[test]
     fn functions_are_right_to_two_units_everywhere() {
+        right::<true>();
+        right::<false>();
+    }
+
+    fn right<const FUSED: bool>() {
         let logistic = |x: f64| 1.0 / (1.0 + (-x).exp());
         for (name, worst) in [
-            ("exp", worst(exp, f64::exp)),
-            ("ln", worst(ln, f64::ln)),
-            ("tanh", worst(tanh, f64::tanh)),
-            ("sigmoid", worst(sigmoid, logistic)),
-            ("erf", worst(erf, libm::erf)),
+            ("exp", worst(exp::<FUSED>, f64::exp)),
+            ("ln", worst(ln::<FUSED>, f64::ln)),
+            ("tanh", worst(tanh::<FUSED>, f64::tanh)),
+            ("sigmoid", worst(sigmoid::<FUSED>, logistic)),
+            ("erf", worst(erf::<FUSED>, libm::erf)),
         ] {
             assert!(worst < 2.0, "{name}: {worst}");
         }
-        for f in [exp, ln, tanh, sigmoid, erf] {
+        for f in [exp::<FUSED>, ln::<FUSED>, tanh::<FUSED>, sigmoid::<FUSED>, erf::<FUSED>] {
             assert!(f(f32::NAN).is_nan());
         }
         assert_eq!(
-            [exp(f32::INFINITY), exp(f32::NEG_INFINITY), exp(0.0)],
+            [exp::<FUSED>(f32::INFINITY), exp::<FUSED>(f32::NEG_INFINITY), exp::<FUSED>(0.0)],
             [f32::INFINITY, 0.0, 1.0]
         );
-        assert_eq!([ln(f32::INFINITY), ln(0.0), ln(1.0)], [f32::INFINITY, f32::NEG_INFINITY, 0.0]);
-        assert!(ln(-1.0).is_nan());
-        assert_eq!([tanh(f32::INFINITY), tanh(-90.0), erf(f32::NEG_INFINITY)], [1.0, -1.0, -1.0]);
-        assert_eq!(tanh(-0.0).to_bits(), (-0.0f32).to_bits(), "zero keeps its sign");
+        assert_eq!(
+            [ln::<FUSED>(f32::INFINITY), ln::<FUSED>(0.0), ln::<FUSED>(1.0)],
+            [f32::INFINITY, f32::NEG_INFINITY, 0.0]
+        );
+        assert!(ln::<FUSED>(-1.0).is_nan());
+        assert_eq!(
+            [tanh::<FUSED>(f32::INFINITY), tanh::<FUSED>(-90.0), erf::<FUSED>(f32::NEG_INFINITY)],
+            [1.0, -1.0, -1.0]
+        );
+        assert_eq!(tanh::<FUSED>(-0.0).to_bits(), (-0.0f32).to_bits(), "zero keeps its sign");
     }
 }

@@ -141,6 +141,16 @@ impl WithSimd for Softmax<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> bool {
+        match special::fused::<S>() {
+            true => self.run::<true>(),
+            false => self.run::<false>(),
+        }
+    }
+}
+
+impl Softmax<'_> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) -> bool {
         let Softmax { scores, scale, bias } = self;
         let mut hidden = false;
         match bias {
@@ -163,7 +173,7 @@ impl WithSimd for Softmax<'_> {
         let most = most.into_iter().fold(f32::MIN, f32::max);
         for chunk in scores.chunks_mut(LANES) {
             for (total, score) in totals.iter_mut().zip(chunk) {
-                *score = special::exp(*score - most);
+                *score = special::exp::<FUSED>(*score - most);
                 *total += *score;
             }
         }

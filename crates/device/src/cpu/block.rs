@@ -2,7 +2,7 @@
 //! stays in the first-level cache, compiled for the widest vectors that the machine has.
 
 use super::memory::{Memory, Words};
-use crate::{DType, Expr, Intrinsic, Kernel, Term, TermId, View};
+use crate::{DType, Expr, Intrinsic, Kernel, Term, TermId, View, special};
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 use std::sync::Arc;
@@ -79,12 +79,24 @@ impl WithSimd for Evaluation<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
+        match special::fused::<S>() {
+            true => self.run::<true>(),
+            false => self.run::<false>(),
+        }
+    }
+}
+
+impl Evaluation<'_> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
         let Evaluation { plan, registers, start, len, accumulated } = self;
         for (number, step) in plan.steps.iter().enumerate() {
             let (before, rest) = registers.0.split_at_mut(number * BLOCK);
             let points = if plan.uniform[number] { len.min(1) } else { len };
             // SAFETY: what the plan loads isn't written to (`Plan::evaluate`).
-            unsafe { step.evaluate(&plan.steps, before, &mut rest[..points], start, accumulated) };
+            unsafe {
+                step.evaluate::<FUSED>(&plan.steps, before, &mut rest[..points], start, accumulated)
+            };
             if points < len {
                 let value = rest[0];
                 rest[1..len].fill(value);
@@ -238,7 +250,7 @@ impl Step {
     /// # Safety
     /// Nothing writes to the words that the step loads while this runs.
     #[inline(always)]
-    unsafe fn evaluate(
+    unsafe fn evaluate<const FUSED: bool>(
         &self,
         steps: &[Step],
         before: &[u32],
@@ -281,7 +293,13 @@ impl Step {
                 Accumulated::All(value) => out.fill(value),
             },
             Step::Apply { op, dtype, args } => {
-                op.evaluate(*dtype, register(args[0]), register(args[1]), register(args[2]), out);
+                op.evaluate::<FUSED>(
+                    *dtype,
+                    register(args[0]),
+                    register(args[1]),
+                    register(args[2]),
+                    out,
+                );
             }
         }
     }

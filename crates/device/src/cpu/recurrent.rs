@@ -197,11 +197,21 @@ impl WithSimd for Step<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
+        match special::fused::<S>() {
+            true => self.run::<true>(),
+            false => self.run::<false>(),
+        }
+    }
+}
+
+impl Step<'_> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
         let Step { cell, x, w, bias, states: [h, c], out, held } = self;
         match cell {
             Cell::RnnTanh | Cell::RnnRelu => {
                 match cell {
-                    Cell::RnnTanh => gate!(out, x, w, special::tanh),
+                    Cell::RnnTanh => gate!(out, x, w, special::tanh::<FUSED>),
                     _ => gate!(out, x, w, relu),
                 }
                 if held {
@@ -209,27 +219,33 @@ impl WithSimd for Step<'_> {
                 }
                 h.copy_from_slice(out);
             }
-            Cell::Lstm => lstm_step([x, w], c, h, out, held),
-            Cell::Gru => gru_step([x, w, bias], h, out, held),
+            Cell::Lstm => lstm_step::<FUSED>([x, w], c, h, out, held),
+            Cell::Gru => gru_step::<FUSED>([x, w, bias], h, out, held),
         }
     }
 }
 
 #[inline(always)]
-fn lstm_step([x, w]: [&[f32]; 2], c: &mut [f32], h: &mut [f32], out: &mut [f32], held: bool) {
+fn lstm_step<const FUSED: bool>(
+    [x, w]: [&[f32]; 2],
+    c: &mut [f32],
+    h: &mut [f32],
+    out: &mut [f32],
+    held: bool,
+) {
     let n = h.len();
     let of = |number| (part(x, n, number), part(w, n, number));
     let [out_h, out_c, i, f, new, o] = parts(out, n);
-    gate!(i, of(0).0, of(0).1, special::sigmoid);
-    gate!(f, of(1).0, of(1).1, special::sigmoid);
-    gate!(new, of(2).0, of(2).1, special::tanh);
-    gate!(o, of(3).0, of(3).1, special::sigmoid);
+    gate!(i, of(0).0, of(0).1, special::sigmoid::<FUSED>);
+    gate!(f, of(1).0, of(1).1, special::sigmoid::<FUSED>);
+    gate!(new, of(2).0, of(2).1, special::tanh::<FUSED>);
+    gate!(o, of(3).0, of(3).1, special::sigmoid::<FUSED>);
     if !held {
         for (((c, i), f), new) in c.iter_mut().zip(&*i).zip(&*f).zip(&*new) {
             *c = f * *c + i * new;
         }
         for ((h, c), o) in h.iter_mut().zip(&*c).zip(&*o) {
-            *h = o * special::tanh(*c);
+            *h = o * special::tanh::<FUSED>(*c);
         }
     }
     out_c.copy_from_slice(c);
@@ -237,15 +253,20 @@ fn lstm_step([x, w]: [&[f32]; 2], c: &mut [f32], h: &mut [f32], out: &mut [f32],
 }
 
 #[inline(always)]
-fn gru_step([x, w, bias]: [&[f32]; 3], h: &mut [f32], out: &mut [f32], held: bool) {
+fn gru_step<const FUSED: bool>(
+    [x, w, bias]: [&[f32]; 3],
+    h: &mut [f32],
+    out: &mut [f32],
+    held: bool,
+) {
     let n = h.len();
     let of = |number| (part(x, n, number), part(w, n, number));
     let [out_h, r, z, new, inner] = parts(out, n);
-    gate!(r, of(0).0, of(0).1, special::sigmoid);
-    gate!(z, of(1).0, of(1).1, special::sigmoid);
+    gate!(r, of(0).0, of(0).1, special::sigmoid::<FUSED>);
+    gate!(z, of(1).0, of(1).1, special::sigmoid::<FUSED>);
     gate!(inner, of(2).1, bias, f32::from);
     for (((new, x), r), inner) in new.iter_mut().zip(of(2).0).zip(&*r).zip(&*inner) {
-        *new = special::tanh(x + r * inner);
+        *new = special::tanh::<FUSED>(x + r * inner);
     }
     if !held {
         for ((h, z), new) in h.iter_mut().zip(&*z).zip(&*new) {
@@ -330,10 +351,20 @@ impl WithSimd for Slope<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
+        match special::fused::<S>() {
+            true => self.run::<true>(),
+            false => self.run::<false>(),
+        }
+    }
+}
+
+impl Slope<'_> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
         let Slope { cell, up, now, before, slopes: [dh, dc], out, share } = self;
         match cell {
             Cell::RnnTanh | Cell::RnnRelu => rnn_slopes(cell, [up, now], dh, out, share),
-            Cell::Lstm => lstm_slopes([up, now, before], [dh, dc], out, share),
+            Cell::Lstm => lstm_slopes::<FUSED>([up, now, before], [dh, dc], out, share),
             Cell::Gru => gru_slopes([up, now, before], dh, out, share),
         }
     }
@@ -356,7 +387,7 @@ fn rnn_slopes(cell: Cell, [up, now]: [&[f32]; 2], dh: &mut [f32], out: &mut [f32
 
 /// [`rnn_slopes`] of an LSTM, whose second state has slopes of its own, `dc`.
 #[inline(always)]
-fn lstm_slopes(
+fn lstm_slopes<const FUSED: bool>(
     [up, now, before]: [&[f32]; 3],
     [dh, dc]: [&mut [f32]; 2],
     out: &mut [f32],
@@ -370,7 +401,7 @@ fn lstm_slopes(
         let (i, f, new, o) = (now[2][u], now[3][u], now[4][u], now[5][u]);
         let (slope, slope_c) = (dh[u] + up[0][u], dc[u] + up[1][u]);
         let by_h = slope * share;
-        let bent = special::tanh(f * before[u] + i * new);
+        let bent = special::tanh::<FUSED>(f * before[u] + i * new);
         let by_after = slope_c * share + by_h * o * (1.0 - bent * bent);
         by_i[u] = (by_after * new + up[2][u]) * i * (1.0 - i);
         by_f[u] = (by_after * before[u] + up[3][u]) * f * (1.0 - f);
