@@ -19,7 +19,16 @@ const NEAR: usize = 64;
 impl Fused {
     /// Joins clusters over the same points that share a value or read the same memory: they began
     /// apart because their first values had nothing in common.
+    ///
+    /// Kernels over rows join those over rows and columns only where nothing else can be done: they fit fewer others
+    /// afterwards.
     pub(super) fn merge_clusters(&mut self, limits: &Limits) {
+        self.merge_all(false, limits);
+        self.merge_all(true, limits);
+    }
+
+    /// Joins what can be joined; Map clusters over rows with those over rows and columns, too, if `widen`.
+    fn merge_all(&mut self, widen: bool, limits: &Limits) {
         let mut changed = true;
         while changed {
             changed = false;
@@ -29,7 +38,7 @@ impl Fused {
             }
             for a in 0..self.clusters.len() {
                 for b in self.relatives(a, &small) {
-                    changed |= self.merge(a, b, limits);
+                    changed |= self.merge(a, b, widen, limits);
                 }
             }
         }
@@ -69,7 +78,7 @@ impl Fused {
     }
 
     /// Moves all members of cluster `a` to cluster `b`, if one kernel can compute both.
-    pub(super) fn merge(&mut self, a: ClusterId, b: ClusterId, limits: &Limits) -> bool {
+    fn merge(&mut self, a: ClusterId, b: ClusterId, widen: bool, limits: &Limits) -> bool {
         let (left, right) = (&self.clusters[a], &self.clusters[b]);
         if left.members.is_empty() || right.members.is_empty() {
             return false;
@@ -79,7 +88,7 @@ impl Fused {
             (Core::Map, Core::Map) if left.domain == right.domain => {
                 (Core::Map, left.domain.clone())
             }
-            (Core::Map, Core::Map) if let Some(cols) = self.columns(a, b) => {
+            (Core::Map, Core::Map) if let Some(cols) = self.columns(a, b).filter(|_| widen) => {
                 (Core::Rows { rows: left.domain.clone(), cols }, right.domain.clone())
             }
             (Core::Rows { rows, cols }, Core::Rows { rows: r, cols: c })

@@ -28,10 +28,7 @@ impl Fused {
         rows: usize,
         cols: usize,
     ) -> bool {
-        let contracts = matches!(self.clusters[cluster].core, Core::Contract(_));
         match self.by_row(member, cluster) {
-            // Rows and results of a contraction are not computed at the same points.
-            true if contracts => false,
             false => view.is_contiguous() && numel(&view.shape) == rows * cols,
             true => {
                 numel(&view.shape) == rows * cols
@@ -194,33 +191,72 @@ impl Fused {
         chain.iter().try_fold(view.clone(), |view, movement| movement.apply(&view))
     }
 
-    /// Whether every member uses other members only at its own point.
+    /// Whether every member uses other members only at its own point, through whatever is computed in between.
     pub(super) fn consistent(&self, cluster: ClusterId) -> bool {
+        let target = &self.clusters[cluster];
+        target.members.iter().all(|&(member, by_row)| {
+            let chain = self.operand_chain(member, target, by_row);
+            let gathers = matches!(self.lowering(member), Lowering::Gather(_));
+            let reduces = matches!(self.lowering(member), Lowering::Reduce(..));
+            let indexed = self.node(member).inputs[..usize::from(gathers)].iter();
+            let outside = |&input: &Value| {
+                let mut inside = false;
+                self.stored(input, &mut |v| inside |= self.place(v) == Place::In(cluster));
+                !inside
+            };
+            let mut operands = self.moved_operands(member).iter();
+            indexed.clone().all(outside)
+                && operands.all(|&v| self.meets(v, &chain, cluster, by_row && !reduces))
+        })
+    }
+
+    /// Whether computing an operand, moved by a chain, uses members only at the point where it is needed: those with
+    /// one element for a row at their row, and only those if the operand is `by_row` itself.
+    fn meets(&self, operand: Value, chain: &[Movement], cluster: ClusterId, by_row: bool) -> bool {
         let target = &self.clusters[cluster];
         let (rows, cols) = match &target.core {
             Core::Rows { rows, cols } => (numel(rows), numel(cols)),
             _ => (numel(&target.domain), 1),
         };
-        target.members.iter().all(|&(member, by_row)| {
-            let inputs = &self.node(member).inputs;
-            let lowering = self.lowering(member);
-            inputs.iter().enumerate().all(|(at, &input)| {
-                let uses = self.uses(input);
-                let mut inside =
-                    uses.iter().filter(|used| self.place(used.value) == Place::In(cluster));
-                inside.all(|used| match (&used.view, &lowering) {
-                    (None, _) => false,
-                    (_, Lowering::Gather(_)) if at == 0 => false,
-                    (Some(view), Lowering::Reduce(_, axes)) => {
-                        let order = self.reduced_last(member, axes);
-                        self.aligned(used.value, &view.permute(&order), cluster, rows, cols)
+        let mut open = vec![(operand, chain.to_vec())];
+        let mut seen: HashSet<(Value, Vec<Movement>)> = open.iter().cloned().collect();
+        while let Some((value, chain)) = open.pop() {
+            let node = self.node(value);
+            let next: Vec<(Value, Vec<Movement>)> = match (self.place(value), self.lowering(value))
+            {
+                (Place::In(at), _) if at == cluster => {
+                    let row = self.by_row(value, cluster);
+                    let Some(view) = self.moved(&View::contiguous(&node.ty.shape), &chain) else {
+                        return false;
+                    };
+                    let met = match &target.core {
+                        // Sums of rows of a contraction are computed apart from its result.
+                        Core::Contract(_) => row == by_row && view.is_contiguous(),
+                        _ => (row || !by_row) && self.aligned(value, &view, cluster, rows, cols),
+                    };
+                    if !met {
+                        return false;
                     }
-                    (Some(view), _) if by_row => {
-                        self.by_row(used.value, cluster) && view.is_contiguous()
+                    continue;
+                }
+                (Place::Virtual, Lowering::View(movement)) => {
+                    vec![(node.inputs[0], [&[movement], chain.as_slice()].concat())]
+                }
+                (Place::Virtual, Lowering::Gather(_)) => {
+                    let mut inside = false;
+                    self.stored(node.inputs[0], &mut |v| {
+                        inside |= self.place(v) == Place::In(cluster);
+                    });
+                    if inside {
+                        return false;
                     }
-                    (Some(view), _) => self.aligned(used.value, view, cluster, rows, cols),
-                })
-            })
-        })
+                    vec![(node.inputs[1], chain)]
+                }
+                (Place::Virtual, _) => node.inputs.iter().map(|&v| (v, chain.clone())).collect(),
+                (Place::In(_) | Place::Packed, _) => continue,
+            };
+            open.extend(next.into_iter().filter(|step| seen.insert(step.clone())));
+        }
+        true
     }
 }

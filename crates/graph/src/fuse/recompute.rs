@@ -5,79 +5,173 @@ use super::{CHEAP, ClusterId, Core, Fused, Place};
 use crate::Value;
 use crate::ops::{Lowering, Op};
 use shadegrad_device::{Limits, numel};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Heaviest chain that is computed again for each reader rather than stored and loaded.
+const AGAIN: u32 = 64;
+
+/// How much smaller a value is that costs nothing beside another: what a row has once, beside a row.
+const SMALL: usize = 8;
+
+/// What could be computed again from one value.
+#[derive(Default)]
+struct Chain {
+    /// What is stored now and need not be.
+    values: Vec<Value>,
+    /// All that lies between these and the value that they follow from.
+    between: BTreeSet<Value>,
+}
 
 impl Fused {
-    /// Makes cheap values virtual that are stored for other clusters although they follow from one
-    /// value that is stored anyway: a relu's mask is computed again from the relu.
+    /// Makes values virtual that are stored only for other clusters, although they follow from a single value of their
+    /// size: from a sum before a GELU all that its gradient needs, a relu's mask from the relu, what is normalised from
+    /// what came in and its rows' mean and deviation.
     pub(super) fn sink(&mut self, limits: &Limits) {
-        for number in (0..self.place.len()).rev() {
-            let value = Value(number as u32);
-            let (Place::In(cluster), Lowering::Pointwise(_)) =
-                (self.place(value), self.lowering(value))
-            else {
-                continue;
-            };
-            if self.tree_weight(value) > CHEAP || self.kept(value) {
-                continue;
+        for cluster in 0..self.clusters.len() {
+            let mut chains: BTreeMap<Value, Chain> = BTreeMap::new();
+            // Members so far that need not be stored.
+            let mut sunk = BTreeSet::new();
+            let members: Vec<Value> = self.clusters[cluster].members.iter().map(|m| m.0).collect();
+            for &value in members.iter().filter(|&&value| self.may_sink(value, cluster)) {
+                if let Some((from, between)) = self.follows(value, cluster, &sunk) {
+                    sunk.insert(value);
+                    let chain = chains.entry(from).or_default();
+                    chain.values.push(value);
+                    chain.between.extend(between);
+                }
             }
-            let readers = self.readers(value).clone();
-            // Of use in its own cluster, or not read elsewhere: it stays.
-            let used_here = self.clusters[cluster].members.iter().any(|&(member, _)| {
-                self.node(member)
-                    .inputs
-                    .iter()
-                    .any(|&v| self.uses(v).iter().any(|u| u.value == value))
-            });
-            let mut from = BTreeSet::new();
-            for &input in &self.node(value).inputs {
-                self.stored(input, &mut |v| {
-                    from.insert(v);
-                });
-            }
-            let whole = |v: &Value| self.node(*v).ty.numel() > 1;
-            let anyway = from.iter().filter(|v| whole(v)).all(|&v| {
-                matches!(self.node(v).op, Op::Leaf(_))
-                    || self.readers(v).iter().any(|c| !self.makers(v).contains(c))
-            });
-            if readers.is_empty()
-                || used_here
-                || !anyway
-                || from.iter().filter(|v| whole(v)).count() > 1
-            {
-                continue;
-            }
-            self.place[number] = Place::Virtual;
-            let before = self.clusters[cluster].members.clone();
-            self.clusters[cluster].members.retain(|(member, _)| *member != value);
-            readers.iter().chain([&cluster]).for_each(|&c| self.link(c));
-            let fine = !self.clusters[cluster].members.is_empty()
-                && readers.iter().all(|&c| {
-                    self.consistent(c)
-                        && self.expressible_members(c)
-                        && self.bound(c) <= limits.bindings
-                });
-            if !fine {
-                self.place[number] = Place::In(cluster);
-                self.clusters[cluster].members = before;
-                readers.iter().chain([&cluster]).for_each(|&c| self.link(c));
+            for (from, chain) in chains {
+                let bytes = |v: Value| self.node(v).ty.bytes();
+                let saved: usize = chain.values.iter().map(|&v| bytes(v)).sum();
+                let cost = if self.stays(from, cluster, &sunk) { 0 } else { bytes(from) };
+                let weight = chain.between.iter().map(|&v| self.weight(v)).sum::<u32>();
+                if saved > cost && weight <= AGAIN {
+                    self.make_virtual(cluster, &chain, limits);
+                }
             }
         }
     }
 
-    /// What computing a value wherever it is used costs, with all that is virtual behind it.
-    pub(super) fn tree_weight(&self, value: Value) -> u32 {
-        let (mut open, mut seen, mut weight) = (vec![value], BTreeSet::from([value]), 0);
-        while let Some(v) = open.pop() {
-            if v != value && self.place(v) != Place::Virtual {
-                continue;
-            }
-            if let Lowering::Pointwise(scalar) = self.lowering(v) {
-                weight += scalar.weight();
-            }
-            open.extend(self.node(v).inputs.iter().copied().filter(|v| seen.insert(*v)));
+    fn weight(&self, value: Value) -> u32 {
+        match self.lowering(value) {
+            Lowering::Pointwise(scalar) => scalar.weight(),
+            _ => 0,
         }
-        weight
+    }
+
+    /// Whether a member is stored only for clusters that read each of its elements once.
+    fn may_sink(&self, value: Value, cluster: ClusterId) -> bool {
+        let points = self.node(value).ty.numel();
+        let once = |&reader: &ClusterId| {
+            let target = &self.clusters[reader];
+            numel(&target.domain) <= points
+                && target.members.iter().all(|&(member, _)| {
+                    let core = !matches!(
+                        self.lowering(member),
+                        Lowering::Pointwise(_) | Lowering::View(_) | Lowering::Reduce(..)
+                    );
+                    !core
+                        || !self
+                            .node(member)
+                            .inputs
+                            .iter()
+                            .any(|&input| self.behind_is(input, value))
+                })
+        };
+        let pointwise = matches!(self.lowering(value), Lowering::Pointwise(_));
+        let readers = self.readers(value);
+        pointwise
+            && points > 1
+            && !self.by_row(value, cluster)
+            && !self.kept(value)
+            && !readers.is_empty()
+            && readers.iter().all(once)
+    }
+
+    /// Whether computing an operand in place reads a value.
+    fn behind_is(&self, operand: Value, value: Value) -> bool {
+        let mut found = false;
+        self.stored(operand, &mut |v| found |= v == value);
+        found
+    }
+
+    /// Whether a value is in memory whatever becomes of those that could be computed again.
+    fn stays(&self, value: Value, cluster: ClusterId, sunk: &BTreeSet<Value>) -> bool {
+        matches!(self.node(value).op, Op::Leaf(_))
+            || self.place(value) != Place::In(cluster)
+            || self.kept(value)
+            || !self.readers(value).is_empty() && !sunk.contains(&value)
+    }
+
+    /// The single value of its size that a member follows from, besides much smaller ones, and what lies between.
+    fn follows(
+        &self,
+        value: Value,
+        cluster: ClusterId,
+        sunk: &BTreeSet<Value>,
+    ) -> Option<(Value, BTreeSet<Value>)> {
+        let points = self.node(value).ty.numel();
+        let (mut from, mut between) = (None, BTreeSet::from([value]));
+        let mut open = self.node(value).inputs.clone();
+        while let Some(input) = open.pop() {
+            let ty = &self.node(input).ty;
+            let passes = match self.lowering(input) {
+                Lowering::Pointwise(_) => true,
+                Lowering::View(_) => !self.copied.contains(&input),
+                _ => false,
+            };
+            let memory = match self.place(input) {
+                Place::Virtual => matches!(self.node(input).op, Op::Leaf(_)),
+                Place::In(at) => at != cluster || !passes || self.stays(input, cluster, sunk),
+                Place::Packed => true,
+            };
+            let small = ty.numel() * SMALL <= points;
+            match (self.place(input), memory) {
+                // What has one element for a row stays where it is.
+                (Place::In(_) | Place::Packed, _) if small => {}
+                (_, true) if small => {}
+                (_, true) if *from.get_or_insert(input) != input => return None,
+                (_, true) => {}
+                (Place::Virtual, false) if !passes => {
+                    // Constants and coordinates; gathers read more than their own element.
+                    if matches!(self.lowering(input), Lowering::Gather(_)) {
+                        return None;
+                    }
+                }
+                (_, false) => {
+                    let new = match self.place(input) {
+                        Place::In(_) => between.insert(input),
+                        _ => true,
+                    };
+                    if new {
+                        open.extend(&self.node(input).inputs);
+                    }
+                }
+            }
+        }
+        Some((from?, between))
+    }
+
+    /// Has a chain computed again wherever it is used, if that works out.
+    fn make_virtual(&mut self, cluster: ClusterId, chain: &Chain, limits: &Limits) {
+        let before = self.clusters[cluster].members.clone();
+        let readers: BTreeSet<ClusterId> =
+            chain.between.iter().flat_map(|&v| self.readers(v)).copied().collect();
+        chain.between.iter().for_each(|v| self.place[v.index()] = Place::Virtual);
+        self.clusters[cluster].members.retain(|(member, _)| !chain.between.contains(member));
+        readers.iter().chain([&cluster]).for_each(|&c| self.link(c));
+        let fine = !self.clusters[cluster].members.is_empty()
+            && readers.iter().chain([&cluster]).all(|&c| {
+                self.consistent(c)
+                    && self.expressible_members(c)
+                    && self.bound(c) <= limits.bindings
+                    && self.reads(c).iter().all(|&v| !self.makers(v).contains(&c))
+            });
+        if !fine {
+            chain.between.iter().for_each(|v| self.place[v.index()] = Place::In(cluster));
+            self.clusters[cluster].members = before;
+            readers.iter().chain([&cluster]).for_each(|&c| self.link(c));
+        }
     }
 
     /// Moves pointwise clusters that only one other cluster reads into that cluster.
