@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use shadegrad::prelude::*;
 use shadegrad::train::{Resident, data::drawn};
 use shadegrad::{bench, operations};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Train neural networks in compute shaders, on any GPU, and on the CPU where there is none
@@ -24,22 +24,34 @@ enum Command {
     /// List the devices of this machine, best first
     Devices,
     /// Measure training steps and kernels
+    #[command(
+        after_help = "Examples:\n  shadegrad bench                                  every training step, and a product, on the best device\n  shadegrad bench kernels --device gpu             every kernel alone\n  shadegrad bench lenet softmax --device cpu,gpu   some of them, on two devices\n  shadegrad bench lenet --kernels                  with the time of each kernel of the step\n  shadegrad bench --json new.json --compare old.json"
+    )]
     Bench {
         /// Devices: best, cpu, gpu, software, or names from `shadegrad devices`
         #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "best")]
         device: Vec<String>,
-        /// Workloads; all if none is given
+        /// Names of training steps and kernels, or `steps`, `kernels`, `all`; else the steps and `matmul`
         #[arg(value_name = "WORKLOAD")]
         workloads: Vec<String>,
         /// Seconds for each workload, about
         #[arg(long, default_value_t = 3.0)]
         seconds: f64,
-        /// Measure each kernel as well
+        /// Samples of a training step, instead of each one's own number
+        #[arg(long, value_name = "N")]
+        batch: Option<usize>,
+        /// Measure each kernel of a step as well
         #[arg(long)]
         kernels: bool,
         /// Write a line of JSON for each measurement
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
+        /// Print the measurements beside those of another run or of other frameworks, lines of JSON
+        #[arg(long, value_name = "FILE")]
+        compare: Option<PathBuf>,
+        /// Take the measurements from a file instead of measuring
+        #[arg(long, value_name = "FILE", requires = "compare", conflicts_with = "json")]
+        from: Option<PathBuf>,
     },
     /// Compare every operation and function with its reference on your device: values, gradients, time
     Selftest {
@@ -85,29 +97,24 @@ fn run(command: Command) -> Result<()> {
             println!("chosen by default: {}", Device::best()?.info());
             Ok(())
         }
-        Command::Bench { device, workloads, seconds, kernels, json } => {
-            let names: Vec<&str> = match workloads.is_empty() {
-                true => bench::WORKLOADS.iter().map(|(name, _)| *name).collect(),
-                false => workloads.iter().map(String::as_str).collect(),
-            };
-            let mut measured = Vec::new();
-            for device in &device {
-                let device = Device::open(device)?;
-                for name in &names {
-                    let settings = bench::Settings { seconds, kernels };
-                    match bench::measure(name, &device, settings)? {
-                        Some(measurement) => measured.push(measurement),
-                        None => bail!(
-                            "no workload `{name}`: there are {:?}",
-                            bench::WORKLOADS.iter().map(|w| w.0).collect::<Vec<_>>()
-                        ),
-                    }
-                }
+        Command::Bench { device, workloads, seconds, batch, kernels, json, compare, from } => {
+            if batch == Some(0) {
+                bail!("--batch is at least 1: a step of no samples does nothing");
             }
-            print!("{}", bench::table(&measured));
-            if let Some(path) = json {
-                let lines: String = measured.iter().map(|m| m.json() + "\n").collect();
-                std::fs::write(&path, lines).with_context(|| path.display().to_string())?;
+            let ours = match from {
+                Some(path) => rows(&path)?,
+                None => {
+                    let settings = bench::Settings { seconds, kernels, batch };
+                    let lines = measure(&device, &chosen(&workloads)?, settings)?;
+                    if let Some(path) = json {
+                        std::fs::write(&path, &lines)
+                            .with_context(|| path.display().to_string())?;
+                    }
+                    bench::read(&lines).map_err(anyhow::Error::msg)?
+                }
+            };
+            if let Some(path) = compare {
+                print!("\n{}", bench::compare(&ours, &rows(&path)?));
             }
             Ok(())
         }
@@ -149,4 +156,63 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// The workloads that some names stand for.
+fn chosen(names: &[String]) -> Result<Vec<&'static str>> {
+    let steps = || bench::TRAINING.iter().map(|training| training.name);
+    let kernels = || bench::KERNELS.iter().map(|kernel| kernel.name);
+    let mut chosen = Vec::new();
+    for name in names {
+        match name.as_str() {
+            "steps" => chosen.extend(steps()),
+            "kernels" => chosen.extend(kernels()),
+            "all" => chosen.extend(steps().chain(kernels())),
+            name => match steps().chain(kernels()).find(|known| *known == name) {
+                Some(known) => chosen.push(known),
+                None => bail!(
+                    "no workload `{name}`: there are steps ({}), kernels ({}) and all",
+                    steps().collect::<Vec<_>>().join(", "),
+                    kernels().collect::<Vec<_>>().join(", ")
+                ),
+            },
+        }
+    }
+    if names.is_empty() {
+        chosen.extend(steps().chain(["matmul"]));
+    }
+    Ok(chosen)
+}
+
+/// Measures workloads on devices and prints the results; they as lines of JSON.
+fn measure(devices: &[String], workloads: &[&str], settings: bench::Settings) -> Result<String> {
+    let mut measured = Vec::new();
+    for name in devices {
+        let device = Device::open(name)?;
+        let rates = bench::rates(&device)?;
+        println!(
+            "{}: products at {:.1} GFLOP/s, copies at {:.2} GB/s; floors are at these rates",
+            device.info(),
+            rates.gflops,
+            rates.gbytes
+        );
+        for workload in workloads {
+            match bench::measure(workload, &device, settings, rates)? {
+                bench::Outcome::Measured(measurement) => measured.push(*measurement),
+                bench::Outcome::TooLong(seconds) => {
+                    println!("{workload} is left out: a step takes {seconds:.0} s at least");
+                }
+                bench::Outcome::Unknown => bail!("no workload `{workload}`"),
+            }
+        }
+    }
+    print!("{}", bench::table(&measured));
+    Ok(measured.iter().map(|m| bench::json(m) + "\n").collect())
+}
+
+/// Measurements from a file.
+fn rows(path: &Path) -> Result<Vec<bench::Row>> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| name.to_string())?;
+    bench::read(&text).map_err(|reason| anyhow::anyhow!("{name}, {reason}"))
 }

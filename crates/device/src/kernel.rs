@@ -4,7 +4,7 @@
 //! how elements are loaded into it and what is stored of its result. Stores are row-major over
 //! the family's output domain.
 
-use crate::{DType, Expr, Literal, Sequence, SequenceRole, TermId, numel};
+use crate::{DType, Expr, Literal, Sequence, SequenceRole, TermId, View, numel};
 use std::fmt::Write;
 
 /// One dispatch.
@@ -365,6 +365,8 @@ pub enum Body {
         rows: Vec<usize>,
         /// Trailing axes of the domain: what is reduced.
         cols: Vec<usize>,
+        /// Where elements are stored: a view over the domain of memory without gaps.
+        layout: View,
         /// Accumulator `i` is the result of reduction `i`.
         reductions: Vec<Reduction>,
         /// Over the rows.
@@ -658,7 +660,13 @@ impl Kernel {
     pub fn dump(&self, buffers: &[crate::BufferSpec]) -> String {
         let mut text = format!("{} {:?} {}\n", self.body.family(), self.body.domain(), self.label);
         match &self.body {
-            Body::Rows { cols, .. } => _ = writeln!(text, "  reduce the last {} axes", cols.len()),
+            Body::Rows { cols, layout, .. } => {
+                let moved = match layout.is_contiguous() {
+                    true => String::new(),
+                    false => format!(", elements are stored with strides {:?}", layout.strides),
+                };
+                let _ = writeln!(text, "  reduce the last {} axes{moved}", cols.len());
+            }
             Body::Contract { contraction, left, right, splits, row_stores, .. } => {
                 let sums = if row_stores.is_empty() { "" } else { ", accumulator 1 sums rows" };
                 let _ = writeln!(

@@ -2,7 +2,8 @@
 //! checked and replayed.
 
 use crate::{
-    Body, Contraction, DType, DeviceError, Kernel, Limits, Store, Term, TermId, WindowRole, numel,
+    Body, Contraction, DType, DeviceError, Kernel, Limits, Store, Term, TermId, View, WindowRole,
+    numel,
 };
 use std::fmt::Write;
 
@@ -200,6 +201,9 @@ impl Program {
     /// Whether every load of `read` is of the very point that `write` stores.
     fn in_place(&self, kernel: &Kernel, read: usize, write: usize) -> bool {
         let (a, b) = (&kernel.operands[read], &kernel.operands[write]);
+        if let Body::Rows { .. } = kernel.body {
+            return self.in_place_by_row(kernel, read, write);
+        }
         let points = numel(&kernel.body.domain());
         matches!(kernel.body, Body::Map { .. })
             && a.offset == b.offset
@@ -207,6 +211,34 @@ impl Program {
             && b.len == points
             && kernel.expr.terms.iter().all(|term| match term {
                 Term::Load { operand, view } => *operand != read || view.is_contiguous(),
+                Term::Gather { operand, .. } => *operand != read,
+                _ => true,
+            })
+    }
+
+    /// Whether `read` is loaded only for what is stored of the same row, and `write` is stored for each row. Stores of rows
+    /// may come before elements are computed, but all loads for them come first.
+    fn in_place_by_row(&self, kernel: &Kernel, read: usize, write: usize) -> bool {
+        let Body::Rows { rows, cols, reductions, row_stores, stores, .. } = &kernel.body else {
+            return false;
+        };
+        let (a, b) = (&kernel.operands[read], &kernel.operands[write]);
+        let elements = reductions.iter().map(|r| r.term).chain(stores.iter().map(|s| s.term));
+        let elements = kernel.expr.needed(&elements.collect::<Vec<_>>());
+        let own_row = |view: &View| {
+            let mut by_row = View::contiguous(rows);
+            by_row.shape.extend(cols);
+            by_row.strides.extend(cols.iter().map(|_| 0));
+            by_row.valid.extend(cols.iter().map(|&n| (0, n)));
+            let same =
+                |axis: usize| view.shape[axis] == 1 || view.strides[axis] == by_row.strides[axis];
+            view.offset == 0 && view.valid == by_row.valid && (0..view.shape.len()).all(same)
+        };
+        row_stores.iter().any(|store| store.operand == write)
+            && !stores.iter().any(|store| store.operand == write)
+            && (a.offset, a.len, b.len) == (b.offset, numel(rows), numel(rows))
+            && kernel.expr.terms.iter().enumerate().all(|(id, term)| match term {
+                Term::Load { operand, view } if *operand == read => !elements[id] && own_row(view),
                 Term::Gather { operand, .. } => *operand != read,
                 _ => true,
             })
@@ -282,6 +314,20 @@ fn verify_domains(kernel: &Kernel) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether a view over a domain reaches every element from zero on once: it is contiguous but for the order of axes.
+fn fills(view: &View, domain: &[usize]) -> bool {
+    let mut axes: Vec<(isize, usize)> =
+        view.strides.iter().copied().zip(domain.iter().copied()).filter(|a| a.1 > 1).collect();
+    axes.sort_unstable();
+    let mut next = 1;
+    let dense = axes.iter().all(|&(stride, extent)| {
+        let fits = stride == next;
+        next *= extent as isize;
+        fits
+    });
+    view.shape == domain && !view.is_masked() && view.offset == 0 && (dense || numel(domain) == 0)
+}
+
 /// Checks what shaders divide by, that there is an axis to walk along, and that sources have the types that cores
 /// work on.
 fn verify_geometry(kernel: &Kernel) -> Result<(), String> {
@@ -290,6 +336,9 @@ fn verify_geometry(kernel: &Kernel) -> Result<(), String> {
             if conv.groups == 0 || conv.stride.contains(&0) || conv.dilation.contains(&0) =>
         {
             return Err(format!("{conv:?} divides by zero"));
+        }
+        Body::Rows { layout, .. } if !fills(layout, &kernel.body.domain()) => {
+            return Err(format!("elements stored at {layout:?}"));
         }
         Body::Contract { contraction, row_stores, .. }
             if !row_stores.is_empty() && contraction.row_source().is_none() =>

@@ -43,7 +43,7 @@ pub(crate) fn clusters(fused: &Fused) -> String {
     {
         let core = match &cluster.core {
             Core::Map => "map".to_string(),
-            Core::Rows { rows, cols } => format!("rows {rows:?} of {cols:?}"),
+            Core::Rows { rows, cols, .. } => format!("rows {rows:?} of {cols:?}"),
             Core::Contract(contraction) => format!("{contraction:?}"),
             Core::Window(window, role) => format!("{role:?} {window:?}"),
             Core::Scatter(shape, axis, len) => {

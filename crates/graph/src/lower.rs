@@ -1,7 +1,7 @@
 //! Lower: clusters to kernel specifications. Operands still name values and variables; memory is
 //! planned next.
 
-use crate::fuse::{Cluster, ClusterId, Core, Fused, Place};
+use crate::fuse::{Cluster, ClusterId, Core, Fused, Place, layout};
 use crate::ops::{Lowering, Movement, Op};
 use crate::schedule::Schedule;
 use crate::{GraphError, Value};
@@ -116,7 +116,11 @@ fn add_parts(
 ) -> Result<Lowered, GraphError> {
     let mut lowerer = Lowerer::new(schedule, id, limits);
     let rows = Cluster {
-        core: Core::Rows { rows: domain.to_vec(), cols: vec![parts] },
+        core: Core::Rows {
+            rows: domain.to_vec(),
+            cols: vec![parts],
+            order: (0..=domain.len()).collect(),
+        },
         domain: [domain, &[parts]].concat(),
         members: members.iter().map(|&member| (member, true)).collect(),
     };
@@ -133,6 +137,7 @@ fn add_parts(
     let body = Body::Rows {
         rows: domain.to_vec(),
         cols: vec![parts],
+        layout: layout(&rows),
         reductions: std::mem::take(&mut lowerer.reductions),
         row_stores,
         stores,
@@ -200,9 +205,9 @@ impl<'a> Lowerer<'a> {
         let (row_stores, stores) = self.stores(cluster);
         let body = match body {
             Body::Map { shape, .. } => Body::Map { shape, stores },
-            Body::Rows { rows, cols, .. } => {
+            Body::Rows { rows, cols, layout, .. } => {
                 let reductions = std::mem::take(&mut self.reductions);
-                Body::Rows { rows, cols, reductions, row_stores, stores }
+                Body::Rows { rows, cols, layout, reductions, row_stores, stores }
             }
             Body::Contract { contraction, left, right, splits, .. } => {
                 Body::Contract { contraction, left, right, splits, row_stores, stores }
@@ -257,9 +262,10 @@ impl<'a> Lowerer<'a> {
         let chain = self.fused.operand_chain(first, cluster, false);
         Ok(match &cluster.core {
             Core::Map | Core::Half => Body::Map { shape: cluster.domain.clone(), stores },
-            Core::Rows { rows, cols } => Body::Rows {
+            Core::Rows { rows, cols, .. } => Body::Rows {
                 rows: rows.clone(),
                 cols: cols.clone(),
+                layout: layout(cluster),
                 reductions: vec![],
                 row_stores: vec![],
                 stores,

@@ -14,6 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Alignment of values in scratch memory, in bytes: four floats, so that vector loads stay possible.
 const ALIGNMENT: usize = 16;
 
+/// More slots than this are placed in one order only: trying takes time that grows with the square.
+const MANY: usize = 1000;
+
 /// One range of scratch memory and when it is alive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
@@ -42,8 +45,7 @@ pub(crate) struct Plan {
     pub(crate) lower_bound: usize,
 }
 
-/// Finds the lifetimes and packs the slots, largest first, each at the lowest place that is free
-/// during its life. `guard` bytes are left free after each.
+/// Finds the lifetimes and packs the slots, each at the lowest place that is free during its life. `guard` bytes are left free after each.
 pub(crate) fn plan(
     schedule: &Schedule,
     kernels: &[Lowered],
@@ -105,7 +107,7 @@ pub(crate) fn plan(
         };
         slots.push(Slot { name, bytes, first, last, buffer: 0, offset: 0 });
     }
-    let buffers = assign(&mut slots, limits.largest_buffer(), guard);
+    let buffers = arrange(&mut slots, limits.largest_buffer(), guard);
     Plan { slots, at, buffers, lower_bound }
 }
 
@@ -142,13 +144,39 @@ fn lifetimes(schedule: &Schedule, kernels: &[Lowered]) -> BTreeMap<Memory, (usiz
     lives
 }
 
-/// Gives every slot a buffer and an offset; the size of each buffer.
-fn assign(slots: &mut [Slot], limit: usize, guard: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..slots.len()).collect();
-    order.sort_by_key(|&i| (std::cmp::Reverse(slots[i].bytes), slots[i].first, i));
+/// Places the slots in several orders, and keeps the plan that takes least.
+fn arrange(slots: &mut [Slot], limit: usize, guard: usize) -> Vec<usize> {
+    let life = |slot: &Slot| slot.last - slot.first + 1;
+    // What each order looks at first; larger comes earlier.
+    let orders: [&dyn Fn(&Slot) -> usize; 4] =
+        [&|slot| slot.bytes, &|slot| slot.bytes * life(slot), &life, &|slot| {
+            usize::MAX - slot.first
+        }];
+    let mut best: Option<(usize, Vec<usize>, Vec<Slot>)> = None;
+    for key in orders.iter().take(if slots.len() > MANY { 1 } else { orders.len() }) {
+        let mut order: Vec<usize> = (0..slots.len()).collect();
+        order.sort_by_key(|&i| {
+            let slot = &slots[i];
+            std::cmp::Reverse((key(slot), slot.bytes, usize::MAX - slot.first, usize::MAX - i))
+        });
+        let mut placed = slots.to_vec();
+        let buffers = assign(&mut placed, &order, limit, guard);
+        let total = buffers.iter().sum();
+        if best.as_ref().is_none_or(|(least, ..)| total < *least) {
+            best = Some((total, buffers, placed));
+        }
+    }
+    let Some((_, buffers, placed)) = best else { return vec![] };
+    slots.clone_from_slice(&placed);
+    buffers
+}
+
+/// Gives every slot a buffer and an offset, one after the other in an order, each at the lowest place that is free during
+/// its life; the size of each buffer.
+fn assign(slots: &mut [Slot], order: &[usize], limit: usize, guard: usize) -> Vec<usize> {
     let mut placed: Vec<usize> = Vec::new();
     let mut buffers: Vec<usize> = Vec::new();
-    for &number in &order {
+    for &number in order {
         let need = slots[number].bytes + guard;
         for buffer in 0.. {
             let mut taken: Vec<(usize, usize)> = placed

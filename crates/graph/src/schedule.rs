@@ -75,6 +75,10 @@ fn depends(after: &[BTreeSet<ClusterId>], from: ClusterId, on: ClusterId) -> boo
 /// Whether a cluster reads of a variable only the very element that it overwrites.
 fn in_place(fused: &Fused, cluster: ClusterId, value: Value, variable: u64) -> bool {
     let target = &fused.clusters[cluster];
+    if let Core::Rows { rows, .. } = &target.core {
+        return fused.node(value).ty.numel() == numel(rows)
+            && in_place_by_row(fused, cluster, variable);
+    }
     let points = numel(&target.domain);
     target.core == Core::Map
         && fused.node(value).ty.numel() == points
@@ -83,6 +87,32 @@ fn in_place(fused: &Fused, cluster: ClusterId, value: Value, variable: u64) -> b
             let own = |&v: &Value| reads_own(fused, v, &chain, variable);
             !gathers_from(fused, member, variable) && fused.node(member).inputs.iter().all(own)
         })
+}
+
+/// Whether a row kernel reads of a variable only the element of its own row, and only for what is stored for each row:
+/// elements may be computed after that.
+fn in_place_by_row(fused: &Fused, cluster: ClusterId, variable: u64) -> bool {
+    let target = &fused.clusters[cluster];
+    let mut changed: BTreeSet<Value> = BTreeSet::new();
+    target.members.iter().all(|&(member, by_row)| {
+        let chain = fused.operand_chain(member, target, by_row);
+        let mut own = !gathers_from(fused, member, variable);
+        let mut touched = false;
+        for &input in &fused.node(member).inputs {
+            let mut reads = false;
+            fused.stored(input, &mut |v| {
+                reads |= matches!(&fused.node(v).op, Op::Leaf(leaf) if leaf.variable == variable);
+                touched |= changed.contains(&v);
+            });
+            touched |= reads;
+            own &= !reads || fused.reads_own_row(input, &chain, cluster, variable);
+        }
+        if touched {
+            changed.insert(member);
+        }
+        let reduces = matches!(fused.lowering(member), Lowering::Reduce(..));
+        own && (!touched || by_row && !reduces)
+    })
 }
 
 /// Whether a value is a gather from a variable: it reads other elements than its own.

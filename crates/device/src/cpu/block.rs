@@ -370,13 +370,24 @@ fn lines(
     out: &mut [u32],
     mut line: impl FnMut(&mut [u32], Option<isize>, isize),
 ) {
+    runs(view, start, out.len(), |points, at, step| line(&mut out[points], at, step));
+}
+
+/// [`lines`] of `count` points by their numbers.
+#[inline(always)]
+pub(super) fn runs(
+    view: &View,
+    start: usize,
+    count: usize,
+    mut run: impl FnMut(Range<usize>, Option<isize>, isize),
+) {
     let Some(last) = view.shape.len().checked_sub(1) else {
-        return line(out, Some(view.offset), 0);
+        return run(0..count, Some(view.offset), 0);
     };
     let (width, step) = (view.shape[last], view.strides[last]);
     let (first, end) = view.valid[last];
     let mut done = 0;
-    while done < out.len() {
+    while done < count {
         let point = start + done;
         let column = point % width;
         let mut rest = point / width;
@@ -387,23 +398,22 @@ fn lines(
             at += c as isize * view.strides[axis];
             exists &= c >= view.valid[axis].0 && c < view.valid[axis].1;
         }
-        let len = (width - column).min(out.len() - done);
-        let out = &mut out[done..done + len];
+        let len = (width - column).min(count - done);
         if exists && first <= column && column + len <= end {
-            line(out, Some(at + column as isize * step), step);
+            run(done..done + len, Some(at + column as isize * step), step);
         } else if !exists {
-            line(out, None, 0);
+            run(done..done + len, None, 0);
         } else {
             // The line crosses the edge of the data: before, inside, after.
-            let inside = first.clamp(column, column + len) - column
-                ..end.clamp(first.clamp(column, column + len), column + len) - column;
-            line(&mut out[..inside.start], None, 0);
+            let low = first.clamp(column, column + len);
+            let inside = low - column..end.clamp(low, column + len) - column;
+            run(done..done + inside.start, None, 0);
             let from = at + (column + inside.start) as isize * step;
             // An empty part lies nowhere: its address may be outside of the operand.
             if !inside.is_empty() {
-                line(&mut out[inside.clone()], Some(from), step);
+                run(done + inside.start..done + inside.end, Some(from), step);
             }
-            line(&mut out[inside.end..], None, 0);
+            run(done + inside.end..done + len, None, 0);
         }
         done += len;
     }

@@ -6,7 +6,7 @@
 use super::block::{Accumulated, BLOCK, Plan, Registers, Slice};
 use super::stores::{Stores, roots};
 use super::{TASK_POINTS, Task};
-use crate::{Body, Combine, DType, Expr, Kernel, Term, TermId, numel};
+use crate::{Body, Combine, DType, Expr, Kernel, Term, TermId, View, numel};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -21,13 +21,15 @@ pub(super) struct Rows {
     passes: Vec<(Vec<(Combine, DType)>, Plan)>,
     row_stores: Stores,
     stores: Stores,
+    /// Where elements are stored.
+    layout: View,
     /// Rows that fit a block.
     together: usize,
 }
 
 impl Rows {
     pub(super) fn new(kernel: &Kernel, slices: &[Slice]) -> Rows {
-        let Body::Rows { rows, cols, reductions, row_stores, stores } = &kernel.body else {
+        let Body::Rows { rows, cols, layout, reductions, row_stores, stores } = &kernel.body else {
             unreachable!("prepared as rows because the body is rows")
         };
         let columns = rows.len()..rows.len() + cols.len();
@@ -50,6 +52,7 @@ impl Rows {
             passes: kernel.body.passes(&kernel.expr).into_iter().map(pass).collect(),
             row_stores: Stores::with(plan(&roots(row_stores)), false, row_stores, slices),
             stores: Stores::with(plan(&roots(stores)), false, stores, slices),
+            layout: layout.collapsed(),
             together,
         }
     }
@@ -81,7 +84,7 @@ impl Rows {
             if !self.stores.is_empty() {
                 for start in (first..first + self.cols).step_by(BLOCK) {
                     let len = BLOCK.min(first + self.cols - start);
-                    self.stores.block(&mut scratch.stores, start, start, len, &found);
+                    self.stores.spread(&mut scratch.stores, &self.layout, [start, len], &found);
                 }
             }
         }
@@ -122,7 +125,8 @@ impl Rows {
                 self.row_stores.firsts(&mut scratch.row_stores, rows, &accumulated);
             }
             if !self.stores.is_empty() {
-                self.stores.block(&mut scratch.stores, start, start, len, &accumulated);
+                let points = [start, len];
+                self.stores.spread(&mut scratch.stores, &self.layout, points, &accumulated);
             }
         }
     }

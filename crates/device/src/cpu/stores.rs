@@ -1,7 +1,7 @@
 //! What every family shares: storing an expression over ranges of a domain (which is also all
 //! that a pointwise kernel does), and evaluating a source that isn't plain memory.
 
-use super::block::{Accumulated, BLOCK, Plan, Registers, Slice};
+use super::block::{Accumulated, BLOCK, Plan, Registers, Slice, runs};
 use super::{TASK_POINTS, Task};
 use crate::{Body, Expr, Kernel, Store, Term, TermId, View, numel};
 use rayon::prelude::*;
@@ -111,6 +111,38 @@ impl Stores {
 }
 
 impl Stores {
+    /// Evaluates `len` points from `point` and stores each where a layout has it.
+    ///
+    /// # Safety
+    /// As [`Stores::run`].
+    pub(super) unsafe fn spread(
+        &self,
+        registers: &mut Registers,
+        layout: &View,
+        [point, len]: [usize; 2],
+        accumulated: &[Accumulated<'_>],
+    ) {
+        // SAFETY: passed on to the caller; loads are copied into registers before any store.
+        unsafe {
+            self.plan.evaluate(registers, point, len, accumulated);
+            for (root, target) in self.targets.iter().enumerate() {
+                let values = self.plan.root(registers, root, len, accumulated);
+                runs(layout, point, len, |points, at, step| {
+                    let Some(at) = at.map(|at| at as usize) else { return };
+                    let values = &values[points];
+                    match step {
+                        1 => target.write(at, values.len()).copy_from_slice(values),
+                        step => {
+                            for (number, value) in values.iter().enumerate() {
+                                target.write(at + number * step as usize, 1)[0] = *value;
+                            }
+                        }
+                    }
+                });
+            }
+        }
+    }
+
     /// Evaluates `count` rows of `cols` points from row `row` and stores the first of each.
     ///
     /// # Safety

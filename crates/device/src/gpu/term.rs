@@ -206,7 +206,7 @@ fn masked(view: &View, point: &Point, outside: &str, element: impl Fn(&str) -> S
 }
 
 /// The element that a view selects, in wrapping u32 arithmetic.
-fn address(view: &View, point: &Point) -> String {
+pub(super) fn address(view: &View, point: &Point) -> String {
     if view.is_contiguous()
         && let Some(flat) = &point.flat
     {

@@ -4,7 +4,7 @@
 use super::{Cluster, ClusterId, Core, Fused, Place, Use};
 use crate::Value;
 use crate::ops::Lowering;
-use shadegrad_device::{Limits, numel};
+use shadegrad_device::{Limits, View, numel};
 use std::collections::BTreeSet;
 
 impl Fused {
@@ -15,9 +15,8 @@ impl Fused {
             if let (Lowering::Reduce(_, axes), Core::Map) =
                 (&lowering, &self.clusters[cluster].core)
             {
-                let (rows, cols) = self.rows_and_cols(value, axes);
-                self.clusters[cluster].domain = [rows.as_slice(), &cols].concat();
-                self.clusters[cluster].core = Core::Rows { rows, cols };
+                let (core, domain) = self.reducing(value, axes);
+                (self.clusters[cluster].core, self.clusters[cluster].domain) = (core, domain);
             }
             self.clusters[cluster].members.push((value, by_row));
             self.place[value.index()] = Place::In(cluster);
@@ -29,9 +28,7 @@ impl Fused {
         let (core, domain) = match lowering {
             Lowering::Reduce(_, axes) => {
                 by_row = true;
-                let (rows, cols) = self.rows_and_cols(value, &axes);
-                let domain = [rows.as_slice(), &cols].concat();
-                (Core::Rows { rows, cols }, domain)
+                self.reducing(value, &axes)
             }
             Lowering::Contract(contraction) => (Core::Contract(contraction), shape),
             Lowering::Window(window, role, _) => (Core::Window(window, role), shape),
@@ -109,28 +106,27 @@ impl Fused {
         }
         match lowering {
             Lowering::Reduce(_, axes) => {
-                let (rows, cols) = self.rows_and_cols(value, axes);
-                match &target.core {
-                    Core::Map if numel(&target.domain) == numel(&rows) * numel(&cols) => {}
-                    Core::Rows { rows: r, cols: c } if *r == rows && *c == cols => {}
-                    _ => return None,
+                let (core, domain) = self.reducing(value, axes);
+                match (&target.core, &core) {
+                    (Core::Map, _) if numel(&target.domain) == numel(&domain) => {
+                        // Members so far become elements of the same shape, and are summed in their order.
+                        let plain = |used: &Use| {
+                            let whole =
+                                |v: &View| v.is_contiguous() && numel(&v.shape) == numel(&domain);
+                            used.view.as_ref().is_some_and(whole)
+                        };
+                        let aligned = uses.iter().flatten().filter(inside).all(plain);
+                        (aligned && self.expressible_over(cluster, &core, &domain)).then_some(true)
+                    }
+                    (Core::Rows { rows: r, cols: c, .. }, Core::Rows { rows, cols, .. })
+                        if r == rows && c == cols =>
+                    {
+                        let chain = self.operand_chain(value, target, true);
+                        let input = self.node(value).inputs[0];
+                        self.meets(input, &chain, cluster, false).then_some(true)
+                    }
+                    _ => None,
                 }
-                let order = self.reduced_last(value, axes);
-                let domain = [rows.as_slice(), &cols].concat();
-                let aligned = uses.iter().flatten().filter(inside).all(|used| {
-                    used.view.as_ref().is_some_and(|view| {
-                        self.aligned(
-                            used.value,
-                            &view.permute(&order),
-                            cluster,
-                            numel(&rows),
-                            numel(&cols),
-                        )
-                    })
-                });
-                // Members so far must be expressible over the axes of rows and columns.
-                let same = target.domain == domain || self.expressible_over(cluster, &domain);
-                (aligned && same).then_some(true)
             }
             Lowering::Window(window, role, _) => {
                 let shared = target.core == Core::Window(*window, *role)
@@ -143,22 +139,13 @@ impl Fused {
                     return None;
                 }
                 let (rows, cols) = match &target.core {
-                    Core::Rows { rows, cols } => (numel(rows), numel(cols)),
+                    Core::Rows { rows, cols, .. } => (numel(rows), numel(cols)),
                     _ => (numel(&target.domain), 1),
                 };
                 let is_rows = matches!(target.core, Core::Rows { .. });
                 let by_row =
                     is_rows && points == rows && (cols != 1 || self.only_rows(uses, cluster));
                 if !by_row && points != rows * cols {
-                    return None;
-                }
-                let here = uses.iter().flatten().filter(inside).all(|used| {
-                    used.view.as_ref().is_some_and(|view| match by_row {
-                        true => self.by_row(used.value, cluster) && view.is_contiguous(),
-                        false => self.aligned(used.value, view, cluster, rows, cols),
-                    })
-                });
-                if !here {
                     return None;
                 }
                 let chain = self.to_domain(value, target, by_row);
@@ -168,6 +155,9 @@ impl Fused {
                     _ => vec![],
                 };
                 let chain = [view, chain].concat();
+                if !operands.iter().all(|&v| self.meets(v, &chain, cluster, by_row)) {
+                    return None;
+                }
                 let moves = self.gathers(value, &chain)
                     && operands.iter().all(|&v| self.expressible(v, &chain, Some(cluster)));
                 moves.then_some(by_row)

@@ -89,13 +89,10 @@ impl Fused {
                 (Core::Map, left.domain.clone())
             }
             (Core::Map, Core::Map) if let Some(cols) = self.columns(a, b).filter(|_| widen) => {
-                (Core::Rows { rows: left.domain.clone(), cols }, right.domain.clone())
+                let order = (0..right.domain.len()).collect();
+                (Core::Rows { rows: left.domain.clone(), cols, order }, right.domain.clone())
             }
-            (Core::Rows { rows, cols }, Core::Rows { rows: r, cols: c })
-                if rows == r && cols == c =>
-            {
-                (left.core.clone(), left.domain.clone())
-            }
+            (a, b @ Core::Rows { .. }) if a == b => (left.core.clone(), left.domain.clone()),
             (Core::Map, Core::Rows { .. }) => (right.core.clone(), right.domain.clone()),
             (Core::Rows { .. }, Core::Map) => (left.core.clone(), left.domain.clone()),
             _ => return false,
@@ -158,7 +155,7 @@ impl Fused {
             for &(member, by_row) in &cluster.members {
                 let points = self.node(member).ty.numel();
                 let by_row = match core {
-                    Core::Rows { rows, cols } if cluster.core == Core::Map => {
+                    Core::Rows { rows, cols, .. } if cluster.core == Core::Map => {
                         let (rows, cols) = (numel(rows), numel(cols));
                         match (points == rows, points == rows * cols) {
                             (_, true) => false,

@@ -20,6 +20,7 @@ mod sums;
 use crate::ops::{Lowering, Movement, Op};
 use crate::{GraphError, Node, Nodes, Value};
 use links::Links;
+pub(crate) use points::layout;
 use prepare::{lowering_of, prepare};
 use shadegrad_device::{
     Attention, Contraction, Limits, Merge, Recurrence, Sequence, SequenceRole, View, Window,
@@ -43,6 +44,8 @@ pub(crate) enum Core {
     Rows {
         rows: Vec<usize>,
         cols: Vec<usize>,
+        /// The axes of an element's own shape that rows and columns are.
+        order: Vec<usize>,
     },
     Contract(Contraction),
     Window(Window, WindowRole),

@@ -4,11 +4,56 @@
 use super::prepare::resolve;
 use super::{Cluster, ClusterId, Core, Fused, Place, Use};
 use crate::Value;
-use crate::ops::{Lowering, Movement};
-use shadegrad_device::{View, numel};
+use crate::ops::{Lowering, Movement, Op};
+use shadegrad_device::View;
 use std::collections::HashSet;
 
+/// The shape of which rows and columns are the axes in an order.
+fn own_shape(order: &[usize], domain: &[usize]) -> Vec<usize> {
+    let mut own = vec![0; order.len()];
+    order.iter().zip(domain).for_each(|(&axis, &extent)| own[axis] = extent);
+    own
+}
+
+/// Where the elements of a cluster's members lie, as a view over its domain.
+pub(crate) fn layout(cluster: &Cluster) -> View {
+    match &cluster.core {
+        Core::Rows { order, .. } => {
+            View::contiguous(&own_shape(order, &cluster.domain)).permute(order)
+        }
+        _ => View::contiguous(&cluster.domain),
+    }
+}
+
+/// Where what a row kernel has for each row lies, as a view over its domain.
+fn row_view(cluster: &Cluster) -> View {
+    let rows = match &cluster.core {
+        Core::Rows { rows, .. } => rows.len(),
+        _ => cluster.domain.len(),
+    };
+    let shape = cluster.domain.iter().enumerate();
+    let shape: Vec<usize> = shape.map(|(axis, &n)| if axis < rows { n } else { 1 }).collect();
+    View::contiguous(&shape).expand(&cluster.domain)
+}
+
+/// Whether two views over one domain read the same elements of all of the memory that the second is of. Along an axis of one
+/// element there is no step.
+fn same_steps(view: &View, expected: &View) -> bool {
+    view.shape == expected.shape
+        && view.offset == expected.offset
+        && !view.is_masked()
+        && (0..view.shape.len())
+            .all(|axis| view.shape[axis] == 1 || view.strides[axis] == expected.strides[axis])
+}
+
 impl Fused {
+    /// The core and the domain of a kernel that a reduction begins.
+    pub(super) fn reducing(&self, value: Value, axes: &[usize]) -> (Core, Vec<usize>) {
+        let (rows, cols) = self.rows_and_cols(value, axes);
+        let domain = [rows.as_slice(), &cols].concat();
+        (Core::Rows { rows, cols, order: self.reduced_last(value, axes) }, domain)
+    }
+
     pub(super) fn by_row(&self, value: Value, cluster: ClusterId) -> bool {
         self.clusters[cluster].members.iter().any(|&(member, by_row)| member == value && by_row)
     }
@@ -19,26 +64,13 @@ impl Fused {
         inside.all(|used| self.by_row(used.value, cluster))
     }
 
-    /// Whether a view of a member reads, at every point of the domain, what the member is there.
-    pub(crate) fn aligned(
-        &self,
-        member: Value,
-        view: &View,
-        cluster: ClusterId,
-        rows: usize,
-        cols: usize,
-    ) -> bool {
-        match self.by_row(member, cluster) {
-            false => view.is_contiguous() && numel(&view.shape) == rows * cols,
-            true => {
-                numel(&view.shape) == rows * cols
-                    && !view.is_masked()
-                    && view.reshape(&[rows, cols]).is_some_and(|v| {
-                        v.offset == 0
-                            && (rows == 1 || v.strides[0] == 1)
-                            && (cols == 1 || v.strides[1] == 0)
-                    })
-            }
+    /// Whether a view over the domain reads, at every point, what a member is there.
+    pub(super) fn aligned(&self, member: Value, view: &View, cluster: ClusterId) -> bool {
+        let target = &self.clusters[cluster];
+        let rows = matches!(target.core, Core::Rows { .. });
+        match rows && self.by_row(member, cluster) {
+            true => same_steps(view, &row_view(target)),
+            false => same_steps(view, &layout(target)),
         }
     }
 
@@ -48,8 +80,16 @@ impl Fused {
         let mut chain = Vec::new();
         let (mut target, mut domain) = (cluster.domain.clone(), cluster.domain.clone());
         match &cluster.core {
-            Core::Rows { rows, cols } if by_row => {
+            Core::Rows { rows, cols, .. } if by_row => {
                 target = [rows.clone(), vec![1; cols.len()]].concat();
+            }
+            Core::Rows { order, .. } if !order.is_sorted() => {
+                let own = own_shape(order, &domain);
+                if *shape != own {
+                    chain.push(Movement::Reshape(own));
+                }
+                chain.push(Movement::Permute(order.clone()));
+                return chain;
             }
             // Sums of rows are stored over the rows alone.
             Core::Contract(contraction) if by_row => {
@@ -159,8 +199,14 @@ impl Fused {
     }
 
     /// Whether all members of a pointwise cluster can be computed over another domain.
-    pub(super) fn expressible_over(&self, cluster: ClusterId, domain: &[usize]) -> bool {
-        let moved = Cluster { domain: domain.to_vec(), ..self.clusters[cluster].clone() };
+    pub(super) fn expressible_over(
+        &self,
+        cluster: ClusterId,
+        core: &Core,
+        domain: &[usize],
+    ) -> bool {
+        let members = self.clusters[cluster].members.clone();
+        let moved = Cluster { core: core.clone(), domain: domain.to_vec(), members };
         moved.members.iter().all(|&(member, by_row)| {
             let mut chain: Vec<Movement> = match self.copied.contains(&member) {
                 true => self.movement(member).into_iter().collect(),
@@ -212,12 +258,14 @@ impl Fused {
 
     /// Whether computing an operand, moved by a chain, uses members only at the point where it is needed: those with
     /// one element for a row at their row, and only those if the operand is `by_row` itself.
-    fn meets(&self, operand: Value, chain: &[Movement], cluster: ClusterId, by_row: bool) -> bool {
+    pub(super) fn meets(
+        &self,
+        operand: Value,
+        chain: &[Movement],
+        cluster: ClusterId,
+        by_row: bool,
+    ) -> bool {
         let target = &self.clusters[cluster];
-        let (rows, cols) = match &target.core {
-            Core::Rows { rows, cols } => (numel(rows), numel(cols)),
-            _ => (numel(&target.domain), 1),
-        };
         let mut open = vec![(operand, chain.to_vec())];
         let mut seen: HashSet<(Value, Vec<Movement>)> = open.iter().cloned().collect();
         while let Some((value, chain)) = open.pop() {
@@ -232,7 +280,7 @@ impl Fused {
                     let met = match &target.core {
                         // Sums of rows of a contraction are computed apart from its result.
                         Core::Contract(_) => row == by_row && view.is_contiguous(),
-                        _ => (row || !by_row) && self.aligned(value, &view, cluster, rows, cols),
+                        _ => (row || !by_row) && self.aligned(value, &view, cluster),
                     };
                     if !met {
                         return false;
@@ -256,6 +304,38 @@ impl Fused {
                 (Place::In(_) | Place::Packed, _) => continue,
             };
             open.extend(next.into_iter().filter(|step| seen.insert(step.clone())));
+        }
+        true
+    }
+
+    /// Whether computing an operand of a row kernel, moved by a chain, reads of a variable only the element of its own row.
+    pub(crate) fn reads_own_row(
+        &self,
+        operand: Value,
+        chain: &[Movement],
+        cluster: ClusterId,
+        variable: u64,
+    ) -> bool {
+        let target = &self.clusters[cluster];
+        let mut open = vec![(operand, chain.to_vec())];
+        let mut seen: HashSet<(Value, Vec<Movement>)> = open.iter().cloned().collect();
+        while let Some((value, chain)) = open.pop() {
+            let node = self.node(value);
+            if self.place(value) != Place::Virtual {
+                continue;
+            }
+            if let Op::Leaf(leaf) = &node.op {
+                let view = self.moved(&View::contiguous(&node.ty.shape), &chain);
+                let own = |view: View| leaf.offset == 0 && same_steps(&view, &row_view(target));
+                if leaf.variable == variable && !view.is_some_and(own) {
+                    return false;
+                }
+                continue;
+            }
+            let movement: Vec<Movement> = self.movement(value).into_iter().collect();
+            let chain = [movement, chain].concat();
+            let next = node.inputs.iter().map(|&v| (v, chain.clone()));
+            open.extend(next.filter(|step| seen.insert(step.clone())));
         }
         true
     }

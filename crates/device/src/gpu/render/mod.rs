@@ -120,8 +120,13 @@ impl Renderer<'_> {
     }
 
     /// The expression over as few axes as its views allow, where axes before and after `at` are
-    /// joined apart; and the groups of axes that were joined.
-    pub(super) fn joined(&self, shape: &[usize], at: usize) -> (Expr, Vec<std::ops::Range<usize>>) {
+    /// joined apart; and the groups of axes that were joined. `more` are views that have to allow it, too.
+    pub(super) fn joined(
+        &self,
+        shape: &[usize],
+        at: usize,
+        more: &[&View],
+    ) -> (Expr, Vec<std::ops::Range<usize>>) {
         let needed = self.kernel.expr.needed(&self.kernel.roots());
         let mut expr = self.kernel.expr.clone();
         let part = |range: std::ops::Range<usize>| {
@@ -133,7 +138,9 @@ impl Renderer<'_> {
                 .iter()
                 .zip(&needed)
                 .filter(|(_, n)| **n)
-                .filter_map(|(t, _)| t.view().map(|v| v.permute(&order)))
+                .filter_map(|(t, _)| t.view())
+                .chain(more.iter().copied())
+                .map(|v| v.permute(&order))
                 .collect();
             let shape: Vec<usize> = order.iter().map(|&axis| shape[axis]).collect();
             collapse(&shape, &views.iter().collect::<Vec<_>>())
@@ -197,7 +204,7 @@ impl Renderer<'_> {
 
     pub(super) fn map(&self, shape: &[usize], stores: &[Store]) -> Source {
         let points = numel(shape);
-        let (expr, groups) = self.joined(shape, 0);
+        let (expr, groups) = self.joined(shape, 0, &[]);
         let shape: Vec<usize> = groups.iter().map(|g| numel(&shape[g.clone()])).collect();
         let (mut body, names) = coordinates(&shape, "i", "c", "    ");
         let point = Point { coordinates: names, flat: Some("i".into()) };

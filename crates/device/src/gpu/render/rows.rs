@@ -1,6 +1,6 @@
 //! Row kernels: reductions of each row, then stores of rows and elements.
 
-use super::super::term::{Point, coordinates, literal, missing, terms};
+use super::super::term::{Point, address, coordinates, literal, missing, terms};
 use super::{Renderer, Source};
 use crate::{Body, Combine, DType, DeviceClass, Expr, Reduction, Term, TermId, numel};
 use shadegrad_shaders as shaders;
@@ -8,7 +8,8 @@ use std::fmt::Write;
 
 impl Renderer<'_> {
     pub(super) fn rows(&self) -> Source {
-        let Body::Rows { rows, cols, reductions, row_stores, stores } = &self.kernel.body else {
+        let Body::Rows { rows, cols, layout, reductions, row_stores, stores } = &self.kernel.body
+        else {
             return Err("not a row kernel".into());
         };
         let (row_count, col_count) = (numel(rows), numel(cols));
@@ -18,7 +19,7 @@ impl Renderer<'_> {
 
         // Rows and columns are joined apart, so that the two kinds of coordinates stay apart.
         let shape = self.kernel.body.domain();
-        let (expr, groups) = self.joined(&shape, rows.len());
+        let (expr, groups) = self.joined(&shape, rows.len(), &[layout]);
         let split =
             groups.iter().take_while(|g| g.end <= rows.len() && g.start < rows.len()).count();
         let joined: Vec<usize> = groups.iter().map(|g| numel(&shape[g.clone()])).collect();
@@ -94,7 +95,10 @@ impl Renderer<'_> {
             let roots: Vec<TermId> = stores.iter().map(|s| s.term).collect();
             let wanted = missing(&expr, &roots, &done);
             body += &self.row_level(&expr, &wanted, &by_row, &mut done, &row_point);
-            let at = format!("(r * {col_count}u + c)");
+            let at = match layout.is_contiguous() {
+                true => format!("(r * {col_count}u + c)"),
+                false => format!("({})", address(&layout.join(&groups), &point)),
+            };
             let text = self.stores(&expr, stores, &done, &point, &at, "        ");
             let _ = writeln!(body, "    {header}{text}    }}");
         }

@@ -1,0 +1,153 @@
+//! Measurements as a table, as lines of JSON, and beside those of another run or of other frameworks.
+
+use super::Measurement;
+use serde_json::{Value, json as object};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// The measurements as a table.
+pub fn table(measurements: &[Measurement]) -> String {
+    let mut text = format!(
+        "{:<20} {:>9} {:>9} {:>9} {:>9} {:>6} {:>8} {:>8} {:>7} {:>9} {:>9}  device, sizes\n",
+        "workload",
+        "first ms",
+        "median",
+        "min",
+        "floor",
+        "disp.",
+        "GFLOP",
+        "GFLOP/s",
+        "GB/s",
+        "scratch",
+        "variables"
+    );
+    for m in measurements {
+        let megabytes = |bytes: usize| format!("{:.1} MB", bytes as f64 / 1e6);
+        let _ = writeln!(
+            text,
+            "{:<20} {:>9.1} {:>9.3} {:>9.3} {:>9.3} {:>6} {:>8.3} {:>8.1} {:>7.2} {:>9} {:>9}  {}, {}",
+            m.workload,
+            m.first,
+            m.median,
+            m.min,
+            m.floor,
+            m.counts.dispatches,
+            m.counts.flops as f64 * 1e-9,
+            m.gflops(),
+            m.gbytes(),
+            megabytes(m.counts.scratch_bytes),
+            megabytes(m.variable_bytes),
+            m.device,
+            m.about
+        );
+    }
+    for m in measurements.iter().filter(|m| !m.kernels.is_empty()) {
+        let _ = writeln!(text, "\nkernels of {} on {}", m.workload, m.device);
+        for kernel in &m.kernels {
+            let _ = writeln!(text, "{:>10.4} ms  {}", kernel.milliseconds, kernel.label);
+        }
+    }
+    text
+}
+
+/// A measurement as one line of JSON.
+pub fn json(m: &Measurement) -> String {
+    object!({
+        "peer": "shadegrad",
+        "version": env!("CARGO_PKG_VERSION"),
+        "workload": m.workload,
+        "about": m.about,
+        "adapter": m.device,
+        "first_step_ms": m.first,
+        "ms_per_step_median": m.median,
+        "ms_per_step_min": m.min,
+        "floor_ms": m.floor,
+        "dispatches": m.counts.dispatches,
+        "flop": m.counts.flops,
+        "bytes": super::bytes(&m.counts),
+        "scratch_bytes": m.counts.scratch_bytes,
+        "live_bytes": m.lower_bound,
+        "variable_bytes": m.variable_bytes,
+        "resident_bytes": m.resident_bytes,
+        "gflops": m.gflops(),
+        "gbytes": m.gbytes(),
+    })
+    .to_string()
+}
+
+/// A measurement that was written by this or by another program.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Who was measured.
+    pub peer: String,
+    /// The workload.
+    pub workload: String,
+    /// Median milliseconds of a step; `None` where it failed.
+    pub median: Option<f64>,
+    /// Milliseconds of the first step.
+    pub first: Option<f64>,
+}
+
+/// Reads lines of JSON with `peer`, `workload`, `ms_per_step_median` and `first_step_ms`; of several of the same peer
+/// and workload the last counts.
+///
+/// # Errors
+/// The number of the line that isn't an object with a workload, and why, as text.
+pub fn read(text: &str) -> Result<Vec<Row>, String> {
+    let mut rows: Vec<Row> = Vec::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let wrong = |reason: String| format!("line {}: {reason}", number + 1);
+        let value: Value = serde_json::from_str(line).map_err(|e| wrong(e.to_string()))?;
+        let word = |key: &str| {
+            let word = value.get(key).and_then(Value::as_str).map(str::to_string);
+            word.ok_or_else(|| wrong(format!("`{key}` is missing")))
+        };
+        let number = |key: &str| value.get(key).and_then(Value::as_f64);
+        let row = Row {
+            peer: word("peer")?,
+            workload: word("workload")?,
+            median: number("ms_per_step_median"),
+            first: number("first_step_ms"),
+        };
+        rows.retain(|r| (&r.peer, &r.workload) != (&row.peer, &row.workload));
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+/// Median milliseconds of each workload side by side: those of `ours` first, then each peer of `theirs` with how many
+/// times as long it takes.
+pub fn compare(ours: &[Row], theirs: &[Row]) -> String {
+    let mut columns: Vec<&str> = Vec::new();
+    for row in theirs {
+        if !columns.contains(&row.peer.as_str()) {
+            columns.push(&row.peer);
+        }
+    }
+    let found: BTreeMap<(&str, &str), &Row> =
+        theirs.iter().map(|r| ((r.peer.as_str(), r.workload.as_str()), r)).collect();
+    let mut text = format!("{:<20} {:>12}", "ms per step", ours.first().map_or("", |r| &r.peer));
+    for column in &columns {
+        let _ = write!(text, " {column:>28}");
+    }
+    text.push('\n');
+    for row in ours {
+        let shown = |ms: Option<f64>| ms.map_or("failed".to_string(), |ms| format!("{ms:.3}"));
+        let _ = write!(text, "{:<20} {:>12}", row.workload, shown(row.median));
+        for column in &columns {
+            let cell = match found.get(&(*column, row.workload.as_str())) {
+                None => "-".to_string(),
+                Some(other) => match (other.median, row.median) {
+                    (Some(theirs), Some(ours)) => format!("{theirs:.3} ({:.2}x)", theirs / ours),
+                    (median, _) => shown(median),
+                },
+            };
+            let _ = write!(text, " {cell:>28}");
+        }
+        text.push('\n');
+    }
+    for row in theirs.iter().filter(|t| !ours.iter().any(|o| o.workload == t.workload)) {
+        let _ = writeln!(text, "only measured for {}: {}", row.peer, row.workload);
+    }
+    text
+}
