@@ -1,30 +1,144 @@
 //! The benchmark: what its training steps cost exactly, and that all it measures can be measured.
 #![allow(clippy::unwrap_used, reason = "a test that fails should say where")]
 
-use shadegrad::bench::{self, Outcome, Rates, Settings};
+use shadegrad::bench::{self, Outcome, Rates, Row, Settings};
 use shadegrad::device::{Device, DeviceClass, Limits};
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Output};
 
 /// Dispatches of each training step: on the CPU and on software adapters, and on GPUs, where long sums are cut into parts
 /// that another dispatch adds.
 const DISPATCHES: [(&str, usize, usize); 5] =
-    [("mlp", 14, 14), ("lenet", 21, 26), ("cifar", 0, 0), ("lstm", 19, 22), ("gpt", 80, 80)];
+    [("mlp", 14, 14), ("lenet", 21, 26), ("cifar", 54, 60), ("lstm", 19, 22), ("gpt", 80, 95)];
 
 #[test]
-fn training_steps_take_so_many_dispatches() {
+fn training_steps_take_so_many_dispatches_and_hardly_more_memory_than_lives_at_once() {
     for (profile, limits) in Limits::profiles() {
         let device = Device::null(limits.clone());
+        let gpu = matches!(limits.class, DeviceClass::Discrete | DeviceClass::Integrated);
         for (workload, few, many) in DISPATCHES {
             let (program, _) = bench::program(workload, &device, None).unwrap().unwrap();
-            let gpu = matches!(limits.class, DeviceClass::Discrete | DeviceClass::Integrated);
-            let expected = if gpu { many } else { few };
             let report = program.report();
-            println!(
-                "{workload} on {profile}: {} {} / {}",
-                report.counts.dispatches, report.peak_bytes, report.lower_bound
-            );
-            //assert_eq!(report.counts.dispatches, expected, "{workload} on {profile}");
-            let _ = expected;
+            let expected = if gpu { many } else { few };
+            assert_eq!(report.counts.dispatches, expected, "{workload} on {profile}");
+            let ratio = report.peak_bytes as f64 / report.lower_bound as f64;
+            assert!((1.0..1.15).contains(&ratio), "{workload} on {profile}: {ratio}");
         }
     }
+}
+
+#[test]
+fn every_training_step_is_listed() {
+    let listed: Vec<&str> = bench::TRAINING.iter().map(|training| training.name).collect();
+    assert_eq!(listed, DISPATCHES.map(|(workload, ..)| workload));
+}
+
+#[test]
+fn every_kernel_runs_and_gives_numbers() {
+    let device = Device::cpu(Some(2));
+    for kernel in bench::KERNELS {
+        // Small enough for any machine.
+        let (mut program, about) = bench::kernel(kernel.name, &device, 32).unwrap().unwrap();
+        assert!(!about.is_empty(), "{}", kernel.name);
+        program.run(1).unwrap();
+        for output in 0..program.compiled().outputs.len() {
+            let values = program.read_array(output).unwrap();
+            assert!(!values.data.is_empty(), "{}", kernel.name);
+            assert!(values.data.iter().all(|v| v.is_finite()), "{}", kernel.name);
+        }
+    }
+}
+
+const SETTINGS: Settings = Settings { seconds: 0.0, kernels: true, batch: Some(2) };
+
+#[test]
+fn a_measurement_is_read_back_as_it_was_written() {
+    let device = Device::cpu(Some(2));
+    let rates = Rates { gflops: 100.0, gbytes: 10.0 };
+    let Outcome::Measured(m) = bench::measure("mlp", &device, SETTINGS, rates).unwrap() else {
+        panic!("`mlp` is a workload, and short");
+    };
+    assert!(m.min > 0.0 && m.min <= m.median && m.floor > 0.0 && m.first > 0.0);
+    assert_eq!(m.kernels.len(), m.counts.dispatches);
+    let lines = bench::json(&m) + "\n";
+    let row = Row {
+        peer: "shadegrad".into(),
+        workload: "mlp".into(),
+        median: Some(m.median),
+        first: Some(m.first),
+    };
+    assert_eq!(bench::read(&lines).unwrap(), [row]);
+    assert!(bench::table(&[*m]).contains("linear 784-512-256-10, batch 2"));
+}
+
+#[test]
+fn what_takes_too_long_and_what_does_not_exist_is_not_measured() {
+    let device = Device::cpu(Some(2));
+    let slow = Rates { gflops: 1e-9, gbytes: 1e-9 };
+    let outcome = bench::measure("mlp", &device, SETTINGS, slow).unwrap();
+    assert!(matches!(outcome, Outcome::TooLong(seconds) if seconds > bench::LONGEST));
+    let outcome = bench::measure("nothing", &device, SETTINGS, slow).unwrap();
+    assert!(matches!(outcome, Outcome::Unknown));
+}
+
+fn line(peer: &str, workload: &str, ms: f64) -> String {
+    format!(
+        "{{\"peer\": \"{peer}\", \"workload\": \"{workload}\", \"ms_per_step_median\": {ms}}}\n"
+    )
+}
+
+#[test]
+fn runs_are_compared_workload_by_workload() {
+    let ours = bench::read(&(line("ours", "mlp", 4.0) + &line("ours", "gpt", 10.0))).unwrap();
+    let failed = "{\"peer\": \"other\", \"workload\": \"gpt\", \"failed\": 1, \"why\": \"\"}\n";
+    let theirs = line("other", "mlp", 9.0) + &line("other", "mlp", 6.0) + failed;
+    let theirs = bench::read(&(theirs + &line("third", "cifar", 1.0))).unwrap();
+    let text = bench::compare(&ours, &theirs);
+    let lines: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["ms", "per", "step", "ours", "other", "third"]);
+    assert_eq!(lines[1], ["mlp", "4.000", "6.000", "(1.50x)", "-"]);
+    assert_eq!(lines[2], ["gpt", "10.000", "failed", "-"]);
+    assert!(text.contains("only measured for third: cifar"));
+}
+
+#[test]
+fn lines_that_are_no_measurements_are_refused_with_their_number() {
+    let good = line("a", "mlp", 1.0);
+    assert!(bench::read(&(good.clone() + "{oops")).unwrap_err().starts_with("line 2: "));
+    assert_eq!(bench::read(&(good + "\n{}\n")).unwrap_err(), "line 3: `peer` is missing");
+}
+
+fn shadegrad(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_shadegrad")).args(arguments).output().unwrap()
+}
+
+fn refused(arguments: &[&str], words: &[&str]) {
+    let output = shadegrad(arguments);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{text}");
+    for word in words {
+        assert!(text.contains(word), "`{word}` is not in: {text}");
+    }
+}
+
+#[test]
+fn the_program_compares_with_a_file_and_refuses_what_it_cannot_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (new, old) = (path("new.json"), path("old.json"));
+    std::fs::write(&old, line("before", "embedding-gradient", 1000.0)).unwrap();
+    let arguments = ["bench", "embedding-gradient", "--device", "cpu", "--seconds", "0"];
+    let output = shadegrad(&[arguments.as_slice(), &["--json", &new, "--compare", &old]].concat());
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && text.contains("before"), "{text}");
+    assert!(Path::new(&new).exists());
+    let output = shadegrad(&["bench", "--from", &new, "--compare", &old]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1000.000 ("));
+
+    let broken = path("broken.json");
+    std::fs::write(&broken, "nothing").unwrap();
+    refused(&["bench", "--from", &broken, "--compare", &old], &["broken.json, line 1"]);
+    refused(&["bench", "--from", "missing.json", "--compare", &old], &["missing.json"]);
+    refused(&["bench", "nothing"], &["no workload `nothing`", "lenet", "softmax"]);
+    refused(&["bench", "--batch", "0"], &["--batch is at least 1"]);
 }

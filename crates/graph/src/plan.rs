@@ -15,7 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 const ALIGNMENT: usize = 16;
 
 /// More slots than this are placed in one order only: trying takes time that grows with the square.
-const MANY: usize = 1000;
+const MANY: usize = 500;
+
+/// Slots that are tried before and behind each other.
+const LARGE: usize = 8;
 
 /// One range of scratch memory and when it is alive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +35,41 @@ pub struct Slot {
     pub buffer: usize,
     /// Where in the buffer, in bytes.
     pub offset: usize,
+    /// What it consists of, if that is written one after the other: offset, bytes, and the kernel that first writes
+    /// there. Until then the memory may serve others.
+    pub parts: Vec<(usize, usize, usize)>,
+}
+
+impl Slot {
+    /// The ranges that the slot takes at an offset, each with the kernels from which and until which it does.
+    fn ranges(&self, offset: usize) -> Vec<Taken> {
+        let taken = |(start, bytes, first): (usize, usize, usize)| Taken {
+            start: offset + start,
+            end: offset + start + bytes,
+            first,
+            last: self.last,
+        };
+        match self.parts.is_empty() {
+            true => vec![taken((0, self.bytes, self.first))],
+            false => self.parts.iter().copied().map(taken).collect(),
+        }
+    }
+}
+
+/// A range of bytes and the kernels during which it is taken.
+#[derive(Clone, Copy)]
+struct Taken {
+    start: usize,
+    end: usize,
+    first: usize,
+    last: usize,
+}
+
+impl Taken {
+    fn meets(&self, other: &Taken) -> bool {
+        let together = self.first <= other.last && other.first <= self.last;
+        together && self.start < other.end && other.start < self.end
+    }
 }
 
 /// Where everything is.
@@ -82,10 +120,13 @@ pub(crate) fn plan(
         let first = parts.iter().filter_map(|p| lives.get(p)).map(|l| l.1).min();
         let last = parts.iter().chain([&pack]).filter_map(|p| lives.get(p)).map(|l| l.2).max();
         let mut offset = 0;
+        let mut written = Vec::new();
         for (part, &input) in parts.iter().zip(&node.inputs) {
             at.insert(*part, (slots.len(), offset));
-            offset += schedule.fused.node(input).ty.bytes();
-            lives.remove(part);
+            let bytes = schedule.fused.node(input).ty.bytes();
+            let first = lives.remove(part).map_or(0, |life| life.1);
+            written.push((offset, bytes, first));
+            offset += bytes;
         }
         at.insert(pack, (slots.len(), 0));
         lives.remove(&pack);
@@ -96,6 +137,7 @@ pub(crate) fn plan(
             last: last.unwrap_or(end),
             buffer: 0,
             offset: 0,
+            parts: written,
         });
     }
     for (memory, (bytes, first, last)) in lives {
@@ -105,7 +147,7 @@ pub(crate) fn plan(
             Memory::Partial(number) => format!("partial sums {number}"),
             Memory::Variable(..) => continue,
         };
-        slots.push(Slot { name, bytes, first, last, buffer: 0, offset: 0 });
+        slots.push(Slot { name, bytes, first, last, buffer: 0, offset: 0, parts: vec![] });
     }
     let buffers = arrange(&mut slots, limits.largest_buffer(), guard);
     Plan { slots, at, buffers, lower_bound }
@@ -152,13 +194,28 @@ fn arrange(slots: &mut [Slot], limit: usize, guard: usize) -> Vec<usize> {
         [&|slot| slot.bytes, &|slot| slot.bytes * life(slot), &life, &|slot| {
             usize::MAX - slot.first
         }];
-    let mut best: Option<(usize, Vec<usize>, Vec<Slot>)> = None;
-    for key in orders.iter().take(if slots.len() > MANY { 1 } else { orders.len() }) {
+    let by = |key: &dyn Fn(&Slot) -> usize| {
         let mut order: Vec<usize> = (0..slots.len()).collect();
         order.sort_by_key(|&i| {
             let slot = &slots[i];
             std::cmp::Reverse((key(slot), slot.bytes, usize::MAX - slot.first, usize::MAX - i))
         });
+        order
+    };
+    let mut tried: Vec<Vec<usize>> = orders.iter().map(|key| by(key)).collect();
+    // Of the largest, each one before and behind the others.
+    let large = LARGE.min(slots.len());
+    for number in 0..large {
+        let mut order = tried[0].clone();
+        order[..=number].rotate_right(1);
+        tried.push(order);
+        let mut order = tried[0].clone();
+        order[number..large].rotate_left(1);
+        tried.push(order);
+    }
+    tried.truncate(if slots.len() > MANY { 1 } else { tried.len() });
+    let mut best: Option<(usize, Vec<usize>, Vec<Slot>)> = None;
+    for order in tried {
         let mut placed = slots.to_vec();
         let buffers = assign(&mut placed, &order, limit, guard);
         let total = buffers.iter().sum();
@@ -174,40 +231,41 @@ fn arrange(slots: &mut [Slot], limit: usize, guard: usize) -> Vec<usize> {
 /// Gives every slot a buffer and an offset, one after the other in an order, each at the lowest place that is free during
 /// its life; the size of each buffer.
 fn assign(slots: &mut [Slot], order: &[usize], limit: usize, guard: usize) -> Vec<usize> {
-    let mut placed: Vec<usize> = Vec::new();
-    let mut buffers: Vec<usize> = Vec::new();
+    // What is taken in each buffer so far, the guard behind it included.
+    let mut buffers: Vec<(usize, Vec<Taken>)> = Vec::new();
     for &number in order {
         let need = slots[number].bytes + guard;
         for buffer in 0.. {
-            let mut taken: Vec<(usize, usize)> = placed
-                .iter()
-                .map(|&i| &slots[i])
-                .filter(|s| {
-                    s.buffer == buffer
-                        && s.first <= slots[number].last
-                        && slots[number].first <= s.last
-                })
-                .map(|s| (s.offset, s.offset + s.bytes + guard))
-                .collect();
-            taken.sort_unstable();
-            let mut offset = 0usize;
-            for (start, end) in taken {
-                if offset + need <= start {
-                    break;
-                }
-                offset = offset.max(end.next_multiple_of(ALIGNMENT));
+            if buffer == buffers.len() {
+                buffers.push((0, vec![]));
+            }
+            let (size, taken) = &mut buffers[buffer];
+            let mut offset = 0;
+            // Behind whatever is in the way, until nothing is.
+            while let Some(next) = blocked(&slots[number], offset, taken, guard) {
+                offset = next.next_multiple_of(ALIGNMENT);
             }
             // A slot larger than the limit gets a buffer of its own, which the device refuses by name.
             if offset + need <= limit || offset == 0 {
                 (slots[number].buffer, slots[number].offset) = (buffer, offset);
-                buffers.resize(buffers.len().max(buffer + 1), 0);
-                buffers[buffer] = buffers[buffer].max(offset + need);
+                *size = (*size).max(offset + need);
+                taken.extend(slots[number].ranges(offset));
                 break;
             }
         }
-        placed.push(number);
     }
-    buffers
+    buffers.into_iter().map(|(size, _)| size).collect()
+}
+
+/// The next offset at which a slot may fit, if something is in its way at this one.
+fn blocked(slot: &Slot, offset: usize, taken: &[Taken], guard: usize) -> Option<usize> {
+    let ranges = slot.ranges(offset);
+    let guarded = |range: &Taken| Taken { end: range.end + guard, ..*range };
+    let meets = taken.iter().filter_map(|other| {
+        let own = ranges.iter().find(|own| guarded(own).meets(&guarded(other)))?;
+        Some(offset + (other.end + guard - own.start).max(1))
+    });
+    meets.min()
 }
 
 impl Plan {
@@ -221,9 +279,9 @@ impl Plan {
             if a.offset + a.bytes > self.buffers[a.buffer] {
                 return Err(wrong(format!("{} leaves its buffer", a.name)));
             }
-            for b in &self.slots[number + 1..] {
-                let together = a.first <= b.last && b.first <= a.last && a.buffer == b.buffer;
-                if together && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes {
+            for b in self.slots[number + 1..].iter().filter(|b| b.buffer == a.buffer) {
+                let (a_ranges, b_ranges) = (a.ranges(a.offset), b.ranges(b.offset));
+                if a_ranges.iter().any(|a| b_ranges.iter().any(|b| a.meets(b))) {
                     return Err(wrong(format!("{} and {} overlap", a.name, b.name)));
                 }
             }
