@@ -234,7 +234,7 @@ fn the_benchmark_prints_a_table_and_json() {
     // Forward and two gradients of three layers, but for the gradient of the input.
     let products = 784 * 512 * 2 + (512 * 256 + 256 * 10) * 3;
     assert_eq!(line["flop"], 2 * 128 * products);
-    assert!(line["median_ms"].as_f64().unwrap() > 0.0);
+    assert!(line["ms_per_step_median"].as_f64().unwrap() > 0.0);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Host memory that several threads write at once, each in its own place. The only unsafe code of
-//! the CPU backend besides the call of `gemm`.
+//! the CPU backend besides the register tiles of contractions (`tile`).
 
 use std::cell::UnsafeCell;
 use std::ops::Range;

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A compiled kernel.
 pub(super) struct Pipeline {
@@ -27,18 +28,21 @@ struct Dispatch {
 pub(super) struct GpuRun {
     shared: Arc<Shared>,
     dispatches: Vec<Dispatch>,
-    /// Steps of one submission.
-    steps: usize,
+    /// Dispatches of one submission.
+    quota: usize,
     /// Kernels of a step, which may take several dispatches each.
     kernels: usize,
-    /// Submissions that may not be done yet.
-    flying: VecDeque<wgpu::SubmissionIndex>,
+    /// Submissions that may not be done yet, each with its number of dispatches.
+    flying: VecDeque<(wgpu::SubmissionIndex, usize)>,
 }
 
 /// Submissions that wait on the device before the host does. Enough to keep it busy.
 const FLYING: usize = 3;
-/// Dispatches of a submission: a few milliseconds of encoding.
+/// Most dispatches of a submission: a few milliseconds of encoding.
 const DISPATCHES: usize = 2048;
+/// How long a submission should keep the device busy: well below what drivers take for a hang, and short enough to stop
+/// between two.
+const BUSY: Duration = Duration::from_millis(100);
 
 pub(super) fn load(
     shared: &Arc<Shared>,
@@ -96,9 +100,13 @@ pub(super) fn load(
     }
     save_cache(shared);
     shared.check()?;
-    let steps = steps_of_a_submission(info.class, dispatches.len());
+    // A step may take a second on a software adapter; others get a full submission until they are known.
+    let quota = match info.class {
+        DeviceClass::Software => dispatches.len().clamp(1, DISPATCHES),
+        _ => DISPATCHES,
+    };
     let (kernels, flying) = (program.kernels.len(), VecDeque::new());
-    Ok(GpuRun { shared: shared.clone(), dispatches, steps, kernels, flying })
+    Ok(GpuRun { shared: shared.clone(), dispatches, quota, kernels, flying })
 }
 
 /// Bytes from one step's number to the next: what every adapter lets a binding begin at.
@@ -124,13 +132,11 @@ fn step_numbers(
     Ok(Some(buffer))
 }
 
-/// How many steps are handed to the driver at once.
-fn steps_of_a_submission(class: DeviceClass, dispatches: usize) -> usize {
-    match class {
-        // A step takes a second there; more than one would only make interrupting it slower.
-        DeviceClass::Software => 1,
-        _ => (DISPATCHES / dispatches.max(1)).max(1),
-    }
+/// Dispatches of the next submissions, after one of so many took so long: as many as keep the device busy for a while, but
+/// neither more than twice nor less than half as many as before.
+fn adapted(quota: usize, dispatches: usize, took: Duration) -> usize {
+    let wanted = dispatches as f64 * BUSY.as_secs_f64() / took.as_secs_f64().max(1e-6);
+    (wanted as usize).clamp(quota / 2, quota * 2).clamp(1, DISPATCHES)
 }
 
 fn bindings<'b>(
@@ -265,24 +271,30 @@ impl GpuRun {
 
 impl Run for GpuRun {
     fn run(&mut self, times: usize) -> Result<(), DeviceError> {
-        let mut left = times;
-        while left > 0 {
-            let steps = left.min(self.steps);
-            left -= steps;
+        // All steps as one list, cut into submissions wherever they are full.
+        let mut list = (0..times).flat_map(|_| 0..self.dispatches.len()).peekable();
+        let mut done: Option<Instant> = None;
+        while list.peek().is_some() {
             let mut encoder = self.shared.encoder();
+            let mut count = 0;
             {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                for _ in 0..steps {
-                    for dispatch in &self.dispatches {
-                        self.dispatch(&mut pass, dispatch);
-                    }
+                for number in list.by_ref().take(self.quota) {
+                    self.dispatch(&mut pass, &self.dispatches[number]);
+                    count += 1;
                 }
             }
-            self.flying.push_back(self.shared.submit(encoder));
-            self.shared.count(|c| c.dispatches += (steps * self.dispatches.len()) as u64);
-            if self.flying.len() > FLYING {
-                let oldest = self.flying.pop_front();
-                self.shared.wait(oldest)?;
+            self.flying.push_back((self.shared.submit(encoder), count));
+            self.shared.count(|c| c.dispatches += count as u64);
+            if self.flying.len() > FLYING
+                && let Some((oldest, count)) = self.flying.pop_front()
+            {
+                self.shared.wait(Some(oldest))?;
+                // With others behind it, the device was busy with this one since the one before.
+                let now = Instant::now();
+                if let Some(before) = done.replace(now) {
+                    self.quota = adapted(self.quota, count, now - before);
+                }
             }
         }
         self.shared.check()
@@ -370,9 +382,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_steps_go_into_one_submission_on_hardware() {
-        assert_eq!(steps_of_a_submission(DeviceClass::Discrete, 29), 70);
-        assert_eq!(steps_of_a_submission(DeviceClass::Integrated, 5000), 1);
-        assert_eq!(steps_of_a_submission(DeviceClass::Software, 29), 1);
+    fn submissions_grow_and_shrink_towards_a_tenth_of_a_second() {
+        let ms = Duration::from_millis;
+        assert_eq!(adapted(40, 40, ms(100)), 40);
+        assert_eq!(adapted(40, 40, ms(150)), 26);
+        assert_eq!(adapted(40, 40, ms(1000)), 20, "by half at most");
+        assert_eq!(adapted(40, 10, ms(5)), 80, "to the double at most");
+        assert_eq!(adapted(1, 1, ms(5000)), 1, "never less than one");
+        assert_eq!(adapted(2000, 2000, ms(1)), DISPATCHES);
     }
 }
