@@ -91,7 +91,10 @@ impl Evaluation<'_> {
     fn run<const FUSED: bool>(self) {
         let Evaluation { plan, registers, start, len, accumulated } = self;
         for (number, step) in plan.steps.iter().enumerate() {
-            let (before, rest) = registers.0.split_at_mut(number * BLOCK);
+            if plan.uniform[number] && registers.ready {
+                continue;
+            }
+            let (before, rest) = registers.words.split_at_mut(number * BLOCK);
             let points = if plan.uniform[number] { len.min(1) } else { len };
             // SAFETY: what the plan loads isn't written to (`Plan::evaluate`).
             unsafe {
@@ -102,6 +105,7 @@ impl Evaluation<'_> {
                 rest[1..len].fill(value);
             }
         }
+        registers.ready = true;
     }
 }
 
@@ -141,7 +145,18 @@ pub(super) enum Accumulated<'a> {
 }
 
 /// The registers of one thread for one plan.
-pub(super) struct Registers(Vec<u32>);
+pub(super) struct Registers {
+    words: Vec<u32>,
+    /// Whether what is the same for all of a row has been computed for this one.
+    ready: bool,
+}
+
+impl Registers {
+    /// Says that the next points are those of another row, or that other things are known of it.
+    pub(super) fn begin_row(&mut self) {
+        self.ready = false;
+    }
+}
 
 impl Plan {
     pub(super) fn new(expr: &Expr, roots: &[TermId], slices: &[Slice]) -> Plan {
@@ -210,7 +225,7 @@ impl Plan {
                 block.fill(*bits);
             }
         }
-        Registers(words)
+        Registers { words, ready: false }
     }
 
     /// Evaluates points `start..start + len` (at most a block) of the domain.
@@ -241,7 +256,7 @@ impl Plan {
             Step::Accumulator(number) if let Accumulated::Each(values) = accumulated[*number] => {
                 &values[..len]
             }
-            _ => &registers.0[step * BLOCK..step * BLOCK + len],
+            _ => &registers.words[step * BLOCK..step * BLOCK + len],
         }
     }
 }

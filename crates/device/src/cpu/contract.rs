@@ -60,7 +60,7 @@ pub(super) fn pack(b: Matrix<'_>, [k, n]: [usize; 2], panels: &mut [u32]) {
 }
 
 /// One of the panels of a matrix of `n` columns.
-fn pack_panel(b: Matrix<'_>, number: usize, n: usize, panel: &mut [u32]) {
+pub(super) fn pack_panel(b: Matrix<'_>, number: usize, n: usize, panel: &mut [u32]) {
     let width = columns();
     let cols = number * width..((number + 1) * width).min(n);
     if cols.len() < width {

@@ -7,7 +7,7 @@
 //! sums along the run instead.
 
 use super::block::Slice;
-use super::contract::{Matrix, add_column_sums, pack, panel_steps, panel_words, with_tile};
+use super::contract::{Matrix, add_column_sums, pack_panel, panel_steps, panel_words, with_tile};
 use super::stores::{Source, Stores};
 use super::tile::{Steps, Sum, columns};
 use super::{TASK_POINTS, Task};
@@ -17,6 +17,9 @@ use std::ops::Range;
 
 /// Words of an image's planes that a task lays out at once: half a megabyte, a part of a second-level cache of today.
 const TILE_WORDS: usize = 1 << 17;
+
+/// Pixels that a weight's gradient sums over before it goes to memory, where images are smaller.
+const PIXELS: usize = 512;
 
 /// Words behind planes, for vectors that begin in them.
 const SLACK: usize = 64;
@@ -509,31 +512,52 @@ impl ConvTask {
         }
         for tile in (0..planes.tiles()).map(|number| planes.tile(number)) {
             let (count, across) = (tile.len() * width, columns());
-            let along = (0..count).map(|at| (at / width * pitch + at % width) as isize).collect();
-            let (along, down) = (Steps::new(along), panel_steps(count));
-            let panels = panel_words([count, co]);
-            for image in images.clone() {
+            // Small images several at a time, so that the sums come and go less often.
+            let fit = (2 * TILE_WORDS / planes.words()).min(PIXELS.div_ceil(count));
+            let together = fit.clamp(1, images.len());
+            let along = |at: usize| {
+                let (image, at) = (at / count, at % count);
+                (image * planes.words() + at / width * pitch + at % width) as isize
+            };
+            let steps = |images: usize| {
+                let along = (0..images * count).map(along).collect();
+                (Steps::new(along), panel_steps(images * count))
+            };
+            let whole = steps(together);
+            for first in images.clone().step_by(together) {
+                let some = first..(first + together).min(images.end);
+                let rest = (some.len() < together).then(|| steps(some.len()));
+                let (along, down) = rest.as_ref().unwrap_or(&whole);
                 for group in 0..c.groups {
-                    let from = (image * c.in_channels + group * ci) * c.input[0] * c.input[1];
-                    let dy_from = (image * c.out_channels + group * co) * pixels;
-                    let dy = &dy[dy_from + tile.start * width..dy_from + co * pixels];
-                    let add = image > images.start || tile.start > 0;
+                    let add = first > images.start || tile.start > 0;
                     let sum = &mut sum[group * starts.len() * co..][..starts.len() * co];
-                    with_tile(planes.words() + panels, |scratch| {
-                        let (source, panels) = scratch.split_at_mut(planes.words());
-                        planes.lay_out(&x[from..], &tile, source);
-                        pack(Matrix::transposed(dy, pixels), [count, co], panels);
-                        for (number, panel) in panels.chunks(count * across).enumerate() {
+                    let words = some.len() * planes.words();
+                    with_tile(words + panel_words([down.len(), co]), |scratch| {
+                        let (source, panels) = scratch.split_at_mut(words);
+                        for (image, source) in some.clone().zip(source.chunks_mut(planes.words())) {
+                            let from =
+                                (image * c.in_channels + group * ci) * c.input[0] * c.input[1];
+                            planes.lay_out(&x[from..], &tile, source);
+                        }
+                        for (number, panel) in panels.chunks_mut(down.len() * across).enumerate() {
+                            for (image, part) in some.clone().zip(panel.chunks_mut(count * across))
+                            {
+                                let from = (image * c.out_channels + group * co) * pixels;
+                                let dy = &dy[from + tile.start * width..from + co * pixels];
+                                pack_panel(Matrix::transposed(dy, pixels), number, co, part);
+                            }
                             let first = number * across;
                             let biases = &mut biases[group * co + first..(group + 1) * co];
-                            add_column_sums(biases, panel);
+                            if !self.row_stores.is_empty() {
+                                add_column_sums(biases, panel);
+                            }
                             Sum {
                                 left: source,
                                 rows: starts,
-                                left_steps: &along,
+                                left_steps: along,
                                 right: panel,
                                 start: 0,
-                                right_steps: &down,
+                                right_steps: down,
                                 out: &mut sum[first..],
                                 pitch: co,
                                 width: across.min(co - first),

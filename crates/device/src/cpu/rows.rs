@@ -66,6 +66,7 @@ impl Rows {
         let mut found: Vec<Accumulated<'_>> =
             ahead.iter().map(|values| Accumulated::All(values[0])).collect();
         for ((combines, plan), registers) in self.passes.iter().zip(&mut scratch.passes) {
+            registers.begin_row();
             let mut totals: Vec<Total> =
                 combines.iter().map(|&(c, ty)| Total::new(c, ty)).collect();
             for start in (0..self.cols).step_by(BLOCK) {
@@ -78,6 +79,8 @@ impl Rows {
             }
             found.extend(totals.iter().map(|total| Accumulated::All(total.bits())));
         }
+        scratch.row_stores.begin_row();
+        scratch.stores.begin_row();
         // SAFETY: passed on to the caller; rows store disjoint ranges.
         unsafe {
             self.row_stores.block(&mut scratch.row_stores, first, row, 1, &found);
