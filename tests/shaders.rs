@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails should say where")]
 
 use naga::back::{hlsl, msl, spv};
-use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::valid::{
+    Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator,
+};
 use shadegrad::device::{Device, Kernel, Limits, Variant, render};
 use shadegrad::graph::ops::Op;
 use shadegrad::graph::{Graph, Options, Tensor, check, compile};
@@ -38,11 +40,15 @@ fn kernels(limits: &Limits, splits: Option<usize>) -> Vec<Kernel> {
 fn translate(module: &naga::Module, info: &ModuleInfo) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     spv::write_vec(module, info, &spv::Options::default(), None).map_err(|e| text(&e))?;
-    let msl_options = msl::Options { fake_missing_bindings: true, ..Default::default() };
+    let lang_version = (2, 4);
+    let msl_options =
+        msl::Options { fake_missing_bindings: true, lang_version, ..Default::default() };
     msl::write_string(module, info, &msl_options, &msl::PipelineOptions::default())
         .map_err(|e| text(&e))?;
     let mut out = String::new();
-    let hlsl_options = hlsl::Options { fake_missing_bindings: true, ..Default::default() };
+    let shader_model = hlsl::ShaderModel::V6_0;
+    let hlsl_options =
+        hlsl::Options { fake_missing_bindings: true, shader_model, ..Default::default() };
     hlsl::Writer::new(&mut out, &hlsl_options, &hlsl::PipelineOptions::default())
         .write(module, info, None)
         .map_err(|e| text(&e))?;
@@ -71,7 +77,10 @@ fn every_kernel_is_valid_and_translates() {
                 };
                 let module = naga::front::wgsl::parse_str(&rendered.source)
                     .unwrap_or_else(|e| fail("parsing", e.emit_to_string(&rendered.source)));
-                let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+                let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP);
+                validator.subgroup_stages(ShaderStages::COMPUTE);
+                validator.subgroup_operations(SubgroupOperationSet::all());
+                let info = validator
                     .validate(&module)
                     .unwrap_or_else(|e| fail("validation", format!("{e:?}")));
                 translate(&module, &info).unwrap_or_else(|e| fail("translation", e));

@@ -16,6 +16,8 @@ pub const ROWS_SINGLE: &str = include_str!("../rows_single.wgsl");
 pub const ROWS_GROUP: &str = include_str!("../rows_group.wgsl");
 /// Contractions straight from memory.
 pub const CONTRACT_DIRECT: &str = include_str!("../contract_direct.wgsl");
+/// Contractions straight from memory, with what a subgroup loads for all of its invocations.
+pub const CONTRACT_SUBGROUP: &str = include_str!("../contract_subgroup.wgsl");
 /// Contractions through workgroup memory.
 pub const CONTRACT_TILED: &str = include_str!("../contract_tiled.wgsl");
 /// Pooling, forward.

@@ -30,6 +30,9 @@ pub struct Limits {
     pub invocations: usize,
     /// Workgroups along one axis of a dispatch.
     pub groups: usize,
+    /// Invocations of a subgroup, which work in step and can see each other's values; zero where there are none or not
+    /// always as many.
+    pub subgroup: usize,
 }
 
 impl Limits {
@@ -42,6 +45,7 @@ impl Limits {
         workgroup_bytes: 16 << 10,
         invocations: 256,
         groups: 65_535,
+        subgroup: 0,
     };
 
     /// The CPU backend: memory is the limit.
@@ -53,6 +57,7 @@ impl Limits {
         workgroup_bytes: 0,
         invocations: 1,
         groups: usize::MAX,
+        subgroup: 0,
     };
 
     /// The profiles that the null device can pretend to be, by name.
@@ -68,6 +73,7 @@ impl Limits {
                     invocations: 1024,
                     buffer_bytes: i32::MAX as usize,
                     bindings: 32,
+                    subgroup: 8,
                     ..Limits::WEBGPU
                 },
             ),
@@ -80,6 +86,7 @@ impl Limits {
                     workgroup_bytes: 48 << 10,
                     invocations: 1024,
                     bindings: 32,
+                    subgroup: 32,
                     ..Limits::WEBGPU
                 },
             ),
@@ -106,6 +113,7 @@ impl Limits {
             workgroup_bytes: self.workgroup_bytes.min(other.workgroup_bytes),
             invocations: self.invocations.min(other.invocations),
             groups: self.groups.min(other.groups),
+            subgroup: self.subgroup.min(other.subgroup),
         }
     }
 }

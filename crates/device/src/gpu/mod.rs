@@ -106,7 +106,9 @@ impl Gpu {
         variant: Variant,
     ) -> Result<Gpu, DeviceError> {
         let (has, allowed) = (adapter.features(), adapter.limits());
-        let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
+        let wanted = wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::PIPELINE_CACHE
+            | wgpu::Features::SUBGROUP;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("shadegrad"),
             required_features: has & wanted,
@@ -138,6 +140,14 @@ impl Gpu {
             workgroup_bytes: allowed.max_compute_workgroup_storage_size as usize,
             invocations: allowed.max_compute_invocations_per_workgroup as usize,
             groups: allowed.max_compute_workgroups_per_dimension as usize,
+            subgroup: match adapter.get_info() {
+                info if !has.contains(wgpu::Features::SUBGROUP)
+                    || info.subgroup_min_size != info.subgroup_max_size =>
+                {
+                    0
+                }
+                info => info.subgroup_min_size as usize,
+            },
         };
         let limits = variant.limits.as_ref().map_or(real.clone(), |forced| real.at_most(forced));
         let cache = (has.contains(wgpu::Features::PIPELINE_CACHE))

@@ -13,6 +13,10 @@ const KEEP_ROWS: &str = "if (col == 0u) {
         }
     }";
 
+/// Of the subgroup with the first columns, each invocation that has loaded a row stores its sum.
+const KEEP_OWN_ROW: &str =
+    "if (side == 0u && lane < 8u && row + lane < {{m}}u) { keep_row(split, g, row + lane, z); }";
+
 impl Renderer<'_> {
     pub(super) fn contract(
         &self,
@@ -29,8 +33,27 @@ impl Renderer<'_> {
             .unwrap_or(self.limits.class != DeviceClass::Software && m.min(n) > 16 && k >= 16)
             && self.limits.invocations >= 256
             && self.limits.workgroup_bytes >= 16 * 65 * 8;
-        let tile = if tiled { 64 } else { 32 };
-        let (tiles_m, tiles_n) = (m.div_ceil(tile), n.div_ceil(tile));
+        // Loads are one after the other on software adapters; subgroups of eights share them.
+        let subgroup = self.limits.subgroup;
+        let shared = !tiled
+            && self.limits.class == DeviceClass::Software
+            && self.limits.invocations >= 64
+            && subgroup > 0
+            && 64 % subgroup == 0
+            && subgroup % 8 == 0;
+        let stripe = 4 * subgroup;
+        // Subgroups beside each other, as far as there are columns; the others lie below.
+        let across = if shared {
+            n.div_ceil(stripe).next_power_of_two().clamp(1, 32 / subgroup.min(32))
+        } else {
+            1
+        };
+        let (height, width) = match (tiled, shared) {
+            (true, _) => (64, 64),
+            (_, true) => (64 / subgroup / across * 8, across * stripe),
+            _ => (32, 32),
+        };
+        let (tiles_m, tiles_n) = (m.div_ceil(height), n.div_ceil(width));
         let tiles = tiles_m * tiles_n * splits * g;
         let (grid, line) = self.grid(tiles);
         let mut sources = match contraction {
@@ -42,15 +65,6 @@ impl Renderer<'_> {
         let mut holes = self.frame();
         holes.extend([
             ("sources", sources),
-            ("add_rows", if row_stores.is_empty() { "" } else { "z += a;" }.into()),
-            (
-                "keep_rows",
-                if row_stores.is_empty() {
-                    String::new()
-                } else {
-                    KEEP_ROWS.replace("{{m}}", &m.to_string())
-                },
-            ),
             ("line", line.to_string()),
             ("tiles", tiles.to_string()),
             ("tiles_m", tiles_m.to_string()),
@@ -62,6 +76,22 @@ impl Renderer<'_> {
             ("n", n.to_string()),
             ("k", k.to_string()),
         ]);
+        let [add_rows, keep_rows] = match (row_stores.is_empty(), shared) {
+            (true, _) => ["", ""],
+            (_, true) => ["z += a;", KEEP_OWN_ROW],
+            _ => ["z += a;", KEEP_ROWS],
+        };
+        let keep_rows = keep_rows.replace("{{m}}", &m.to_string());
+        holes.extend([("add_rows", add_rows.to_string()), ("keep_rows", keep_rows)]);
+        if shared {
+            holes.extend([
+                ("height", height.to_string()),
+                ("width", width.to_string()),
+                ("across", across.to_string()),
+                ("stripe", stripe.to_string()),
+            ]);
+            return Ok((shaders::fill(shaders::CONTRACT_SUBGROUP, &holes)?, grid));
+        }
         if !tiled {
             return Ok((shaders::fill(shaders::CONTRACT_DIRECT, &holes)?, grid));
         }
