@@ -148,7 +148,8 @@ fn ahead(kernel: &Kernel, columns: Range<usize>) -> (Expr, Vec<TermId>) {
     }
     let mut used = vec![false; free.len()];
     roots.iter().for_each(|&root| used[root] = true);
-    for (_, term) in expr.terms.iter().enumerate().filter(|(id, _)| needed[*id] && !free[*id]) {
+    let dependent = |(id, _): &(usize, &Term)| needed[*id] && !free[*id];
+    for (_, term) in expr.terms.iter().enumerate().filter(dependent) {
         term.arguments().iter().for_each(|&arg| used[arg] = true);
     }
     let wanted = |&id: &TermId| {
@@ -247,7 +248,14 @@ impl Total {
                 for (lane, value) in lanes.iter_mut().zip(rest) {
                     *lane += value;
                 }
-                self.float += lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>();
+                // As a tree: a chain of sixteen additions would take longer than the loop.
+                let mut lanes = lanes.map(f64::from);
+                for half in [8, 4, 2, 1] {
+                    for lane in 0..half {
+                        lanes[lane] += lanes[lane + half];
+                    }
+                }
+                self.float += lanes[0];
             }
             (Combine::Sum, _) => {
                 self.bits = block.iter().fold(self.bits, |sum, &v| sum.wrapping_add(v));

@@ -39,8 +39,8 @@ impl Renderer<'_> {
             && self.limits.class == DeviceClass::Software
             && self.limits.invocations >= 64
             && subgroup > 0
-            && 64 % subgroup == 0
-            && subgroup % 8 == 0;
+            && 64_usize.is_multiple_of(subgroup)
+            && subgroup.is_multiple_of(8);
         let stripe = 4 * subgroup;
         // Subgroups beside each other, as far as there are columns; the others lie below.
         let across = if shared {
