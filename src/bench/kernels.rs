@@ -124,7 +124,8 @@ impl Recording {
     }
 
     fn copy(&self, len: usize) -> (String, Vec<Tensor>) {
-        (format!("{len} floats"), vec![-self.floats("x", &[len])])
+        // Not a plain copy, which would not be a kernel at all.
+        (format!("{len} floats, negated"), vec![-self.floats("x", &[len])])
     }
 }
 

@@ -47,7 +47,7 @@ pub const TRAINING: &[Training] = &[
     },
     Training {
         name: "gpt",
-        about: "2 causal blocks, width 128, 4 heads, 64 tokens, vocabulary 65",
+        about: "2 causal blocks, width 128, 4 heads, 64 tokens, vocabulary 65, exact GELU, tied output",
         batch: 16,
         program: gpt,
     },

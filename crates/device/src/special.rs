@@ -21,9 +21,34 @@ fn polynomial<const FUSED: bool, const N: usize>(x: f32, c: [f32; N]) -> f32 {
     sum
 }
 
-/// Whether code for a set of vector instructions may multiply and add in one.
-pub(crate) const fn fused<S: pulp::Simd>() -> bool {
-    !S::IS_SCALAR && cfg!(any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64"))
+/// Work whose loops use the machine's vectors. A type of its own for each, because the code of a closure would be compiled
+/// apart, for the least machine.
+pub(crate) trait Vectorized {
+    type Output;
+
+    /// Does the work. To be inlined always; `FUSED` where products with sums are one instruction.
+    fn run<const FUSED: bool>(self) -> Self::Output;
+}
+
+/// Does work with the widest vectors that the machine has.
+pub(crate) fn vectorized<W: Vectorized>(arch: pulp::Arch, work: W) -> W::Output {
+    arch.dispatch(Wide(work))
+}
+
+struct Wide<W>(W);
+
+impl<W: Vectorized> pulp::WithSimd for Wide<W> {
+    type Output = W::Output;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> W::Output {
+        let machine =
+            cfg!(any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64"));
+        match !S::IS_SCALAR && machine {
+            true => self.0.run::<true>(),
+            false => self.0.run::<false>(),
+        }
+    }
 }
 
 /// Two to the power of a whole number, in two factors: either alone is a number where the product still is one.

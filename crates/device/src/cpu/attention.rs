@@ -4,8 +4,8 @@ use super::Task;
 use super::block::Slice;
 use super::contract::{Matrix, Operand, product, with_tile};
 use super::stores::{Source, Stores};
-use crate::{Attention, Body, Kernel, numel, special};
-use pulp::{Arch, Simd, WithSimd};
+use crate::special::{self, Vectorized, vectorized};
+use crate::{Attention, Body, Kernel, numel};
 use rayon::prelude::*;
 
 /// Words of scores that a task holds at once.
@@ -69,7 +69,7 @@ impl Task for AttentionTask {
         let block = (SCORES / a.keys.max(1)).clamp(1, a.queries.max(1));
         let blocks = a.queries.div_ceil(block);
         let scale = f32::from_bits(a.scale);
-        let arch = Arch::new();
+        let arch = pulp::Arch::new();
         (0..numel(&a.batch) * blocks).into_par_iter().for_each(|task| {
             let (g, first) = (task / blocks, task % blocks * block);
             let rows = block.min(a.queries - first);
@@ -87,7 +87,7 @@ impl Task for AttentionTask {
                         let line = if *shared { first + number } else { row + number };
                         bytemuck::cast_slice(&bias[line * a.keys..(line + 1) * a.keys])
                     });
-                    hidden |= arch.dispatch(Softmax { scores: line, scale, bias });
+                    hidden |= vectorized(arch, Softmax { scores: line, scale, bias });
                 }
                 let v = value.matrix(&a.batch, g, [a.keys, a.features]);
                 let value = |key, feature| f32::from_bits(v.words[v.at(key, feature)]);
@@ -136,19 +136,9 @@ struct Softmax<'a> {
     bias: Option<&'a [f32]>,
 }
 
-impl WithSimd for Softmax<'_> {
+impl Vectorized for Softmax<'_> {
     type Output = bool;
 
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> bool {
-        match special::fused::<S>() {
-            true => self.run::<true>(),
-            false => self.run::<false>(),
-        }
-    }
-}
-
-impl Softmax<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) -> bool {
         let Softmax { scores, scale, bias } = self;

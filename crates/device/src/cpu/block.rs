@@ -2,8 +2,8 @@
 //! stays in the first-level cache, compiled for the widest vectors that the machine has.
 
 use super::memory::{Memory, Words};
-use crate::{DType, Expr, Intrinsic, Kernel, Term, TermId, View, special};
-use pulp::{Simd, WithSimd};
+use crate::special::{Vectorized, vectorized};
+use crate::{DType, Expr, Intrinsic, Kernel, Term, TermId, View};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -64,8 +64,7 @@ pub(super) struct Plan {
     arch: pulp::Arch,
 }
 
-/// The evaluation of a block. A type of its own instead of a closure, whose code would be compiled apart, without the
-/// machine's vectors.
+/// The evaluation of a block.
 struct Evaluation<'a> {
     plan: &'a Plan,
     registers: &'a mut Registers,
@@ -74,19 +73,9 @@ struct Evaluation<'a> {
     accumulated: &'a [Accumulated<'a>],
 }
 
-impl WithSimd for Evaluation<'_> {
+impl Vectorized for Evaluation<'_> {
     type Output = ();
 
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        match special::fused::<S>() {
-            true => self.run::<true>(),
-            false => self.run::<false>(),
-        }
-    }
-}
-
-impl Evaluation<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
         let Evaluation { plan, registers, start, len, accumulated } = self;
@@ -240,7 +229,7 @@ impl Plan {
         accumulated: &[Accumulated<'_>],
     ) {
         debug_assert!(len <= BLOCK, "a block holds {BLOCK} points, not {len}");
-        self.arch.dispatch(Evaluation { plan: self, registers, start, len, accumulated });
+        vectorized(self.arch, Evaluation { plan: self, registers, start, len, accumulated });
     }
 
     /// The values of a root after [`Plan::evaluate`] of `len` points with the same accumulators.

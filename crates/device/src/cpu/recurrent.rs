@@ -5,8 +5,8 @@ use super::block::Slice;
 use super::contract::{Matrix, multiply, pack, panel_steps, panel_words, with_tile};
 use super::stores::{Source, Stores};
 use super::tile::Steps;
-use crate::{Body, Cell, Kernel, Sequence, SequenceRole, special};
-use pulp::{Arch, Simd, WithSimd};
+use crate::special::{self, Vectorized, vectorized};
+use crate::{Body, Cell, Kernel, Sequence, SequenceRole};
 use rayon::prelude::*;
 
 /// Sequences of a task: few enough to keep cores busy, enough for a product.
@@ -156,7 +156,7 @@ fn forward(
     let mut h = states(0);
     let mut c = if cell == Cell::Lstm { states(1) } else { vec![] };
     let mut values = vec![0.0; rows * kept];
-    let arch = Arch::new();
+    let arch = pulp::Arch::new();
     with_tile(rows * g, |tile| {
         for step in sequence.steps() {
             // What the recurrent weight gives to each gate.
@@ -170,15 +170,14 @@ fn forward(
                 let held = !counts(sequence, sources, step, first + row);
                 let c = if cell == Cell::Lstm { &mut c[row * n..][..n] } else { &mut [] };
                 let bias = sources.get(3).copied().unwrap_or_default();
-                arch.dispatch(Step { cell, x, w, bias, states: [h, c], out, held });
+                vectorized(arch, Step { cell, x, w, bias, states: [h, c], out, held });
             }
             keep(step, &values);
         }
     });
 }
 
-/// One step of one sequence. A type of its own, as is [`Slope`]: the code of a closure would be compiled apart, without the
-/// machine's vectors.
+/// One step of one sequence.
 struct Step<'a> {
     cell: Cell,
     /// What the input and what the states give to the gates.
@@ -192,19 +191,9 @@ struct Step<'a> {
     held: bool,
 }
 
-impl WithSimd for Step<'_> {
+impl Vectorized for Step<'_> {
     type Output = ();
 
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        match special::fused::<S>() {
-            true => self.run::<true>(),
-            false => self.run::<false>(),
-        }
-    }
-}
-
-impl Step<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
         let Step { cell, x, w, bias, states: [h, c], out, held } = self;
@@ -293,7 +282,7 @@ fn gradient(
     let (mut dh, mut dc) = (vec![0.0; rows * n], vec![0.0; rows * n]);
     let mut through = vec![0.0; rows * g];
     let order: Vec<usize> = sequence.steps().collect();
-    let arch = Arch::new();
+    let arch = pulp::Arch::new();
     with_tile(rows * n, |tile| {
         for (number, &step) in order.iter().enumerate().rev() {
             for row in 0..rows {
@@ -315,7 +304,7 @@ fn gradient(
                     Cell::Gru => before(0),
                     _ => &[],
                 };
-                arch.dispatch(Slope { cell, up, now, before, slopes: [dh, dc], out, share });
+                vectorized(arch, Slope { cell, up, now, before, slopes: [dh, dc], out, share });
                 through.copy_from_slice(&out[..g]);
                 if cell == Cell::Gru {
                     through[2 * n..].copy_from_slice(&out[3 * n..4 * n]);
@@ -346,19 +335,9 @@ struct Slope<'a> {
     share: f32,
 }
 
-impl WithSimd for Slope<'_> {
+impl Vectorized for Slope<'_> {
     type Output = ();
 
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        match special::fused::<S>() {
-            true => self.run::<true>(),
-            false => self.run::<false>(),
-        }
-    }
-}
-
-impl Slope<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
         let Slope { cell, up, now, before, slopes: [dh, dc], out, share } = self;
