@@ -5,7 +5,7 @@
 //! overwrites it. Where that can't be arranged, the new contents wait in scratch memory and a
 //! last kernel copies them over.
 
-use crate::fuse::{Cluster, ClusterId, Core, Fused, Place};
+use crate::fuse::{Cluster, ClusterId, Core, Fused, Place, reads_row};
 use crate::ops::{Lowering, Movement, Op, Reshape, ToHalf};
 use crate::{GraphError, Node, Value};
 use shadegrad_device::{DType, View, numel};
@@ -84,7 +84,7 @@ fn in_place(fused: &Fused, cluster: ClusterId, value: Value, variable: u64) -> b
         && fused.node(value).ty.numel() == points
         && target.members.iter().all(|&(member, by_row)| {
             let chain = fused.operand_chain(member, target, by_row);
-            let own = |&v: &Value| reads_own(fused, v, &chain, variable);
+            let own = |&v: &Value| reads_own(fused, v, &chain, variable, View::is_contiguous);
             !gathers_from(fused, member, variable) && fused.node(member).inputs.iter().all(own)
         })
 }
@@ -105,7 +105,8 @@ fn in_place_by_row(fused: &Fused, cluster: ClusterId, variable: u64) -> bool {
                 touched |= changed.contains(&v);
             });
             touched |= reads;
-            own &= !reads || fused.reads_own_row(input, &chain, cluster, variable);
+            let row = |view: &View| reads_row(view, target);
+            own &= !reads || reads_own(fused, input, &chain, variable, row);
         }
         if touched {
             changed.insert(member);
@@ -126,8 +127,14 @@ fn gathers_from(fused: &Fused, value: Value, variable: u64) -> bool {
     found
 }
 
-/// Whether computing an operand reads of a variable only the element at its own point.
-fn reads_own(fused: &Fused, operand: Value, chain: &[Movement], variable: u64) -> bool {
+/// Whether computing an operand reads of a variable only the element at its own point: through views that `own` accepts.
+fn reads_own(
+    fused: &Fused,
+    operand: Value,
+    chain: &[Movement],
+    variable: u64,
+    own: impl Fn(&View) -> bool,
+) -> bool {
     let mut open = vec![(operand, chain.to_vec())];
     let mut seen: HashSet<(Value, Vec<Movement>)> = open.iter().cloned().collect();
     while let Some((value, chain)) = open.pop() {
@@ -138,7 +145,7 @@ fn reads_own(fused: &Fused, operand: Value, chain: &[Movement], variable: u64) -
         match &node.op {
             Op::Leaf(leaf) if leaf.variable == variable => {
                 let view = fused.moved(&View::contiguous(&node.ty.shape), &chain);
-                if leaf.offset != 0 || !view.is_some_and(|v| v.is_contiguous()) {
+                if leaf.offset != 0 || !view.is_some_and(|v| own(&v)) {
                     return false;
                 }
             }

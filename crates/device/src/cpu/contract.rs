@@ -103,17 +103,16 @@ pub(super) fn add_column_sums(sums: &mut [f64], panel: &[u32]) {
     }
 }
 
-/// `out = a b` (or `out += a b`) for some rows of `a` and the columns in `panels`; `out` has `pitch` words from row to row.
+/// `out = a b` for some rows of `a` and the columns in `panels`; `out` has `pitch` words from row to row.
 pub(super) fn multiply(
     out: &mut [u32],
     pitch: usize,
     (a, rows, steps): (Matrix<'_>, std::ops::Range<usize>, &Steps),
     (panels, cols, panel_steps): (&[u32], usize, &Steps),
-    add: bool,
 ) {
     let width = columns();
     let rows = a.starts(rows);
-    if steps.len() == 0 && !add {
+    if steps.len() == 0 {
         return out.chunks_mut(pitch.max(1)).take(rows.len()).for_each(|line| line[..cols].fill(0));
     }
     for (number, panel) in panels.chunks((steps.len() * width).max(1)).enumerate() {
@@ -124,12 +123,11 @@ pub(super) fn multiply(
             rows: &rows,
             left_steps: steps,
             right: panel,
-            start: 0,
             right_steps: panel_steps,
             out: &mut out[first..],
             pitch,
             width: left.min(width),
-            add,
+            add: false,
         }
         .run();
     }
@@ -140,7 +138,7 @@ pub(super) fn product(out: &mut [u32], [m, n, k]: [usize; 3], a: Matrix<'_>, b: 
     with_tile(panel_words([k, n]), |panels| {
         pack(b, [k, n], panels);
         let steps = Steps::even(k, a.col);
-        multiply(out, n, (a, 0..m, &steps), (panels, n, &panel_steps(k)), false);
+        multiply(out, n, (a, 0..m, &steps), (panels, n, &panel_steps(k)));
     });
 }
 
@@ -298,10 +296,10 @@ impl MatMul {
         if self.stores.plain && width == n {
             // SAFETY: passed on to the caller.
             let out = unsafe { self.stores.target(start..start + height * n) };
-            return multiply(out, n, left, right, false);
+            return multiply(out, n, left, right);
         }
         with_tile(height * width, |out| {
-            multiply(out, width, left, right, false);
+            multiply(out, width, left, right);
             let mut registers = self.stores.registers();
             let mut store = |at: usize, values: &[u32]| {
                 // SAFETY: passed on to the caller.

@@ -92,7 +92,7 @@ impl Weight<'_> {
         let [k, n] = self.size;
         let rows = states.len() / k.max(1);
         let states = (Matrix::dense(words(states), k), 0..rows, &self.steps);
-        multiply(out, n, states, (self.panels, n, &self.down), false);
+        multiply(out, n, states, (self.panels, n, &self.down));
     }
 }
 

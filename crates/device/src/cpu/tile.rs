@@ -39,14 +39,13 @@ impl Steps {
     }
 }
 
-/// `out[row][col] = sum over s of left[rows[row] + left_steps[s]] right[start + right_steps[s] + col]`, or added to what
+/// `out[row][col] = sum over s of left[rows[row] + left_steps[s]] right[right_steps[s] + col]`, or added to what
 /// is there.
 pub(super) struct Sum<'a> {
     pub(super) left: &'a [u32],
     pub(super) rows: &'a [isize],
     pub(super) left_steps: &'a Steps,
     pub(super) right: &'a [u32],
-    pub(super) start: usize,
     pub(super) right_steps: &'a Steps,
     pub(super) out: &'a mut [u32],
     /// Words from one row of `out` to the next.
@@ -75,9 +74,8 @@ impl Sum<'_> {
         let last = self.rows.iter().max().map_or(0, |row| row + self.left_steps.high);
         assert!(first >= 0 && (last as usize) < self.left.len(), "rows leave their source");
         let lanes = lanes();
-        let first = self.start as isize + self.right_steps.low;
-        let last =
-            self.start as isize + self.right_steps.high + width.next_multiple_of(lanes) as isize;
+        let first = self.right_steps.low;
+        let last = self.right_steps.high + width.next_multiple_of(lanes) as isize;
         assert!(first >= 0 && last as usize <= self.right.len(), "columns leave their source");
         let arch = Arch::new();
         // Columns outside, so that their vectors stay in cache for all rows.
@@ -143,8 +141,7 @@ impl Strip<'_, '_> {
     #[inline(always)]
     unsafe fn tile<S: Simd, const R: usize, const V: usize>(&mut self, simd: S, row: usize) {
         let lanes = S::F32_LANES;
-        let Sum { left, rows, left_steps, right, start, right_steps, out, pitch, .. } =
-            &mut *self.sum;
+        let Sum { left, rows, left_steps, right, right_steps, out, pitch, .. } = &mut *self.sum;
         let mut sums = [[simd.splat_f32s(0.0); V]; R];
         // SAFETY: passed on to the caller. Words and floats have one layout; vectors are read unaligned.
         unsafe {
@@ -152,7 +149,7 @@ impl Strip<'_, '_> {
             for (line, &offset) in lines.iter_mut().zip(rows.get_unchecked(row..row + R)) {
                 *line = line.offset(offset);
             }
-            let columns = right.as_ptr().cast::<f32>().add(*start + self.cols.start);
+            let columns = right.as_ptr().cast::<f32>().add(self.cols.start);
             for step in self.steps.clone() {
                 let x = *left_steps.at.get_unchecked(step);
                 let vectors = columns.offset(*right_steps.at.get_unchecked(step));

@@ -20,7 +20,7 @@ mod sums;
 use crate::ops::{Lowering, Movement, Op};
 use crate::{GraphError, Node, Nodes, Value};
 use links::Links;
-pub(crate) use points::layout;
+pub(crate) use points::{layout, reads_row};
 use prepare::{lowering_of, prepare};
 use shadegrad_device::{
     Attention, Contraction, Limits, Merge, Recurrence, Sequence, SequenceRole, View, Window,

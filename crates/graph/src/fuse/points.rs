@@ -4,7 +4,7 @@
 use super::prepare::resolve;
 use super::{Cluster, ClusterId, Core, Fused, Place, Use};
 use crate::Value;
-use crate::ops::{Lowering, Movement, Op};
+use crate::ops::{Lowering, Movement};
 use shadegrad_device::View;
 use std::collections::HashSet;
 
@@ -46,6 +46,11 @@ fn same_steps(view: &View, expected: &View) -> bool {
             .all(|axis| view.shape[axis] == 1 || view.strides[axis] == expected.strides[axis])
 }
 
+/// Whether a view over the domain of a row kernel reads at every point what lies at its row.
+pub(crate) fn reads_row(view: &View, cluster: &Cluster) -> bool {
+    same_steps(view, &row_view(cluster))
+}
+
 impl Fused {
     /// The core and the domain of a kernel that a reduction begins.
     pub(super) fn reducing(&self, value: Value, axes: &[usize]) -> (Core, Vec<usize>) {
@@ -69,7 +74,7 @@ impl Fused {
         let target = &self.clusters[cluster];
         let rows = matches!(target.core, Core::Rows { .. });
         match rows && self.by_row(member, cluster) {
-            true => same_steps(view, &row_view(target)),
+            true => reads_row(view, target),
             false => same_steps(view, &layout(target)),
         }
     }
@@ -244,16 +249,18 @@ impl Fused {
             let chain = self.operand_chain(member, target, by_row);
             let gathers = matches!(self.lowering(member), Lowering::Gather(_));
             let reduces = matches!(self.lowering(member), Lowering::Reduce(..));
-            let indexed = self.node(member).inputs[..usize::from(gathers)].iter();
-            let outside = |&input: &Value| {
-                let mut inside = false;
-                self.stored(input, &mut |v| inside |= self.place(v) == Place::In(cluster));
-                !inside
-            };
+            let mut indexed = self.node(member).inputs[..usize::from(gathers)].iter();
             let mut operands = self.moved_operands(member).iter();
-            indexed.clone().all(outside)
+            !indexed.any(|&input| self.reads_member(input, cluster))
                 && operands.all(|&v| self.meets(v, &chain, cluster, by_row && !reduces))
         })
+    }
+
+    /// Whether computing an operand uses a member of a cluster.
+    fn reads_member(&self, operand: Value, cluster: ClusterId) -> bool {
+        let mut found = false;
+        self.stored(operand, &mut |v| found |= self.place(v) == Place::In(cluster));
+        found
     }
 
     /// Whether computing an operand, moved by a chain, uses members only at the point where it is needed: those with
@@ -290,52 +297,17 @@ impl Fused {
                 (Place::Virtual, Lowering::View(movement)) => {
                     vec![(node.inputs[0], [&[movement], chain.as_slice()].concat())]
                 }
-                (Place::Virtual, Lowering::Gather(_)) => {
-                    let mut inside = false;
-                    self.stored(node.inputs[0], &mut |v| {
-                        inside |= self.place(v) == Place::In(cluster);
-                    });
-                    if inside {
-                        return false;
-                    }
-                    vec![(node.inputs[1], chain)]
+                // What is indexed is read at other points than this.
+                (Place::Virtual, Lowering::Gather(_))
+                    if self.reads_member(node.inputs[0], cluster) =>
+                {
+                    return false;
                 }
+                (Place::Virtual, Lowering::Gather(_)) => vec![(node.inputs[1], chain)],
                 (Place::Virtual, _) => node.inputs.iter().map(|&v| (v, chain.clone())).collect(),
                 (Place::In(_) | Place::Packed, _) => continue,
             };
             open.extend(next.into_iter().filter(|step| seen.insert(step.clone())));
-        }
-        true
-    }
-
-    /// Whether computing an operand of a row kernel, moved by a chain, reads of a variable only the element of its own row.
-    pub(crate) fn reads_own_row(
-        &self,
-        operand: Value,
-        chain: &[Movement],
-        cluster: ClusterId,
-        variable: u64,
-    ) -> bool {
-        let target = &self.clusters[cluster];
-        let mut open = vec![(operand, chain.to_vec())];
-        let mut seen: HashSet<(Value, Vec<Movement>)> = open.iter().cloned().collect();
-        while let Some((value, chain)) = open.pop() {
-            let node = self.node(value);
-            if self.place(value) != Place::Virtual {
-                continue;
-            }
-            if let Op::Leaf(leaf) = &node.op {
-                let view = self.moved(&View::contiguous(&node.ty.shape), &chain);
-                let own = |view: View| leaf.offset == 0 && same_steps(&view, &row_view(target));
-                if leaf.variable == variable && !view.is_some_and(own) {
-                    return false;
-                }
-                continue;
-            }
-            let movement: Vec<Movement> = self.movement(value).into_iter().collect();
-            let chain = [movement, chain].concat();
-            let next = node.inputs.iter().map(|&v| (v, chain.clone()));
-            open.extend(next.filter(|step| seen.insert(step.clone())));
         }
         true
     }
