@@ -91,6 +91,7 @@ fn every_kernel_is_valid_and_translates() {
         }
     }
     assert_eq!(families.len(), 10, "{families:?}");
+    assert!(seen.iter().any(|source| source.contains("subgroupBroadcast")), "no shared loads");
     assert!(seen.len() > 300, "only {} shaders", seen.len());
 }
 
