@@ -40,6 +40,9 @@ enum Command {
         /// Samples of a training step, instead of each one's own number
         #[arg(long, value_name = "N")]
         batch: Option<usize>,
+        /// Megabytes of scratch memory to aim at by computing activations again
+        #[arg(long, value_name = "MB")]
+        recompute: Option<f64>,
         /// Measure each kernel of a step as well
         #[arg(long)]
         kernels: bool,
@@ -97,14 +100,26 @@ fn run(command: Command) -> Result<()> {
             println!("chosen by default: {}", Device::best()?.info());
             Ok(())
         }
-        Command::Bench { device, workloads, seconds, batch, kernels, json, compare, from } => {
+        Command::Bench {
+            device,
+            workloads,
+            seconds,
+            batch,
+            recompute,
+            kernels,
+            json,
+            compare,
+            from,
+        } => {
             if batch == Some(0) {
                 bail!("--batch is at least 1: a step of no samples does nothing");
             }
             let ours = match from {
                 Some(path) => rows(&path)?,
                 None => {
-                    let settings = bench::Settings { seconds, kernels, batch };
+                    let recompute = recompute.map(|megabytes| (megabytes * 1e6) as usize);
+                    let step = bench::Step { batch, recompute };
+                    let settings = bench::Settings { seconds, kernels, step };
                     let lines = measure(&device, &chosen(&workloads)?, settings)?;
                     if let Some(path) = json {
                         std::fs::write(&path, &lines)

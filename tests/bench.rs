@@ -1,7 +1,7 @@
 //! The benchmark: what its training steps cost exactly, and that all it measures can be measured.
 #![allow(clippy::unwrap_used, reason = "a test that fails should say where")]
 
-use shadegrad::bench::{self, Outcome, Rates, Row, Settings};
+use shadegrad::bench::{self, Outcome, Rates, Row, Settings, Step};
 use shadegrad::device::{Device, DeviceClass, Limits};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -26,7 +26,7 @@ fn training_steps_take_so_many_dispatches_and_hardly_more_memory_than_lives_at_o
         let device = Device::null(limits.clone());
         let gpu = matches!(limits.class, DeviceClass::Discrete | DeviceClass::Integrated);
         for (workload, few, many) in DISPATCHES {
-            let (program, _) = bench::program(workload, &device, None).unwrap().unwrap();
+            let (program, _) = bench::program(workload, &device, Step::default()).unwrap().unwrap();
             let report = program.report();
             let expected = if gpu { many } else { few };
             assert_eq!(report.counts.dispatches, expected, "{workload} on {profile}");
@@ -65,7 +65,8 @@ fn every_kernel_runs_and_gives_numbers() {
     }
 }
 
-const SETTINGS: Settings = Settings { seconds: 0.0, kernels: true, batch: Some(2) };
+const SETTINGS: Settings =
+    Settings { seconds: 0.0, kernels: true, step: Step { batch: Some(2), recompute: None } };
 
 #[test]
 fn a_measurement_is_read_back_as_it_was_written() {

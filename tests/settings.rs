@@ -35,7 +35,7 @@ fn run(part: impl Fn(usize) -> Option<(usize, usize)>) {
             return;
         };
         let splits = split.then_some(3);
-        let options = Options { simplify, fuse, splits, guard: 64 };
+        let options = Options { simplify, fuse, splits, guard: 64, ..Options::default() };
         suite(
             &device,
             &sections(),

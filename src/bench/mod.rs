@@ -24,8 +24,17 @@ pub struct Settings {
     pub seconds: f64,
     /// Measure each kernel of a step as well.
     pub kernels: bool,
-    /// Samples of a training step, instead of the workload's own number.
+    /// How training steps are compiled.
+    pub step: Step,
+}
+
+/// How a training step is compiled.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Step {
+    /// Samples, instead of the workload's own number.
     pub batch: Option<usize>,
+    /// Bytes of scratch memory to aim at by computing activations again.
+    pub recompute: Option<usize>,
 }
 
 /// What a device reaches with the simplest work, measured.
@@ -90,11 +99,11 @@ fn bytes(counts: &Counts) -> u64 {
 pub fn program(
     workload: &str,
     device: &Device,
-    batch: Option<usize>,
+    step: Step,
 ) -> Result<Option<(Loaded, String)>, TrainError> {
     if let Some(training) = TRAINING.iter().find(|t| t.name == workload) {
-        let batch = batch.unwrap_or(training.batch);
-        let program = (training.program)(device, batch)?;
+        let batch = step.batch.unwrap_or(training.batch);
+        let program = (training.program)(device, batch, step.recompute)?;
         return Ok(Some((program, format!("{}, batch {batch}", training.about))));
     }
     // Kernels that would take a software adapter minutes are smaller there, but for the product that all are compared by.
@@ -148,7 +157,7 @@ pub fn measure(
     rates: Rates,
 ) -> Result<Outcome, TrainError> {
     let clock = Instant::now();
-    let Some((mut program, about)) = program(workload, device, settings.batch)? else {
+    let Some((mut program, about)) = program(workload, device, settings.step)? else {
         return Ok(Outcome::Unknown);
     };
     let report = program.report().clone();

@@ -15,8 +15,8 @@ pub struct Training {
     pub about: &'static str,
     /// Samples of a step.
     pub batch: usize,
-    /// Compiles the step for a device and a number of samples.
-    pub program: fn(&Device, usize) -> Result<Loaded, TrainError>,
+    /// Compiles the step for a device, a number of samples, and bytes of scratch memory to aim at, if any.
+    pub program: fn(&Device, usize, Option<usize>) -> Result<Loaded, TrainError>,
 }
 
 /// The training steps that can be measured, each with Adam.
@@ -25,19 +25,23 @@ pub const TRAINING: &[Training] = &[
         name: "mlp",
         about: "linear 784-512-256-10",
         batch: 128,
-        program: |device, batch| images(device, Mlp::new(&[784, 512, 256, 10]), [1, 28, 28], batch),
+        program: |device, batch, recompute| {
+            images(device, Mlp::new(&[784, 512, 256, 10]), [1, 28, 28], batch, recompute)
+        },
     },
     Training {
         name: "lenet",
         about: "conv 1-32, conv 32-64, linear 3136-128-10",
         batch: 64,
-        program: |device, batch| images(device, Cnn::new([1, 28, 28], 10), [1, 28, 28], batch),
+        program: |device, batch, recompute| {
+            images(device, Cnn::new([1, 28, 28], 10), [1, 28, 28], batch, recompute)
+        },
     },
     Training {
         name: "cifar",
         about: "six conv-batch-norm-relu layers, 64 to 256 channels, of 3x32x32",
         batch: 32,
-        program: |device, batch| images(device, cifar(), [3, 32, 32], batch),
+        program: |device, batch, recompute| images(device, cifar(), [3, 32, 32], batch, recompute),
     },
     Training {
         name: "lstm",
@@ -58,6 +62,7 @@ fn images(
     model: impl Module,
     shape: [usize; 3],
     batch: usize,
+    recompute: Option<usize>,
 ) -> Result<Loaded, TrainError> {
     let count = 8 * batch;
     let size = shape.iter().product::<usize>() * count;
@@ -69,7 +74,7 @@ fn images(
         width: shape[2],
         classes: 10,
     };
-    train(device, model, &Resident::new(&data), batch)
+    train(device, model, &Resident::new(&data), batch, recompute)
 }
 
 /// Six convolutions with batch normalisation, two poolings, the mean of each channel, a linear layer.
@@ -88,15 +93,15 @@ pub fn cifar() -> Sequential {
     model.add(AdaptiveAvgPool2d::new([1, 1])).add(Flatten).add(Linear::new(256, 10))
 }
 
-fn lstm(device: &Device, batch: usize) -> Result<Loaded, TrainError> {
+fn lstm(device: &Device, batch: usize, recompute: Option<usize>) -> Result<Loaded, TrainError> {
     let count = 8 * batch as u32;
     let tokens: Vec<u32> = (0..count * 64).map(|i| random(3, i) % 10_000).collect();
     let labels: Vec<u8> = (0..count).map(|i| (random(4, i) % 2) as u8).collect();
     let model = LastState::new(10_000, 128, 128, 2);
-    train(device, model, &Padded::new(&tokens, 64, &labels), batch)
+    train(device, model, &Padded::new(&tokens, 64, &labels), batch, recompute)
 }
 
-fn gpt(device: &Device, batch: usize) -> Result<Loaded, TrainError> {
+fn gpt(device: &Device, batch: usize, recompute: Option<usize>) -> Result<Loaded, TrainError> {
     let text: Vec<u32> = (0..4096).map(|i| random(3, i) % 65).collect();
     let windows = Windows::new(&text, 64).parts(batch, None).remove(0);
     let options = CausalLmOptions {
@@ -108,7 +113,7 @@ fn gpt(device: &Device, batch: usize) -> Result<Loaded, TrainError> {
         positions: Positions::Learned,
         dropout: 0.0,
     };
-    train(device, CausalLm::new(options), &*windows.samples, batch)
+    train(device, CausalLm::new(options), &*windows.samples, batch, recompute)
 }
 
 fn train(
@@ -116,8 +121,12 @@ fn train(
     model: impl Module,
     data: &dyn Samples,
     batch: usize,
+    recompute: Option<usize>,
 ) -> Result<Loaded, TrainError> {
     let mut trainer = Trainer::new(device, model, CrossEntropy, Adam::new(1e-3))?;
+    if let Some(bytes) = recompute {
+        trainer = trainer.recompute(bytes);
+    }
     trainer.compile(data, batch)
 }
 

@@ -62,6 +62,7 @@ fn ways() -> Vec<Way> {
         way("fused", |_| {}),
         way("unfused", |o| o.fuse = false),
         way("not simplified", |o| o.simplify = false),
+        way("recomputed", |o| o.recompute = Some(0)),
         Way { narrow: true, ..way("narrow", |_| {}) },
     ]
 }

@@ -2,8 +2,8 @@
 //! checked and replayed.
 
 use crate::{
-    Body, Contraction, DType, DeviceError, Kernel, Limits, Store, Term, TermId, View, WindowRole,
-    numel,
+    Body, Contraction, DType, DeviceError, Kernel, Limits, Operand, Store, Term, TermId, View,
+    WindowRole, numel,
 };
 use std::fmt::Write;
 
@@ -44,30 +44,46 @@ pub struct Counts {
     pub scratch_bytes: usize,
 }
 
+impl Kernel {
+    /// What it costs by itself; it has no scratch memory of its own.
+    pub fn counts(&self) -> Counts {
+        let read = |(number, operand): (usize, &Operand)| {
+            if !self.access(number).0 {
+                return 0;
+            }
+            // A gather reads no more elements than it has points.
+            let gathers =
+                |t: &Term| matches!(t, Term::Gather { operand, .. } if *operand == number);
+            let indexed = self.expr.terms.iter().any(gathers);
+            let points = numel(&self.body.domain());
+            let len = if indexed { operand.len.min(points) } else { operand.len };
+            (len * operand.dtype.bytes()) as u64
+        };
+        let stores = self.body.stores();
+        let written =
+            |(store, len): &(Store, usize)| len * self.operands[store.operand].dtype.bytes();
+        Counts {
+            dispatches: self.body.numbered().unwrap_or(1),
+            bytes_read: self.operands.iter().enumerate().map(read).sum(),
+            bytes_written: stores.iter().map(written).sum::<usize>() as u64,
+            flops: self.body.flops(),
+            scratch_bytes: 0,
+        }
+    }
+}
+
 impl Program {
     /// Counts dispatches, bytes and operations of one run.
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for kernel in &self.kernels {
-            counts.dispatches += kernel.body.numbered().unwrap_or(1);
-            for (number, operand) in kernel.operands.iter().enumerate() {
-                if kernel.access(number).0 {
-                    // A gather reads no more elements than it has points.
-                    let gathers =
-                        |t: &Term| matches!(t, Term::Gather { operand, .. } if *operand == number);
-                    let points = numel(&kernel.body.domain());
-                    let indexed = kernel.expr.terms.iter().any(gathers);
-                    let len = if indexed { operand.len.min(points) } else { operand.len };
-                    counts.bytes_read += (len * operand.dtype.bytes()) as u64;
-                }
-            }
-            for (store, len) in kernel.body.stores() {
-                counts.bytes_written += (len * kernel.operands[store.operand].dtype.bytes()) as u64;
-            }
-            counts.flops += kernel.body.flops();
-        }
-        counts.scratch_bytes = self.buffers.iter().filter(|b| !b.external).map(|b| b.bytes).sum();
-        counts
+        let scratch = self.buffers.iter().filter(|b| !b.external).map(|b| b.bytes).sum();
+        let none = Counts { scratch_bytes: scratch, ..Counts::default() };
+        self.kernels.iter().map(Kernel::counts).fold(none, |all, one| Counts {
+            dispatches: all.dispatches + one.dispatches,
+            bytes_read: all.bytes_read + one.bytes_read,
+            bytes_written: all.bytes_written + one.bytes_written,
+            flops: all.flops + one.flops,
+            ..all
+        })
     }
 
     /// Checks that every access lies inside its operand and every operand inside its buffer, that

@@ -3,6 +3,7 @@
 use crate::fuse::fuse;
 use crate::lower::{Lowered, Memory, lower};
 use crate::plan::{Plan, Slot, plan};
+use crate::rerun::rerun;
 use crate::schedule::{Schedule, schedule};
 use crate::simplify::simplify;
 use crate::{GraphError, Nodes, Type, Variable, dump};
@@ -19,13 +20,17 @@ pub struct Options {
     /// Cut every contraction's summed axis into this many parts, on devices that split sums;
     /// `None` lets the shape decide.
     pub splits: Option<usize>,
+    /// Bytes of scratch memory to aim at: values that would wait long in memory are computed again, by running
+    /// their kernels again, until so little suffices or a third more work is spent. The results are the same
+    /// bits. `None` stores everything (Chen et al., arXiv 1604.06174, on what is known as activation checkpointing).
+    pub recompute: Option<usize>,
     /// Bytes left free after every value in scratch memory, to catch stray writes.
     pub guard: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { simplify: true, fuse: true, splits: None, guard: 0 }
+        Options { simplify: true, fuse: true, splits: None, recompute: None, guard: 0 }
     }
 }
 
@@ -120,8 +125,12 @@ fn arrange(
     fused.verify()?;
     dumps.push(("2-clusters.txt".to_string(), dump::clusters(&fused)));
 
-    let scheduled = schedule(fused)?;
-    let kernels = lower(&scheduled, limits, options.splits)?;
+    let mut scheduled = schedule(fused)?;
+    let mut kernels = lower(&scheduled, limits, options.splits)?;
+    if let Some(bytes) = options.recompute {
+        rerun(&mut scheduled, &kernels, bytes);
+        kernels = lower(&scheduled, limits, options.splits)?;
+    }
 
     let plan = plan(&scheduled, &kernels, limits, options.guard);
     plan.verify()?;

@@ -70,7 +70,10 @@ pub(crate) fn plan(plan: &Plan, kernels: usize) -> String {
     let mut text = format!("peak {peak} bytes, at least {} needed\n", plan.lower_bound);
     for slot in &plan.slots {
         let life: String = (0..kernels)
-            .map(|at| if at >= slot.first && at <= slot.last { '#' } else { '.' })
+            .map(|at| {
+                let alive = slot.lives.iter().any(|(first, last)| (first..=last).contains(&&at));
+                if alive { '#' } else { '.' }
+            })
             .collect();
         let _ = writeln!(
             text,

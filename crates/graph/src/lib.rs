@@ -18,6 +18,7 @@ mod lower;
 pub mod ops;
 mod plan;
 mod reference;
+mod rerun;
 mod schedule;
 mod session;
 mod simplify;

@@ -3,7 +3,7 @@
 
 use crate::fuse::{Cluster, ClusterId, Core, Fused, Place, layout};
 use crate::ops::{Lowering, Movement, Op};
-use crate::schedule::Schedule;
+use crate::schedule::{Run, Schedule};
 use crate::{GraphError, Value};
 use shadegrad_device::{
     Body, Combine, DType, DeviceClass, Expr, Kernel, Limits, Literal, Operand, Reduction, Store,
@@ -25,11 +25,13 @@ pub(crate) enum Memory {
 /// A kernel whose operands' addresses are open.
 pub(crate) struct Lowered {
     pub(crate) kernel: Kernel,
+    /// The cluster that it computes.
+    pub(crate) cluster: ClusterId,
     /// For each operand of the kernel what it is.
     pub(crate) operands: Vec<Memory>,
 }
 
-/// One kernel for each cluster in order, two for a split contraction.
+/// One kernel for each run of a cluster in order, two for a split contraction.
 pub(crate) fn lower(
     schedule: &Schedule,
     limits: &Limits,
@@ -37,8 +39,8 @@ pub(crate) fn lower(
 ) -> Result<Vec<Lowered>, GraphError> {
     let mut kernels = Vec::new();
     let mut partials = 0;
-    for &id in &schedule.order {
-        let cluster = &schedule.fused.clusters[id];
+    for run in &schedule.order {
+        let cluster = &schedule.fused.clusters[run.cluster];
         if let Core::Contract(contraction) = &cluster.core {
             let parts = splits.unwrap_or_else(|| parts(contraction.matrix(), limits));
             let parts = match limits.class {
@@ -47,11 +49,11 @@ pub(crate) fn lower(
                 _ => parts.min(contraction.matrix()[3]).max(1),
             };
             if parts > 1 {
-                kernels.extend(split(schedule, id, parts, &mut partials, limits)?);
+                kernels.extend(split(schedule, run, parts, &mut partials, limits)?);
                 continue;
             }
         }
-        kernels.push(Lowerer::new(schedule, id, limits).cluster(cluster)?);
+        kernels.push(Lowerer::new(schedule, run, limits).cluster(cluster)?);
     }
     Ok(kernels)
 }
@@ -73,13 +75,13 @@ fn parts([groups, m, n, k]: [usize; 4], limits: &Limits) -> usize {
 /// sums of rows if there are any.
 fn split(
     schedule: &Schedule,
-    id: ClusterId,
+    run: &Run,
     parts: usize,
     partials: &mut usize,
     limits: &Limits,
 ) -> Result<Vec<Lowered>, GraphError> {
-    let cluster = &schedule.fused.clusters[id];
-    let mut first = Lowerer::new(schedule, id, limits);
+    let cluster = &schedule.fused.clusters[run.cluster];
+    let mut first = Lowerer::new(schedule, run, limits);
     let body = first.core(cluster)?;
     let Body::Contract { contraction, left, right, .. } = body else {
         return Err(wrong("only contractions are split".into()));
@@ -90,7 +92,7 @@ fn split(
         let of_rows = number == 1;
         let members = cluster.members.iter().filter(|(_, by_row)| *by_row == of_rows);
         let members: Vec<Value> = members.map(|(member, _)| *member).collect();
-        if members.is_empty() {
+        if !members.iter().any(|&m| schedule.stored.contains(&m) && run.stores(m)) {
             continue;
         }
         let (memory, len) = (Memory::Partial(*partials), numel(&domain) * parts);
@@ -98,7 +100,7 @@ fn split(
         let term = first.expr.push(Term::Accumulator(number), DType::F32);
         let operand = first.operand(memory, len, DType::F32);
         all_stores[number].push(Store { operand, term });
-        seconds.push(add_parts(schedule, id, &members, (memory, &domain, parts), limits)?);
+        seconds.push(add_parts(schedule, run, &members, (memory, &domain, parts), limits)?);
     }
     let [stores, row_stores] = all_stores;
     let body = Body::Contract { contraction, left, right, splits: parts, row_stores, stores };
@@ -109,12 +111,12 @@ fn split(
 /// The kernel that adds partial sums over a domain, which are the first of some members, and computes the others.
 fn add_parts(
     schedule: &Schedule,
-    id: ClusterId,
+    run: &Run,
     members: &[Value],
     (memory, domain, parts): (Memory, &[usize], usize),
     limits: &Limits,
 ) -> Result<Lowered, GraphError> {
-    let mut lowerer = Lowerer::new(schedule, id, limits);
+    let mut lowerer = Lowerer::new(schedule, run, limits);
     let rows = Cluster {
         core: Core::Rows {
             rows: domain.to_vec(),
@@ -174,7 +176,7 @@ struct Lowerer<'a> {
     schedule: &'a Schedule,
     fused: &'a Fused,
     limits: &'a Limits,
-    id: ClusterId,
+    run: &'a Run,
     expr: Expr,
     operands: Vec<(Memory, usize, DType)>,
     /// The terms of members.
@@ -185,12 +187,12 @@ struct Lowerer<'a> {
 }
 
 impl<'a> Lowerer<'a> {
-    fn new(schedule: &'a Schedule, id: ClusterId, limits: &'a Limits) -> Lowerer<'a> {
+    fn new(schedule: &'a Schedule, run: &'a Run, limits: &'a Limits) -> Lowerer<'a> {
         Lowerer {
             schedule,
             fused: &schedule.fused,
             limits,
-            id,
+            run,
             expr: Expr::default(),
             operands: vec![],
             terms: HashMap::new(),
@@ -236,14 +238,18 @@ impl<'a> Lowerer<'a> {
         Ok(self.finish(body, label))
     }
 
-    fn finish(self, body: Body, label: String) -> Lowered {
+    fn finish(self, body: Body, mut label: String) -> Lowered {
+        if self.run.again.is_some() {
+            label += ", again";
+        }
         let operands = self
             .operands
             .iter()
             .map(|&(_, len, dtype)| Operand { buffer: 0, offset: 0, len, dtype })
             .collect();
         let kernel = Kernel { label, operands, expr: self.expr, body };
-        Lowered { kernel, operands: self.operands.into_iter().map(|(memory, ..)| memory).collect() }
+        let operands = self.operands.into_iter().map(|(memory, ..)| memory).collect();
+        Lowered { kernel, cluster: self.run.cluster, operands }
     }
 
     fn operand(&mut self, memory: Memory, len: usize, dtype: DType) -> usize {
@@ -383,7 +389,7 @@ impl<'a> Lowerer<'a> {
     fn stores(&mut self, cluster: &Cluster) -> (Vec<Store>, Vec<Store>) {
         let (mut row_stores, mut stores) = (vec![], vec![]);
         for &(member, by_row) in &cluster.members {
-            if self.schedule.stored.contains(&member) {
+            if self.schedule.stored.contains(&member) && self.run.stores(member) {
                 let ty = &self.fused.node(member).ty;
                 // Halves are stored as the words that they are packed in.
                 let (len, dtype) = match ty.dtype {
@@ -408,7 +414,7 @@ impl<'a> Lowerer<'a> {
         let node = self.fused.node(operand);
         let (shape, dtype) = (&node.ty.shape, node.ty.dtype);
         match self.fused.place(operand) {
-            Place::In(cluster) if cluster == self.id => {
+            Place::In(cluster) if cluster == self.run.cluster => {
                 self.terms.get(&operand).copied().ok_or_else(|| {
                     wrong(format!("value {} is used before it is computed", operand.0))
                 })

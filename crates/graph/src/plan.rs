@@ -20,6 +20,9 @@ const MANY: usize = 500;
 /// Slots that are tried before and behind each other.
 const LARGE: usize = 8;
 
+/// The kernels from which and until which something is alive.
+pub(crate) type Life = (usize, usize);
+
 /// One range of scratch memory and when it is alive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
@@ -27,10 +30,9 @@ pub struct Slot {
     pub name: String,
     /// Size in bytes.
     pub bytes: usize,
-    /// The kernel that first writes it.
-    pub first: usize,
-    /// The last kernel that reads it.
-    pub last: usize,
+    /// From each kernel that writes it to the last that reads what that has written, in order. In between the memory
+    /// may serve others.
+    pub lives: Vec<(usize, usize)>,
     /// Which scratch buffer.
     pub buffer: usize,
     /// Where in the buffer, in bytes.
@@ -41,18 +43,29 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// The kernel that first writes it.
+    fn first(&self) -> usize {
+        self.lives.first().map_or(0, |life| life.0)
+    }
+
+    /// During how many kernels it is alive.
+    fn age(&self) -> usize {
+        self.lives.iter().map(|(first, last)| last - first + 1).sum()
+    }
+
     /// The ranges that the slot takes at an offset, each with the kernels from which and until which it does.
     fn ranges(&self, offset: usize) -> Vec<Taken> {
-        let taken = |(start, bytes, first): (usize, usize, usize)| Taken {
+        let taken = |start: usize, bytes: usize, (first, last): Life| Taken {
             start: offset + start,
             end: offset + start + bytes,
             first,
-            last: self.last,
+            last,
         };
-        match self.parts.is_empty() {
-            true => vec![taken((0, self.bytes, self.first))],
-            false => self.parts.iter().copied().map(taken).collect(),
+        if self.parts.is_empty() {
+            return self.lives.iter().map(|&life| taken(0, self.bytes, life)).collect();
         }
+        let last = self.lives.last().map_or(0, |life| life.1);
+        self.parts.iter().map(|&(start, bytes, first)| taken(start, bytes, (first, last))).collect()
     }
 }
 
@@ -94,13 +107,18 @@ pub(crate) fn plan(
     let end = kernels.len().saturating_sub(1);
     let nodes = &schedule.fused.nodes;
     for output in &nodes.outputs {
-        lives.entry(Memory::Value(*output)).and_modify(|life| life.2 = end);
+        let lives = lives.get_mut(&Memory::Value(*output));
+        if let Some(last) = lives.and_then(|(_, lives)| lives.last_mut()) {
+            last.1 = end;
+        }
     }
     // What becomes alive at each kernel, less what was alive the last time at the one before.
     let mut change = vec![(0, 0); kernels.len() + 1];
-    for (_, (bytes, first, last)) in lives.iter().filter(|(m, _)| !is_pack(schedule, m)) {
-        change[*first].0 += bytes;
-        change[last + 1].1 += bytes;
+    for (_, (bytes, lives)) in lives.iter().filter(|(m, _)| !is_pack(schedule, m)) {
+        for (first, last) in lives {
+            change[*first].0 += bytes;
+            change[last + 1].1 += bytes;
+        }
     }
     let mut alive = 0;
     let lower_bound = change.iter().map(|(more, less)| {
@@ -117,14 +135,16 @@ pub(crate) fn plan(
             continue;
         }
         let parts: Vec<Memory> = node.inputs.iter().map(|&v| Memory::Value(v)).collect();
-        let first = parts.iter().filter_map(|p| lives.get(p)).map(|l| l.1).min();
-        let last = parts.iter().chain([&pack]).filter_map(|p| lives.get(p)).map(|l| l.2).max();
+        let all = |memory: &Memory| lives.get(memory).map(|(_, lives)| lives.clone());
+        let first = parts.iter().filter_map(all).flatten().map(|life| life.0).min();
+        let last = parts.iter().chain([&pack]).filter_map(all).flatten().map(|life| life.1).max();
         let mut offset = 0;
         let mut written = Vec::new();
         for (part, &input) in parts.iter().zip(&node.inputs) {
             at.insert(*part, (slots.len(), offset));
             let bytes = schedule.fused.node(input).ty.bytes();
-            let first = lives.remove(part).map_or(0, |life| life.1);
+            let first = lives.remove(part).and_then(|(_, lives)| Some(lives.first()?.0));
+            let first = first.unwrap_or(0);
             written.push((offset, bytes, first));
             offset += bytes;
         }
@@ -133,21 +153,20 @@ pub(crate) fn plan(
         slots.push(Slot {
             name: format!("pack {number}"),
             bytes: offset,
-            first: first.unwrap_or(0),
-            last: last.unwrap_or(end),
+            lives: vec![(first.unwrap_or(0), last.unwrap_or(end))],
             buffer: 0,
             offset: 0,
             parts: written,
         });
     }
-    for (memory, (bytes, first, last)) in lives {
+    for (memory, (bytes, lives)) in lives {
         at.insert(memory, (slots.len(), 0));
         let name = match memory {
             Memory::Value(value) => format!("value {}", value.0),
             Memory::Partial(number) => format!("partial sums {number}"),
             Memory::Variable(..) => continue,
         };
-        slots.push(Slot { name, bytes, first, last, buffer: 0, offset: 0, parts: vec![] });
+        slots.push(Slot { name, bytes, lives, buffer: 0, offset: 0, parts: vec![] });
     }
     let buffers = arrange(&mut slots, limits.largest_buffer(), guard);
     Plan { slots, at, buffers, lower_bound }
@@ -157,28 +176,33 @@ fn is_pack(schedule: &Schedule, memory: &Memory) -> bool {
     matches!(memory, Memory::Value(v) if matches!(schedule.fused.node(*v).op, Op::Pack(_)))
 }
 
-/// Size, first and last kernel of everything in scratch memory.
-fn lifetimes(schedule: &Schedule, kernels: &[Lowered]) -> BTreeMap<Memory, (usize, usize, usize)> {
-    let mut lives: BTreeMap<Memory, (usize, usize, usize)> = BTreeMap::new();
-    let mut touch = |memory: Memory, bytes: usize, at: usize| {
-        let life = lives.entry(memory).or_insert((bytes, at, at));
-        life.1 = life.1.min(at);
-        life.2 = life.2.max(at);
+/// Size and lives of everything in scratch memory.
+fn lifetimes(schedule: &Schedule, kernels: &[Lowered]) -> BTreeMap<Memory, (usize, Vec<Life>)> {
+    let mut lives: BTreeMap<Memory, (usize, Vec<Life>)> = BTreeMap::new();
+    let mut touch = |memory: Memory, bytes: usize, at: usize, written: bool| {
+        let (_, lives) = lives.entry(memory).or_insert((bytes, vec![]));
+        match lives.last_mut() {
+            Some(life) if !written => life.1 = at,
+            _ => lives.push((at, at)),
+        }
     };
     for (at, lowered) in kernels.iter().enumerate() {
-        for (operand, memory) in lowered.kernel.operands.iter().zip(&lowered.operands) {
+        for (number, (operand, memory)) in
+            lowered.kernel.operands.iter().zip(&lowered.operands).enumerate()
+        {
             let bytes = operand.len * operand.dtype.bytes();
+            let (_, written) = lowered.kernel.access(number);
             match memory {
                 Memory::Variable(..) => continue,
                 Memory::Value(value) if schedule.home.contains_key(value) => continue,
-                _ => touch(*memory, bytes, at),
+                _ => touch(*memory, bytes, at, written),
             }
             if is_pack(schedule, memory)
                 && let Memory::Value(pack) = memory
             {
                 // Reading the pack reads its parts.
                 for &input in &schedule.fused.node(*pack).inputs {
-                    touch(Memory::Value(input), schedule.fused.node(input).ty.bytes(), at);
+                    touch(Memory::Value(input), schedule.fused.node(input).ty.bytes(), at, false);
                 }
             }
         }
@@ -188,17 +212,16 @@ fn lifetimes(schedule: &Schedule, kernels: &[Lowered]) -> BTreeMap<Memory, (usiz
 
 /// Places the slots in several orders, and keeps the plan that takes least.
 fn arrange(slots: &mut [Slot], limit: usize, guard: usize) -> Vec<usize> {
-    let life = |slot: &Slot| slot.last - slot.first + 1;
     // What each order looks at first; larger comes earlier.
     let orders: [&dyn Fn(&Slot) -> usize; 4] =
-        [&|slot| slot.bytes, &|slot| slot.bytes * life(slot), &life, &|slot| {
-            usize::MAX - slot.first
+        [&|slot| slot.bytes, &|slot| slot.bytes * slot.age(), &Slot::age, &|slot| {
+            usize::MAX - slot.first()
         }];
     let by = |key: &dyn Fn(&Slot) -> usize| {
         let mut order: Vec<usize> = (0..slots.len()).collect();
         order.sort_by_key(|&i| {
             let slot = &slots[i];
-            std::cmp::Reverse((key(slot), slot.bytes, usize::MAX - slot.first, usize::MAX - i))
+            std::cmp::Reverse((key(slot), slot.bytes, usize::MAX - slot.first(), usize::MAX - i))
         });
         order
     };

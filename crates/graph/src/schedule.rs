@@ -11,10 +11,25 @@ use crate::{GraphError, Node, Value};
 use shadegrad_device::{DType, View, numel};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashSet};
 
+/// A cluster's kernel at one place in the order.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub(crate) cluster: ClusterId,
+    /// What is stored of the members that are, where the kernel runs again; `None` is all of them.
+    pub(crate) again: Option<BTreeSet<Value>>,
+}
+
+impl Run {
+    /// Whether this run stores a member that is stored at all.
+    pub(crate) fn stores(&self, member: Value) -> bool {
+        self.again.as_ref().is_none_or(|again| again.contains(&member))
+    }
+}
+
 /// Clusters in order.
 pub(crate) struct Schedule {
     pub(crate) fused: Fused,
-    pub(crate) order: Vec<ClusterId>,
+    pub(crate) order: Vec<Run>,
     /// Members that are stored.
     pub(crate) stored: BTreeSet<Value>,
     /// The variable in which a stored member lives.
@@ -45,6 +60,7 @@ pub(crate) fn schedule(mut fused: Fused) -> Result<Schedule, GraphError> {
         }
     }
     let order = topological(&fused, &after)?;
+    let order = order.into_iter().map(|cluster| Run { cluster, again: None }).collect();
     let stored = stored(&fused, &home);
     Ok(Schedule { fused, order, stored, home })
 }

@@ -41,6 +41,8 @@ pub struct Trainer<M> {
     seed_value: u64,
     /// Mean and deviation of the inputs trained on.
     statistics: Option<Statistics>,
+    /// How steps are compiled.
+    options: Options,
     /// The input and the program for each type of input that was predicted for, the last one used at the end.
     predictors: Vec<(Type, Variable, Loaded)>,
 }
@@ -86,6 +88,7 @@ impl<M: Module> Trainer<M> {
             steps_done: 0,
             seed_value: seed,
             statistics: None,
+            options: Options::default(),
             predictors: vec![],
         })
     }
@@ -99,6 +102,13 @@ impl<M: Module> Trainer<M> {
     /// Scales gradients down to this norm over all parameters.
     pub fn clip_grad_norm(mut self, max_norm: f64) -> Self {
         self.updater.clip_grad_norm(max_norm);
+        self
+    }
+
+    /// Compiles training steps so that this many bytes of scratch memory suffice, if they can for a third more work:
+    /// activations are computed again instead of stored. [`Trainer::report`] says what is reached.
+    pub fn recompute(mut self, bytes: usize) -> Self {
+        self.options.recompute = Some(bytes);
         self
     }
 
@@ -151,7 +161,7 @@ impl<M: Module> Trainer<M> {
     /// [`TrainError::Graph`].
     pub fn compile(&mut self, data: &dyn Samples, batch: usize) -> Result<Loaded, TrainError> {
         let graph = self.record(data, batch);
-        Ok(self.session.compile(&graph, &[])?)
+        Ok(self.session.compile_with(&graph, &[], &self.options)?)
     }
 
     /// Puts a data set on the device and compiles the step for each of its parts.
@@ -169,7 +179,7 @@ impl<M: Module> Trainer<M> {
                 self.turns.push(Variable::word("turn", 0));
             }
             let graph = self.record_turn(&*part.samples, batch, &self.turns[number]);
-            programs.push(self.session.compile(&graph, &[])?);
+            programs.push(self.session.compile_with(&graph, &[], &self.options)?);
         }
         // A course begins with a pass of its own, in orders that no earlier one had.
         let zero = 0u32.to_le_bytes();
@@ -336,7 +346,7 @@ impl<M: Module> Trainer<M> {
         // Compiled and not loaded: nothing is allocated or uploaded for a report.
         let nodes = self.record(&*part.samples, batch).nodes(&[])?;
         let limits = self.session.device().limits();
-        Ok(shadegrad_graph::compile(&nodes, limits, &Options::default())?.report)
+        Ok(shadegrad_graph::compile(&nodes, limits, &self.options)?.report)
     }
 
     /// Evaluates the model as it is.
