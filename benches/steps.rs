@@ -4,7 +4,7 @@ use shadegrad::{bench, prelude::*};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Device::best()?;
-    let settings = bench::Settings { seconds: 2.0, kernels: false, batch: None };
+    let settings = bench::Settings { seconds: 2.0, kernels: false, step: bench::Step::default() };
     let rates = bench::rates(&device)?;
     let mut measured = Vec::new();
     for training in bench::TRAINING {

@@ -238,7 +238,7 @@ fn train(options: &Options) -> Result<Reader> {
         println!("the weights of epoch {best} are kept");
     }
     let found = trainer.evaluate(&asked)?;
-    println!("test accuracy: {:.2} % of {} texts", found.accuracy * 100.0, test.len());
+    println!("test accuracy: {:.2} % of {} texts", found.scores.accuracy() * 100.0, test.len());
 
     let mut weights = trainer.weights()?;
     weights.notes.insert(VOCABULARY.into(), vocabulary.to_text());
@@ -280,8 +280,8 @@ fn pictures(out: &Path, history: &History, found: &Evaluation, test: &Texts) -> 
                 .line("train", epochs(|e| Some(e.loss)))
                 .line("validation", epochs(|e| Some(e.validation.as_ref()?.loss))),
             curves::Panel::new("Accuracy", "epoch")
-                .line("train", epochs(|e| Some(e.accuracy)))
-                .line("validation", epochs(|e| Some(e.validation.as_ref()?.accuracy))),
+                .line("train", epochs(|e| Some(e.train.accuracy())))
+                .line("validation", epochs(|e| Some(e.validation.as_ref()?.accuracy()))),
         ],
     )?;
     let classes = names(test.classes.clone());

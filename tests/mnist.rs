@@ -67,7 +67,7 @@ fn the_cnn_reaches_99_percent() {
             let mut trainer =
                 Trainer::with_seed(&Device::cpu(None), cnn, CrossEntropy, adam, seed).unwrap();
             trainer.fit(&train, Fit::epochs(5).batch(BATCH).quiet()).unwrap();
-            let accuracy = trainer.evaluate(&test).unwrap().accuracy;
+            let accuracy = trainer.evaluate(&test).unwrap().scores.accuracy();
             println!("seed {seed}: {:.2} %", accuracy * 100.0);
             accuracy
         })

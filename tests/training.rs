@@ -125,12 +125,12 @@ fn a_cnn_learns_drawn_digits_and_a_linear_classifier_does_not() {
     let mut cnn =
         Trainer::new(&device, Cnn::new([1, 28, 28], 10), CrossEntropy, Adam::new(1e-3)).unwrap();
     cnn.fit(&train, fit(2)).unwrap();
-    let accuracy = cnn.evaluate(&test).unwrap().accuracy;
+    let accuracy = cnn.evaluate(&test).unwrap().scores.accuracy();
     assert!(accuracy >= 0.97, "the CNN reaches {accuracy}");
     let mut linear =
         Trainer::new(&device, Mlp::new(&[784, 10]), CrossEntropy, Adam::new(1e-3)).unwrap();
     linear.fit(&train, fit(10)).unwrap();
-    let accuracy = linear.evaluate(&test).unwrap().accuracy;
+    let accuracy = linear.evaluate(&test).unwrap().scores.accuracy();
     assert!((0.5..0.92).contains(&accuracy), "the linear classifier reaches {accuracy}");
 }
 
@@ -154,7 +154,12 @@ fn saved_weights_give_the_same_predictions() {
         assert_ne!(other.evaluate(&test).unwrap().predictions, expected.predictions);
         other.load(&path).unwrap();
         let got = other.evaluate(&test).unwrap();
-        assert!((got.loss - expected.loss).abs() < 1e-5, "{} not {}", got.loss, expected.loss);
+        assert!(
+            (got.scores.loss - expected.scores.loss).abs() < 1e-5,
+            "{} not {}",
+            got.scores.loss,
+            expected.scores.loss
+        );
         assert!(!exact || got == expected, "the same device gives the same bits");
     }
     let mut other =

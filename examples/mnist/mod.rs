@@ -5,7 +5,7 @@ use clap::Parser;
 use shadegrad::models::{Cosine, Module, WarmUp};
 use shadegrad::prelude::*;
 use shadegrad::train::pictures::{confusion, curves, sheet};
-use shadegrad::train::{Evaluation, History};
+use shadegrad::train::{Evaluation, History, Scores};
 use std::path::{Path, PathBuf};
 
 /// Options that both examples take.
@@ -82,7 +82,11 @@ pub(crate) fn run<M: Module>(
 
     let history = trainer.fit(&train, fit)?;
     let evaluation = trainer.evaluate(&test)?;
-    println!("test accuracy: {:.2} % of {} images", evaluation.accuracy * 100.0, test.len());
+    println!(
+        "test accuracy: {:.2} % of {} images",
+        evaluation.scores.accuracy() * 100.0,
+        test.len()
+    );
 
     let weights = options.out.join(format!("{name}.safetensors"));
     trainer.save(&weights)?;
@@ -123,7 +127,7 @@ fn pictures(
         let point = |(step, &v): (usize, &f32)| ((step + 1) as f64 / steps_per_epoch, f64::from(v));
         values.iter().enumerate().map(point).collect()
     };
-    let epochs = |value: fn(&Evaluation) -> f64| -> Vec<(f64, f64)> {
+    let epochs = |value: fn(&Scores) -> f64| -> Vec<(f64, f64)> {
         let point =
             |e: &shadegrad::train::Epoch| Some((e.number as f64, value(e.validation.as_ref()?)));
         history.epochs.iter().filter_map(point).collect()
@@ -137,8 +141,8 @@ fn pictures(
                 .smoothed("train", steps(&history.losses), smooth)
                 .line("test", epochs(|v| v.loss)),
             curves::Panel::new("Accuracy", "epoch")
-                .smoothed("train", steps(&history.accuracies), smooth)
-                .line("test", epochs(|v| v.accuracy)),
+                .smoothed("train", steps(history.metric("accuracy")), smooth)
+                .line("test", epochs(Scores::accuracy)),
         ],
     )?;
     let mut counts = vec![0u64; test.classes * test.classes];

@@ -132,7 +132,7 @@ fn parts_are_visited_as_often_as_they_have_samples() {
     // What an evaluation says of each sample is in the order of the data, whatever the parts.
     let found = trainer.evaluate(&data).unwrap();
     let right = found.predictions.iter().zip(&data.labels).filter(|(p, l)| **p == u32::from(**l));
-    assert_eq!(right.count() as f64 / 300.0, found.accuracy);
+    assert_eq!(right.count() as f64 / 300.0, found.scores.accuracy());
 }
 
 /// Samples that are their own numbers.
@@ -251,14 +251,14 @@ fn the_best_epoch_is_kept() {
         let fit = Fit::epochs(6).batch(16).validate(&held).quiet();
         let history = trainer.fit(&data, if keep { fit.keep_best() } else { fit }).unwrap();
         let of = |number: usize| history.epochs[number - 1].validation.clone().unwrap();
-        let accuracies: Vec<f64> = (1..=6).map(|number| of(number).accuracy).collect();
+        let accuracies: Vec<f64> = (1..=6).map(|number| of(number).accuracy()).collect();
         let found = trainer.evaluate(&held).unwrap();
         match history.best {
-            None => assert_eq!(found, of(6)),
+            None => assert_eq!(found.scores, of(6)),
             Some(best) => {
                 let most = accuracies.iter().copied().fold(0.0, f64::max);
                 assert_eq!(accuracies.iter().position(|&a| a == most), Some(best - 1));
-                assert_eq!(found, of(best));
+                assert_eq!(found.scores, of(best));
             }
         }
         (history.best, accuracies)

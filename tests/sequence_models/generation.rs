@@ -207,7 +207,7 @@ fn a_small_model_learns_a_text_by_heart() {
     let windows = Windows::new(&tokens, 16);
     trainer.fit(&windows, Fit::epochs(9).batch(16).steps(150).quiet()).unwrap();
     let found = trainer.evaluate(&Windows::new(&tokens, 16).apart()).unwrap();
-    assert!(found.loss < 0.3, "{}", found.loss);
+    assert!(found.scores.loss < 0.3, "{}", found.scores.loss);
     let sampling = Sampling { temperature: 0.0, top_k: None };
     let mut generator = trainer.generator(sampling, 0).unwrap();
     let prompt = characters.encode("the quick b").unwrap();

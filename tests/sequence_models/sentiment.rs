@@ -32,8 +32,8 @@ fn an_lstm_understands_reviews_that_counting_words_does_not() {
         .schedule(WarmUp { steps: 50, then: Cosine { steps, floor: 0.05 } });
     trainer.fit(&train, fit).unwrap();
     let found = trainer.evaluate(&test).unwrap();
-    println!("LSTM: {:.1} %", found.accuracy * 100.0);
-    assert!(found.accuracy >= 0.97, "{}", found.accuracy);
+    println!("LSTM: {:.1} %", found.scores.accuracy() * 100.0);
+    assert!(found.scores.accuracy() >= 0.97, "{}", found.scores.accuracy());
 }
 
 #[test]

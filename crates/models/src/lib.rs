@@ -7,6 +7,7 @@ mod activation;
 mod init;
 mod layer;
 mod loss;
+mod metric;
 mod module;
 mod network;
 mod optimizer;
@@ -30,10 +31,14 @@ pub use layer::{
 };
 pub use loss::{
     CrossEntropy, CrossEntropyOptions, Loss, Mse, Reduction, binary_cross_entropy,
-    binary_cross_entropy_with_logits, correct, cosine_embedding_loss, cross_entropy,
-    cross_entropy_with, ctc_loss, gaussian_nll_loss, hinge_embedding_loss, huber_loss, kl_div,
-    l1_loss, margin_ranking_loss, mse_loss, multi_margin_loss, nll_loss, poisson_nll_loss,
-    sections, smooth_l1_loss, triplet_margin_loss,
+    binary_cross_entropy_with_logits, cosine_embedding_loss, cross_entropy, cross_entropy_with,
+    ctc_loss, gaussian_nll_loss, hinge_embedding_loss, huber_loss, kl_div, l1_loss,
+    margin_ranking_loss, mse_loss, multi_margin_loss, nll_loss, poisson_nll_loss, sections,
+    smooth_l1_loss, triplet_margin_loss,
+};
+pub use metric::{
+    Accuracy, Auroc, Average, F1Score, MeanAbsoluteError, MeanSquaredError, Metric, Perplexity,
+    Precision, R2Score, Recall, TopK,
 };
 pub use module::{Module, Named, Sequential, Visitor};
 pub use network::{CausalLm, CausalLmOptions, Cnn, Mlp, Sampling, TextClassifier};

@@ -1,6 +1,7 @@
 //! A course of training: the compiled steps of a data set's parts, and whose turn it is.
 
 use crate::TrainError;
+use crate::state::Position;
 use shadegrad_device::random;
 use shadegrad_graph::Loaded;
 use std::collections::VecDeque;
@@ -57,21 +58,42 @@ impl Course {
     /// Steps until every sample has been visited once more; never none.
     pub fn left_in_epoch(&mut self) -> usize {
         while self.turns.is_empty() {
-            self.epoch += 1;
-            let end = |epochs, size| end_of(epochs, size, self.batch);
-            let mut turns: Vec<usize> = Vec::new();
-            for (part, &size) in self.sizes.iter().enumerate() {
-                let own = end(self.epoch, size) - end(self.epoch - 1, size);
-                turns.extend(std::iter::repeat_n(part, own));
-            }
-            let seed = random(self.seed as u32, (self.seed >> 32) as u32);
-            let key = random(seed, self.epochs() as u32);
-            for last in (1..turns.len()).rev() {
-                turns.swap(last, random(key, last as u32) as usize % (last + 1));
-            }
-            self.turns = turns.into();
+            self.go_to(self.epoch + 1, usize::MAX);
         }
         self.turns.len()
+    }
+
+    /// Goes to the place in an epoch where so many steps are left, at most all.
+    pub(crate) fn go_to(&mut self, epoch: usize, left: usize) {
+        self.epoch = epoch;
+        if epoch == 0 {
+            return;
+        }
+        let end = |epochs, size| end_of(epochs, size, self.batch);
+        let mut turns: Vec<usize> = Vec::new();
+        for (part, &size) in self.sizes.iter().enumerate() {
+            let own = end(epoch, size) - end(epoch - 1, size);
+            turns.extend(std::iter::repeat_n(part, own));
+        }
+        let seed = random(self.seed as u32, (self.seed >> 32) as u32);
+        let key = random(seed, self.epochs() as u32);
+        for last in (1..turns.len()).rev() {
+            turns.swap(last, random(key, last as u32) as usize % (last + 1));
+        }
+        let gone = turns.len().saturating_sub(left);
+        self.turns = turns.split_off(gone).into();
+    }
+
+    /// Where it is; `turns` are the steps that have been done on each part.
+    pub(crate) fn position(&self, turns: Vec<u32>) -> Position {
+        Position {
+            batch: self.batch,
+            sizes: self.sizes.clone(),
+            before: self.before,
+            epoch: self.epoch,
+            left: self.turns.len(),
+            turns,
+        }
     }
 
     /// Queues steps.

@@ -26,6 +26,9 @@ pub enum TrainError {
     /// Weights can't be read or written.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// A callback failed.
+    #[error("a callback ended training: {0}")]
+    Callback(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A setting that makes no sense.
     #[error("{what} is {value}: it must be {expected}")]
     Setting {

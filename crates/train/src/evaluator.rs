@@ -1,20 +1,23 @@
 //! Evaluation: what a model does on a data set, as a program for each of its parts.
 
-use crate::{Dataset, Order, Statistics, TrainError};
-use shadegrad_graph::{Graph, Loaded, Session, Variable};
-use shadegrad_models::{Loss, Module};
+use crate::{Dataset, Order, Scores, Statistics, TrainError};
+use shadegrad_device::{DType, Pending};
+use shadegrad_graph::{Graph, Init, Loaded, Session, Tensor, Variable};
+use shadegrad_models::{Loss, Metric, Module};
+use std::collections::VecDeque;
 
 /// Most samples of an evaluation step.
 const BATCH: usize = 128;
 
+/// Batches that are queued before the host looks at the first.
+const AHEAD: usize = 8;
+
 /// What a model does on a data set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
-    /// Mean loss.
-    pub loss: f64,
-    /// Share of targets that were classified rightly.
-    pub accuracy: f64,
-    /// The predicted class of every target, in the order of the data set.
+    /// Loss and metrics.
+    pub scores: Scores,
+    /// The predicted class of every target, in the order of the data set; none where the loss isn't one of classes.
     pub predictions: Vec<u32>,
 }
 
@@ -28,16 +31,26 @@ struct Evaluated {
     program: Loaded,
     /// Samples that have been visited, on the device.
     cursor: Variable,
+    /// Of the last batch: the summed losses, how many they are, and the metrics' sums.
+    sums: Variable,
+    /// The predicted classes of the last batch.
+    predicted: Option<Variable>,
     batch: usize,
     numbers: Vec<usize>,
+}
+
+/// What evaluating needs of a trainer.
+pub(crate) struct Measure<'a> {
+    pub(crate) model: &'a dyn Module,
+    pub(crate) loss: &'a dyn Loss,
+    pub(crate) metrics: &'a [Box<dyn Metric>],
 }
 
 impl Evaluator {
     #[track_caller]
     pub(crate) fn new(
         session: &mut Session,
-        model: &dyn Module,
-        loss: &dyn Loss,
+        measure: &Measure<'_>,
         data: &dyn Dataset,
         statistics: Option<Statistics>,
     ) -> Result<Evaluator, TrainError> {
@@ -64,44 +77,95 @@ impl Evaluator {
                 let expected = format!("{count}, as many as it has samples");
                 return Err(TrainError::setting("the numbers of a part", given, &expected));
             }
-            let batch = BATCH.min(part.samples.len());
+            let batch = BATCH.min(count);
             let graph = Graph::new();
             let cursor = Variable::word("cursor", 0);
             let position = graph.variable(&cursor);
-            let index = Order::Sequential.index(&position, part.samples.len(), batch);
+            let index = Order::Sequential.index(&position, count, batch);
             let (x, y) = part.samples.take(&graph, &index);
-            let output = model.forward(&x);
-            let losses = loss.each(&output, &y);
+            let output = measure.model.forward(&x);
+            let losses = measure.loss.each(&output, &y);
+            // The last batch repeats the last sample; it counts once.
+            let place = &position + graph.iota(batch);
+            let counts = place.less(&place.full_like(count as f64)).to(DType::F32);
+            let weight = |like: &Tensor| {
+                let each = like.ty().numel() / batch;
+                counts.unsqueeze(1).expand(&[batch, each]).reshape(&like.shape())
+            };
+            let weighted = &losses * weight(&losses);
+            let mut all = vec![weighted.sum_all(), weight(&losses).sum_all()];
+            for metric in measure.metrics {
+                all.extend(metric.sums(&output, &y, &weight(&y)));
+            }
+            let all: Vec<Tensor> = all.iter().map(|t| t.reshape(&[t.ty().numel()])).collect();
+            let all = graph.pack(&all.iter().collect::<Vec<_>>());
+            let sums = Variable::new("sums", &all.shape(), DType::F32, Init::Full(0.0));
+            graph.assign(&sums, &all);
+            let predicted = measure.loss.classes(&output).map(|classes| {
+                let shape = classes.shape();
+                let predicted = Variable::new("predicted", &shape, DType::U32, Init::Full(0.0));
+                graph.assign(&predicted, &classes);
+                predicted
+            });
             graph.assign(&cursor, &(&position + batch as f64));
-            let program = session.compile(&graph, &[&output.argmax(1), &losses, &y])?;
-            parts.push(Evaluated { program, cursor, batch, numbers: part.numbers });
+            let program = session.compile(&graph, &[])?;
+            let numbers = part.numbers;
+            parts.push(Evaluated { program, cursor, sums, predicted, batch, numbers });
         }
         Ok(Evaluator { parts, samples: data.len() })
     }
 
-    pub(crate) fn run(&mut self, session: &mut Session) -> Result<Evaluation, TrainError> {
-        let mut predictions = vec![vec![]; self.samples];
-        let (mut sum, mut right, mut count) = (0.0, 0, 0);
+    pub(crate) fn run(
+        &mut self,
+        session: &mut Session,
+        metrics: &[Box<dyn Metric>],
+    ) -> Result<Evaluation, TrainError> {
+        let mut found = Found { sums: vec![], predictions: vec![vec![]; self.samples] };
         for part in &mut self.parts {
             session.write(&part.cursor, &0u32.to_le_bytes())?;
+            let mut queue = VecDeque::new();
             for numbers in part.numbers.chunks(part.batch) {
                 part.program.run(1)?;
-                let classes: Vec<u32> = bytemuck::pod_collect_to_vec(&part.program.read(0)?);
-                let losses: Vec<f32> = bytemuck::pod_collect_to_vec(&part.program.read(1)?);
-                let targets = part.program.read_array(2)?;
-                // The last batch repeats the last sample; it counts once.
-                let each = classes.len() / part.batch;
-                let whole = numbers.len() * each;
-                sum += losses[..whole].iter().map(|&l| f64::from(l)).sum::<f64>();
-                let pairs = classes[..whole].iter().zip(&targets.data);
-                right += pairs.filter(|(c, t)| f64::from(**c) == **t).count();
-                count += whole;
-                for (&number, own) in numbers.iter().zip(classes.chunks(each.max(1))) {
-                    predictions[number] = own.to_vec();
+                let sums = session.read_later(&part.sums)?;
+                let classes = part.predicted.as_ref().map(|v| session.read_later(v)).transpose()?;
+                queue.push_back((numbers, sums, classes));
+                if queue.len() > AHEAD
+                    && let Some(oldest) = queue.pop_front()
+                {
+                    found.take(oldest, part.batch)?;
                 }
             }
+            queue.into_iter().try_for_each(|batch| found.take(batch, part.batch))?;
         }
-        let (loss, accuracy) = (sum / count as f64, right as f64 / count as f64);
-        Ok(Evaluation { loss, accuracy, predictions: predictions.concat() })
+        let loss = found.sums[0] / found.sums[1];
+        let metrics = metrics.iter().map(|metric| &**metric);
+        let scores = Scores::of(loss, metrics, &found.sums[2..]);
+        Ok(Evaluation { scores, predictions: found.predictions.concat() })
+    }
+}
+
+/// What has been found so far.
+struct Found {
+    sums: Vec<f64>,
+    predictions: Vec<Vec<u32>>,
+}
+
+impl Found {
+    fn take(
+        &mut self,
+        (numbers, sums, classes): (&[usize], Pending, Option<Pending>),
+        batch: usize,
+    ) -> Result<(), TrainError> {
+        let wait = |pending: Pending| pending.wait().map_err(shadegrad_graph::GraphError::from);
+        let sums: Vec<f32> = bytemuck::pod_collect_to_vec(&wait(sums)?);
+        self.sums.resize(sums.len(), 0.0);
+        self.sums.iter_mut().zip(&sums).for_each(|(all, own)| *all += f64::from(*own));
+        let Some(classes) = classes else { return Ok(()) };
+        let classes: Vec<u32> = bytemuck::pod_collect_to_vec(&wait(classes)?);
+        let each = classes.len() / batch;
+        for (&number, own) in numbers.iter().zip(classes.chunks(each.max(1))) {
+            self.predictions[number] = own.to_vec();
+        }
+        Ok(())
     }
 }

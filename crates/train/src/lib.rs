@@ -4,6 +4,8 @@
 //! learning rate and the losses all live on the device. The host queues steps and looks at the
 //! losses later.
 
+mod callback;
+mod checkpoint;
 mod course;
 pub mod data;
 mod dataset;
@@ -11,20 +13,29 @@ mod error;
 mod evaluator;
 mod fit;
 mod generator;
+mod history;
 pub mod pictures;
 mod resident;
+mod scores;
+mod state;
+mod tensors;
 mod tokens;
 mod trainer;
 mod weights;
 
+pub use callback::{Answer, Callback, Control};
+pub use checkpoint::Checkpoints;
 pub use course::Course;
 pub use data::{DataError, Images, Mnist};
 pub use dataset::{Dataset, Order, Part, Samples, Statistics};
 pub use error::TrainError;
 pub use evaluator::{Evaluation, Evaluator};
-pub use fit::{Epoch, Fit, History};
+pub use fit::Fit;
 pub use generator::Generator;
+pub use history::{Ended, Epoch, History};
 pub use resident::Resident;
+pub use scores::Scores;
+pub use state::Resumed;
 pub use tokens::{Padded, Windows};
 pub use trainer::Trainer;
 pub use weights::{Weights, WeightsError};

@@ -1,14 +1,17 @@
 //! The training loop.
 
+use crate::evaluator::Measure;
+use crate::fit::Past;
+use crate::state::Position;
 use crate::{
-    Course, Dataset, Epoch, Evaluation, Evaluator, Fit, History, Order, Samples, Statistics,
-    TrainError, Weights,
+    Control, Course, Dataset, Evaluation, Evaluator, History, Order, Samples, Scores, Statistics,
+    TrainError,
 };
-use indicatif::{ProgressBar, ProgressStyle};
 use shadegrad_device::{DType, Device, Pending};
-use shadegrad_graph::{Array, Graph, Init, Loaded, Options, Report, Session, Type, Variable};
-use shadegrad_models::{Loss, Module, Optimizer, Parameters, Schedule, Updater, correct};
-use std::path::Path;
+use shadegrad_graph::{
+    Array, Graph, Init, Loaded, Options, Report, Session, Tensor, Type, Variable,
+};
+use shadegrad_models::{Loss, Metric, Module, Optimizer, Parameters, Schedule, Updater};
 use std::time::{Duration, Instant};
 
 /// Steps whose losses the device keeps until the host looks.
@@ -18,29 +21,34 @@ const PREDICTORS: usize = 8;
 /// How often the host looks at losses.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Trains a classifier: a model, a loss and an optimizer on a device.
+/// Trains a model: with a loss and an optimizer on a device.
 pub struct Trainer<M> {
     model: M,
     loss: Box<dyn Loss>,
-    updater: Updater,
-    parameters: Parameters,
-    session: Session,
+    metrics: Vec<Box<dyn Metric>>,
+    pub(crate) updater: Updater,
+    pub(crate) parameters: Parameters,
+    pub(crate) session: Session,
     /// Counts steps, on the device.
-    step: Variable,
+    pub(crate) step: Variable,
     /// Selects random numbers, on the device.
-    seed: Variable,
-    /// Losses and accuracies of the last steps, `[2, RING]`, on the device.
+    pub(crate) seed: Variable,
+    /// The last steps' losses and sums of the metrics that are followed, `[values, RING]`, on the device.
     ring: Variable,
     /// Counts the steps on each part of the data, on the device.
-    turns: Vec<Variable>,
+    pub(crate) turns: Vec<Variable>,
     /// Passes over the data of earlier courses, on the device.
     before: Variable,
     /// The same and those of the last course, as the host counts them.
-    epochs: usize,
-    steps_done: usize,
-    seed_value: u64,
+    pub(crate) epochs: usize,
+    pub(crate) steps_done: usize,
+    pub(crate) seed_value: u64,
     /// Mean and deviation of the inputs trained on.
-    statistics: Option<Statistics>,
+    pub(crate) statistics: Option<Statistics>,
+    /// Where a checkpoint was written, until training goes on from there.
+    pub(crate) position: Option<Position>,
+    /// What had happened until then.
+    pub(crate) past: Option<Past>,
     /// How steps are compiled.
     options: Options,
     /// The input and the program for each type of input that was predicted for, the last one used at the end.
@@ -73,6 +81,7 @@ impl<M: Module> Trainer<M> {
         seed: u64,
     ) -> Result<Trainer<M>, TrainError> {
         let parameters = Parameters::sharded(&model, seed, device.limits().binding_bytes)?;
+        let metrics = loss.metrics();
         Ok(Trainer {
             updater: Updater::new(&parameters, optimizer),
             model,
@@ -81,13 +90,16 @@ impl<M: Module> Trainer<M> {
             session: Session::new(device),
             step: Variable::word("step", 0),
             seed: Variable::word("seed", seed as u32 ^ (seed >> 32) as u32),
-            ring: Variable::new("ring", &[2, RING], DType::F32, Init::Full(0.0)),
+            ring: ring(&metrics),
+            metrics,
             turns: vec![Variable::word("turn", 0)],
             before: Variable::word("before", 0),
             epochs: 0,
             steps_done: 0,
             seed_value: seed,
             statistics: None,
+            position: None,
+            past: None,
             options: Options::default(),
             predictors: vec![],
         })
@@ -102,6 +114,14 @@ impl<M: Module> Trainer<M> {
     /// Scales gradients down to this norm over all parameters.
     pub fn clip_grad_norm(mut self, max_norm: f64) -> Self {
         self.updater.clip_grad_norm(max_norm);
+        self
+    }
+
+    /// Computes one more metric besides those of the loss, or another of the same name instead.
+    pub fn metric(mut self, metric: impl Metric + 'static) -> Self {
+        self.metrics.retain(|other| other.name() != metric.name());
+        self.metrics.push(Box::new(metric));
+        self.ring = ring(&self.metrics);
         self
     }
 
@@ -120,6 +140,11 @@ impl<M: Module> Trainer<M> {
     /// The parameters.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
+    }
+
+    /// The optimizer and its memory.
+    pub fn updater(&self) -> &Updater {
+        &self.updater
     }
 
     /// The session with all variables.
@@ -143,13 +168,18 @@ impl<M: Module> Trainer<M> {
         let (x, y) = data.take(&graph, &index);
         let output = self.model.forward(&x);
         let loss = self.loss.each(&output, &y).mean_all();
-        let accuracy = correct(&output, &y) * (1.0 / y.ty().numel().max(1) as f64);
+        let weight = graph.full(&y.shape(), DType::F32, 1.0);
+        let sums = self.followed().flat_map(|metric| metric.sums(&output, &y, &weight));
+        let values: Vec<Tensor> = std::iter::once(loss.clone()).chain(sums).collect();
         self.updater.record(&graph, &self.parameters, &loss);
 
         let ring = graph.variable(&self.ring);
         let here = ring.along(1).equal(&step.remainder(&step.full_like(RING as f64)));
-        let first = ring.along(0).equal(&step.full_like(0.0));
-        graph.assign(&self.ring, &here.select(&first.select(&loss, &accuracy), &ring));
+        let row = ring.along(0);
+        let new = values.iter().enumerate().skip(1).fold(loss, |rest, (number, value)| {
+            row.equal(&row.full_like(number as f64)).select(value, &rest)
+        });
+        graph.assign(&self.ring, &here.select(&new, &ring));
         graph.assign(&self.step, &(&step + 1.0));
         graph.assign(turn, &(&turns + 1.0));
         graph
@@ -172,6 +202,10 @@ impl<M: Module> Trainer<M> {
     #[track_caller]
     pub fn start(&mut self, data: &dyn Dataset, batch: usize) -> Result<Course, TrainError> {
         check(data, batch)?;
+        let position = self.position.take();
+        if let Some(position) = &position {
+            position.fits(batch, &data.sizes(batch))?;
+        }
         self.statistics = data.statistics();
         let mut programs = Vec::new();
         for (number, part) in data.parts(batch, None).iter().enumerate() {
@@ -182,73 +216,19 @@ impl<M: Module> Trainer<M> {
             programs.push(self.session.compile_with(&graph, &[], &self.options)?);
         }
         // A course begins with a pass of its own, in orders that no earlier one had.
-        let zero = 0u32.to_le_bytes();
-        self.turns.iter().try_for_each(|turn| self.session.write(turn, &zero))?;
-        self.session.write(&self.before, &(self.epochs as u32).to_le_bytes())?;
-        Ok(Course::new(programs, data.sizes(batch), batch, self.seed_value, self.epochs))
-    }
-
-    /// Trains.
-    ///
-    /// # Errors
-    /// As [`Trainer::start`] and [`Trainer::advance`].
-    #[track_caller]
-    pub fn fit(&mut self, data: &dyn Dataset, fit: Fit<'_>) -> Result<History, TrainError> {
-        if fit.keep_best && fit.validate.is_none() {
-            return Err(TrainError::Setting {
-                what: "keep_best",
-                value: "asked for without data to validate on".to_string(),
-                expected: "used together with validate".to_string(),
-            });
-        }
-        let mut course = self.start(data, fit.batch)?;
-        let mut validation = match fit.validate {
-            Some(data) => Some(self.evaluator(data)?),
-            None => None,
+        let (before, turns) = match &position {
+            Some(position) => (position.before, position.turns.clone()),
+            None => (self.epochs, vec![0; programs.len()]),
         };
-        let total = fit.total_steps(data);
-        let mut history = History::default();
-        let mut best: Option<(f64, Weights)> = None;
-        for number in 1..=fit.epochs {
-            let start = history.losses.len();
-            let steps = course.left_in_epoch().min(total - start);
-            if steps == 0 {
-                break;
-            }
-            let bar = progress(fit.progress, steps, number, fit.epochs);
-            let clock = Instant::now();
-            self.run(&mut course, steps, &mut history, &bar)?;
-            let seconds = clock.elapsed().as_secs_f64();
-            bar.finish_and_clear();
-            let validation = match &mut validation {
-                Some(evaluator) => Some(self.evaluate_with(evaluator)?),
-                None => None,
-            };
-            let mean = |values: &[f32]| {
-                values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len().max(1) as f64
-            };
-            let epoch = Epoch {
-                number,
-                loss: mean(&history.losses[start..]),
-                accuracy: mean(&history.accuracies[start..]),
-                samples_per_second: (steps * fit.batch) as f64 / seconds,
-                validation,
-            };
-            if fit.progress {
-                println!("{epoch}");
-            }
-            if let (true, Some(found)) = (fit.keep_best, &epoch.validation)
-                && best.as_ref().is_none_or(|(accuracy, _)| found.accuracy > *accuracy)
-            {
-                best = Some((found.accuracy, self.weights()?));
-                history.best = Some(number);
-            }
-            history.epochs.push(epoch);
+        for (variable, turns) in self.turns.iter().zip(turns) {
+            self.session.write(variable, &turns.to_le_bytes())?;
         }
-        if let Some((_, weights)) = best {
-            self.restore(&weights, Path::new("the best epoch"))?;
+        self.session.write(&self.before, &(before as u32).to_le_bytes())?;
+        let mut course = Course::new(programs, data.sizes(batch), batch, self.seed_value, before);
+        if let Some(position) = position {
+            course.go_to(position.epoch, position.left);
         }
-        Ok(history)
+        Ok(course)
     }
 
     /// Goes on with a course for some steps, whose losses the history takes.
@@ -261,17 +241,20 @@ impl<M: Module> Trainer<M> {
         steps: usize,
         history: &mut History,
     ) -> Result<(), TrainError> {
-        self.run(course, steps, history, &ProgressBar::hidden())
+        self.run(course, steps, history, &mut |_, _| Ok(Control::Continue))?;
+        Ok(())
     }
 
-    /// Queues steps and looks at losses one batch of steps late, so that the device never waits.
-    fn run(
+    /// Queues steps and looks at losses one batch of steps late, so that the device never waits. `watch` is told of
+    /// the first step that is new in the history, and may end it.
+    pub(crate) fn run(
         &mut self,
         course: &mut Course,
         steps: usize,
         history: &mut History,
-        bar: &ProgressBar,
-    ) -> Result<(), TrainError> {
+        watch: &mut Watch<'_>,
+    ) -> Result<Control, TrainError> {
+        let mut control = Control::Continue;
         let mut late: Option<(Pending, usize)> = None;
         let mut left = steps;
         while left > 0 || late.is_some() {
@@ -286,16 +269,10 @@ impl<M: Module> Trainer<M> {
             };
             left -= now;
             if let Some((pending, count)) = late.take() {
+                let from = history.losses.len();
                 self.look(pending, count, history)?;
-                bar.inc(count as u64);
-                if let (Some(loss), Some(accuracy)) =
-                    (history.losses.last(), history.accuracies.last())
-                {
-                    let rate = bar.per_sec() * course.batch() as f64;
-                    bar.set_message(format!(
-                        "loss {loss:.4}, accuracy {:5.1} %, {rate:.0} samples/s",
-                        accuracy * 100.0
-                    ));
+                if watch(from, history)? == Control::Stop {
+                    (control, left) = (Control::Stop, 0);
                 }
             }
             late = next;
@@ -307,7 +284,7 @@ impl<M: Module> Trainer<M> {
                 course.pace = (course.pace / 2).max(1);
             }
         }
-        Ok(())
+        Ok(control)
     }
 
     /// Takes the last `count` steps out of the ring.
@@ -325,7 +302,13 @@ impl<M: Module> Trainer<M> {
                 return Err(TrainError::Diverged { step, loss });
             }
             history.losses.push(loss);
-            history.accuracies.push(ring[RING + step % RING]);
+            let sums: Vec<f64> =
+                ring.chunks(RING).skip(1).map(|row| f64::from(row[step % RING])).collect();
+            for (name, value) in Scores::of(0.0, self.followed(), &sums).metrics {
+                history.metrics.entry(name).or_default().push(value as f32);
+            }
+            history.sums.resize(sums.len(), 0.0);
+            history.sums.iter_mut().zip(&sums).for_each(|(all, own)| *all += own);
         }
         self.steps_done += count;
         Ok(())
@@ -349,6 +332,39 @@ impl<M: Module> Trainer<M> {
         Ok(shadegrad_graph::compile(&nodes, limits, &self.options)?.report)
     }
 
+    /// The metrics that training follows.
+    pub(crate) fn followed(&self) -> impl Iterator<Item = &dyn Metric> {
+        self.metrics.iter().map(|metric| &**metric).filter(|metric| is_followed(*metric))
+    }
+
+    /// The names of all metrics.
+    pub(crate) fn metric_names(&self) -> Vec<String> {
+        self.metrics.iter().map(|metric| metric.name()).collect()
+    }
+
+    /// The score that says which weights are best, and whether more of it is better: the one of a name, else the first
+    /// metric, else the loss.
+    pub(crate) fn monitored(&self, asked: Option<&str>) -> Result<(String, bool), TrainError> {
+        let first = || self.metrics.first().map_or("loss".to_string(), |metric| metric.name());
+        let name = asked.map_or_else(first, str::to_string);
+        if name == "loss" {
+            return Ok((name, false));
+        }
+        match self.metrics.iter().find(|metric| metric.name() == name) {
+            Some(metric) => Ok((name, metric.higher_is_better())),
+            None => Err(TrainError::Setting {
+                what: "the score to monitor",
+                value: format!("`{name}`"),
+                expected: format!("`loss`, or one of {:?}", self.metric_names()),
+            }),
+        }
+    }
+
+    /// Steps that have been done in all.
+    pub fn steps_done(&self) -> usize {
+        self.steps_done
+    }
+
     /// Evaluates the model as it is.
     ///
     /// # Errors
@@ -365,7 +381,8 @@ impl<M: Module> Trainer<M> {
     /// As [`Trainer::evaluate`].
     #[track_caller]
     pub fn evaluator(&mut self, data: &dyn Dataset) -> Result<Evaluator, TrainError> {
-        Evaluator::new(&mut self.session, &self.model, &*self.loss, data, self.statistics)
+        let measure = Measure { model: &self.model, loss: &*self.loss, metrics: &self.metrics };
+        Evaluator::new(&mut self.session, &measure, data, self.statistics)
     }
 
     /// Evaluates the model as it is on a data set that is on the device already.
@@ -373,7 +390,7 @@ impl<M: Module> Trainer<M> {
     /// # Errors
     /// [`TrainError::Graph`].
     pub fn evaluate_with(&mut self, evaluator: &mut Evaluator) -> Result<Evaluation, TrainError> {
-        evaluator.run(&mut self.session)
+        evaluator.run(&mut self.session, &self.metrics)
     }
 
     /// What the model gives for an input, which is taken as it is. The programs for the last few types of input are
@@ -404,73 +421,21 @@ impl<M: Module> Trainer<M> {
         }
         Ok(output)
     }
+}
 
-    /// The weights as they are, with the normalisation they were trained with.
-    ///
-    /// # Errors
-    /// [`TrainError::Graph`] if the device can't be read.
-    pub fn weights(&mut self) -> Result<Weights, TrainError> {
-        let mut flat: Vec<f32> = Vec::with_capacity(self.parameters.count());
-        for shard in self.parameters.shards() {
-            flat.extend(bytemuck::pod_collect_to_vec::<u8, f32>(&self.session.read(shard)?));
-        }
-        let mut weights = Weights::default();
-        let mut start = 0;
-        for (name, shape) in self.parameters.names() {
-            let count: usize = shape.iter().product();
-            let data = flat[start..start + count].to_vec();
-            weights.tensors.insert(name.to_string(), (shape.to_vec(), data));
-            start += count;
-        }
-        for (name, buffer) in self.parameters.buffers() {
-            let variable = buffer.variable();
-            let data = bytemuck::pod_collect_to_vec::<u8, f32>(&self.session.read(variable)?);
-            weights.tensors.insert(name.to_string(), (variable.ty().shape.clone(), data));
-        }
-        if let Some(Statistics { mean, deviation }) = self.statistics {
-            weights.notes.insert("pixel_mean".into(), mean.to_string());
-            weights.notes.insert("pixel_deviation".into(), deviation.to_string());
-        }
-        Ok(weights)
-    }
+/// Is told of the first new step of a history.
+pub(crate) type Watch<'w> = dyn FnMut(usize, &History) -> Result<Control, TrainError> + 'w;
 
-    /// Writes the weights to a safetensors file, whole or not at all.
-    ///
-    /// # Errors
-    /// [`TrainError::Weights`].
-    pub fn save(&mut self, path: impl AsRef<Path>) -> Result<(), TrainError> {
-        Ok(self.weights()?.save(path.as_ref())?)
-    }
+/// Whether a metric is told from a few numbers, so that training follows it.
+fn is_followed(metric: &dyn Metric) -> bool {
+    metric.sizes().iter().all(|&size| size == 1)
+}
 
-    /// Reads weights from a safetensors file into the model.
-    ///
-    /// # Errors
-    /// [`TrainError::Weights`] for a file that is damaged or of another model; the weights stay.
-    pub fn load(&mut self, path: impl AsRef<Path>) -> Result<(), TrainError> {
-        let weights = Weights::load(path.as_ref())?;
-        self.restore(&weights, path.as_ref())
-    }
-
-    /// Takes weights into the model; `origin` is where errors say they are from.
-    ///
-    /// # Errors
-    /// [`TrainError::Weights`] for those of another model; the weights stay.
-    pub fn restore(&mut self, weights: &Weights, origin: &Path) -> Result<(), TrainError> {
-        let buffers = self.parameters.buffers().map(|(name, b)| (name, &*b.variable().ty().shape));
-        let flat = weights.flat(self.parameters.names().chain(buffers), origin)?;
-        let mut rest = flat.as_slice();
-        let buffers = self.parameters.buffers().map(|(_, buffer)| buffer.variable());
-        for shard in self.parameters.shards().iter().chain(buffers) {
-            let (own, after) = rest.split_at(shard.ty().numel());
-            self.session.write(shard, bytemuck::cast_slice(own))?;
-            rest = after;
-        }
-        let note = |name: &str| weights.notes.get(name)?.parse().ok();
-        if let (Some(mean), Some(deviation)) = (note("pixel_mean"), note("pixel_deviation")) {
-            self.statistics = Some(Statistics { mean, deviation });
-        }
-        Ok(())
-    }
+/// Where the device leaves what the host looks at.
+fn ring(metrics: &[Box<dyn Metric>]) -> Variable {
+    let followed = metrics.iter().filter(|metric| is_followed(&***metric));
+    let sums: usize = followed.map(|metric| metric.sizes().len()).sum();
+    Variable::new("ring", &[1 + sums, RING], DType::F32, Init::Full(0.0))
 }
 
 fn check(data: &dyn Dataset, batch: usize) -> Result<(), TrainError> {
@@ -483,17 +448,4 @@ fn check(data: &dyn Dataset, batch: usize) -> Result<(), TrainError> {
         return Err(TrainError::setting("the batch size", batch, &expected));
     }
     Ok(())
-}
-
-fn progress(shown: bool, steps: usize, epoch: usize, epochs: usize) -> ProgressBar {
-    if !shown {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(steps as u64);
-    let template = "{prefix} {bar:30} {pos}/{len} {msg}, {eta} left";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar.set_prefix(format!("epoch {epoch}/{epochs}"));
-    bar
 }

@@ -1,11 +1,11 @@
 //! Weights on disk, in the safetensors format.
 //!
-//! A file is written beside its place, synced and renamed: whatever happens meanwhile, the one
-//! that was there stays whole. Half-precision files load too.
+//! Half-precision files load too, and checkpoints, which hold more than weights.
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use crate::checkpoint::STATE;
+use crate::tensors::{Stored, TensorFile};
+use safetensors::tensor::Dtype;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Named tensors of floats.
@@ -46,70 +46,60 @@ pub enum WeightsError {
     },
 }
 
-fn io(path: &Path) -> impl Fn(std::io::Error) -> WeightsError {
-    let path = path.to_path_buf();
-    move |source| WeightsError::Io { path: path.clone(), source }
-}
-
 impl Weights {
     /// Writes the file, replacing one that is there only when the new one is whole.
     ///
     /// # Errors
     /// [`WeightsError::Io`]; the file that was there is as it was.
     pub fn save(&self, path: &Path) -> Result<(), WeightsError> {
-        let bytes: BTreeMap<&String, Vec<u8>> = self
-            .tensors
-            .iter()
-            .map(|(name, (_, data))| (name, data.iter().flat_map(|v| v.to_le_bytes()).collect()))
-            .collect();
-        let format = |error: safetensors::SafeTensorError| WeightsError::Format {
-            path: path.to_path_buf(),
-            reason: error.to_string(),
-        };
-        let mut views = BTreeMap::new();
-        for (name, (shape, _)) in &self.tensors {
-            let view = TensorView::new(Dtype::F32, shape.clone(), &bytes[name]).map_err(format)?;
-            views.insert(name.clone(), view);
-        }
-        let notes = (!self.notes.is_empty()).then(|| self.notes.clone().into_iter().collect());
-        let file = safetensors::serialize(views, notes).map_err(format)?;
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let mut part = tempfile::NamedTempFile::new_in(folder).map_err(io(path))?;
-        part.write_all(&file).and_then(|()| part.as_file().sync_all()).map_err(io(path))?;
-        part.persist(path).map_err(|error| io(path)(error.error))?;
-        // The rename itself must reach the disk; not every system can sync a folder.
-        let _ = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
-        Ok(())
+        let mut file = TensorFile { notes: self.notes.clone(), ..TensorFile::default() };
+        self.put(&mut file, "");
+        file.save(path)
     }
 
-    /// Reads a file of `F32`, `F16` or `BF16` tensors.
+    /// Adds the tensors to a file, under names that begin with a prefix.
+    pub(crate) fn put(&self, file: &mut TensorFile, prefix: &str) {
+        for (name, (shape, data)) in &self.tensors {
+            let bytes = data.iter().flat_map(|v| v.to_le_bytes()).collect();
+            let stored = Stored { dtype: Dtype::F32, shape: shape.clone(), bytes };
+            file.tensors.insert(format!("{prefix}{name}"), stored);
+        }
+    }
+
+    /// Reads a file of `F32`, `F16` or `BF16` tensors. Of a checkpoint the weights are read.
     ///
     /// # Errors
     /// [`WeightsError::Io`] or [`WeightsError::Format`].
     pub fn load(path: &Path) -> Result<Weights, WeightsError> {
-        let file = std::fs::read(path).map_err(io(path))?;
-        let wrong = |reason: String| WeightsError::Format { path: path.to_path_buf(), reason };
-        let (_, metadata) = SafeTensors::read_metadata(&file).map_err(|e| wrong(e.to_string()))?;
-        let notes = metadata.metadata().clone().unwrap_or_default().into_iter().collect();
-        let parsed = SafeTensors::deserialize(&file).map_err(|e| wrong(e.to_string()))?;
+        let file = TensorFile::load(path)?;
+        Weights::take(&file, "", path)
+    }
+
+    /// The tensors of a file whose names begin with a prefix, without what checkpoints hold besides.
+    pub(crate) fn take(
+        file: &TensorFile,
+        prefix: &str,
+        path: &Path,
+    ) -> Result<Weights, WeightsError> {
         let mut tensors = BTreeMap::new();
-        for (name, view) in parsed.iter() {
-            let data = match view.dtype() {
-                Dtype::F32 => bytemuck::pod_collect_to_vec(view.data()),
-                Dtype::F16 => halves(view.data(), half::f16::from_le_bytes, half::f16::to_f32),
-                Dtype::BF16 => halves(view.data(), half::bf16::from_le_bytes, half::bf16::to_f32),
+        for (name, stored) in &file.tensors {
+            let Some(name) = name.strip_prefix(prefix).filter(|n| !n.starts_with(STATE)) else {
+                continue;
+            };
+            let bytes = &stored.bytes;
+            let data = match stored.dtype {
+                Dtype::F32 => bytemuck::pod_collect_to_vec(bytes),
+                Dtype::F16 => halves(bytes, half::f16::from_le_bytes, half::f16::to_f32),
+                Dtype::BF16 => halves(bytes, half::bf16::from_le_bytes, half::bf16::to_f32),
                 other => {
-                    return Err(wrong(format!(
-                        "tensor `{name}` is {other:?}, not a float of 16 or 32 bits"
-                    )));
+                    let reason =
+                        format!("tensor `{name}` is {other:?}, not a float of 16 or 32 bits");
+                    return Err(WeightsError::Format { path: path.to_path_buf(), reason });
                 }
             };
-            tensors.insert(name.to_string(), (view.shape().to_vec(), data));
+            tensors.insert(name.to_string(), (stored.shape.clone(), data));
         }
-        Ok(Weights { tensors, notes })
+        Ok(Weights { tensors, notes: file.notes.clone() })
     }
 
     /// The tensors in the order of `names`, one after the other.
@@ -150,6 +140,7 @@ fn halves<H>(data: &[u8], from: impl Fn([u8; 2]) -> H, to: impl Fn(H) -> f32) ->
 #[allow(clippy::unwrap_used, reason = "a test that fails should say where")]
 mod tests {
     use super::*;
+    use safetensors::tensor::TensorView;
 
     fn weights() -> Weights {
         let mut weights = Weights::default();

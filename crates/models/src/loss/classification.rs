@@ -229,12 +229,6 @@ pub fn multi_margin_loss(x: &Tensor, target: &Tensor, reduction: Reduction) -> T
     reduction.of(&of_a_class(&each, target, classes))
 }
 
-/// How many rows of logits are largest at the target, as `F32`.
-#[track_caller]
-pub fn correct(logits: &Tensor, target: &Tensor) -> Tensor {
-    logits.argmax(1).equal(target).to(DType::F32).sum_all()
-}
-
 pub(super) fn cases() -> Vec<Case> {
     vec![
         case!("cross_entropy", [wide(&[65, 5]), index(&[65], 5)], |_, x| cross_entropy(
@@ -281,7 +275,5 @@ pub(super) fn cases() -> Vec<Case> {
         case!("multi_margin_loss", [wide(&[3, 5]), index(&[3], 5)], |_, x| {
             multi_margin_loss(&x[0], &x[1], Reduction::Mean)
         }),
-        case!("correct", [wide(&[65, 5]), index(&[65], 5)], |_, x| correct(&x[0], &x[1]))
-            .flat("a count has no slope"),
     ]
 }

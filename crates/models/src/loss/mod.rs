@@ -7,8 +7,8 @@ mod ctc;
 mod regression;
 
 pub use classification::{
-    CrossEntropyOptions, binary_cross_entropy, binary_cross_entropy_with_logits, correct,
-    cross_entropy, cross_entropy_with, kl_div, multi_margin_loss, nll_loss,
+    CrossEntropyOptions, binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy,
+    cross_entropy_with, kl_div, multi_margin_loss, nll_loss,
 };
 pub use comparison::{
     cosine_embedding_loss, hinge_embedding_loss, margin_ranking_loss, triplet_margin_loss,
@@ -18,6 +18,7 @@ pub use regression::{
     gaussian_nll_loss, huber_loss, l1_loss, mse_loss, poisson_nll_loss, smooth_l1_loss,
 };
 
+use crate::{Accuracy, MeanAbsoluteError, Metric, R2Score};
 use shadegrad_graph::Tensor;
 use shadegrad_graph::catalog::Section;
 
@@ -48,6 +49,17 @@ impl Reduction {
 pub trait Loss {
     /// The loss of each sample, `[batch]`.
     fn each(&self, output: &Tensor, target: &Tensor) -> Tensor;
+
+    /// What people want to know besides; the first says which weights are best.
+    fn metrics(&self) -> Vec<Box<dyn Metric>> {
+        vec![]
+    }
+
+    /// The class that is predicted for each target, if outputs are scores of classes along axis 1.
+    #[track_caller]
+    fn classes(&self, output: &Tensor) -> Option<Tensor> {
+        Some(output.argmax(1))
+    }
 }
 
 /// Every function of outputs and targets that gives a loss for each sample.
@@ -67,6 +79,10 @@ impl Loss for CrossEntropy {
     fn each(&self, output: &Tensor, target: &Tensor) -> Tensor {
         cross_entropy(output, target)
     }
+
+    fn metrics(&self) -> Vec<Box<dyn Metric>> {
+        vec![Box::new(Accuracy)]
+    }
 }
 
 /// Mean squared error: of `[batch, ..]`, the mean over everything but the batch.
@@ -79,6 +95,14 @@ impl Loss for Mse {
         let squared = mse_loss(output, target, Reduction::None);
         let axes: Vec<usize> = (1..squared.shape().len()).collect();
         if axes.is_empty() { squared } else { squared.mean(&axes) }
+    }
+
+    fn metrics(&self) -> Vec<Box<dyn Metric>> {
+        vec![Box::new(R2Score), Box::new(MeanAbsoluteError)]
+    }
+
+    fn classes(&self, _: &Tensor) -> Option<Tensor> {
+        None
     }
 }
 

@@ -1,0 +1,73 @@
+//! Metrics of numbers.
+
+use super::Metric;
+use shadegrad_graph::Tensor;
+
+/// The mean of squared differences.
+#[derive(Clone, Copy, Debug)]
+pub struct MeanSquaredError;
+
+/// The mean of absolute differences.
+#[derive(Clone, Copy, Debug)]
+pub struct MeanAbsoluteError;
+
+/// The coefficient of determination: one less the squared differences over those from the targets' mean. One is perfect, zero
+/// as good as saying the mean.
+#[derive(Clone, Copy, Debug)]
+pub struct R2Score;
+
+macro_rules! mean_error {
+    ($metric:ident, $name:literal, $of:expr) => {
+        impl Metric for $metric {
+            fn name(&self) -> String {
+                $name.to_string()
+            }
+
+            fn higher_is_better(&self) -> bool {
+                false
+            }
+
+            fn sizes(&self) -> Vec<usize> {
+                vec![1, 1]
+            }
+
+            #[track_caller]
+            fn sums(&self, output: &Tensor, target: &Tensor, weight: &Tensor) -> Vec<Tensor> {
+                let of: fn(&Tensor) -> Tensor = $of;
+                vec![(of(&(output - target)) * weight).sum_all(), weight.sum_all()]
+            }
+
+            fn value(&self, sums: &[f64]) -> f64 {
+                sums[0] / sums[1]
+            }
+        }
+    };
+}
+
+mean_error!(MeanSquaredError, "mean_squared_error", Tensor::square);
+mean_error!(MeanAbsoluteError, "mean_absolute_error", Tensor::abs);
+
+impl Metric for R2Score {
+    fn name(&self) -> String {
+        "r2_score".to_string()
+    }
+
+    fn sizes(&self) -> Vec<usize> {
+        vec![1; 4]
+    }
+
+    #[track_caller]
+    fn sums(&self, output: &Tensor, target: &Tensor, weight: &Tensor) -> Vec<Tensor> {
+        let error = (output - target).square();
+        [error, target.square(), target.clone()]
+            .iter()
+            .map(|each| (each * weight).sum_all())
+            .chain([weight.sum_all()])
+            .collect()
+    }
+
+    fn value(&self, sums: &[f64]) -> f64 {
+        let [error, squares, total, count] = [0, 1, 2, 3].map(|sum| sums[sum]);
+        1.0 - error / (squares - total * total / count)
+    }
+}

@@ -1,0 +1,430 @@
+//! What a trainer is at a step: weights on disk, and checkpoints with all that training goes on from.
+
+use crate::checkpoint::{self, STATE};
+use crate::fit::{Best, Past};
+use crate::tensors::{Stored, TensorFile};
+use crate::{
+    Course, Epoch, History, Scores, Statistics, TrainError, Trainer, Weights, WeightsError,
+};
+use safetensors::tensor::Dtype;
+use shadegrad_graph::Variable;
+use shadegrad_models::Module;
+use std::path::{Path, PathBuf};
+
+/// Of files that this can't read.
+const VERSION: u64 = 1;
+
+/// A place in a course.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Position {
+    pub(crate) batch: usize,
+    pub(crate) sizes: Vec<usize>,
+    /// Epochs of earlier courses.
+    pub(crate) before: usize,
+    /// Epochs of this course that have begun.
+    pub(crate) epoch: usize,
+    /// Steps until the end of the epoch.
+    pub(crate) left: usize,
+    /// Steps on each part of the data.
+    pub(crate) turns: Vec<u32>,
+}
+
+impl Position {
+    /// Refuses to go on with another batch or other data.
+    pub(crate) fn fits(&self, batch: usize, sizes: &[usize]) -> Result<(), TrainError> {
+        if batch != self.batch {
+            let expected = format!("{}, as it was when the checkpoint was written", self.batch);
+            return Err(TrainError::setting("the batch size", batch, &expected));
+        }
+        if sizes != self.sizes {
+            return Err(TrainError::Setting {
+                what: "the number of samples of each part of the data",
+                value: format!("{sizes:?}"),
+                expected: format!("{:?}, as when the checkpoint was written", self.sizes),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// What [`Trainer::resume`] found.
+#[derive(Debug)]
+pub struct Resumed {
+    /// The checkpoint.
+    pub path: PathBuf,
+    /// Steps that are done.
+    pub step: usize,
+    /// Newer checkpoints that could not be read, and why.
+    pub damaged: Vec<TrainError>,
+}
+
+impl<M: Module> Trainer<M> {
+    /// The weights as they are, with the normalisation they were trained with.
+    ///
+    /// # Errors
+    /// [`TrainError::Graph`] if the device can't be read.
+    pub fn weights(&mut self) -> Result<Weights, TrainError> {
+        let mut flat: Vec<f32> = Vec::with_capacity(self.parameters.count());
+        for shard in self.parameters.shards() {
+            flat.extend(bytemuck::pod_collect_to_vec::<u8, f32>(&self.session.read(shard)?));
+        }
+        let mut weights = Weights::default();
+        let mut start = 0;
+        for (name, shape) in self.parameters.names() {
+            let count: usize = shape.iter().product();
+            let data = flat[start..start + count].to_vec();
+            weights.tensors.insert(name.to_string(), (shape.to_vec(), data));
+            start += count;
+        }
+        for (name, buffer) in self.parameters.buffers() {
+            let variable = buffer.variable();
+            let data = bytemuck::pod_collect_to_vec::<u8, f32>(&self.session.read(variable)?);
+            weights.tensors.insert(name.to_string(), (variable.ty().shape.clone(), data));
+        }
+        if let Some(Statistics { mean, deviation }) = self.statistics {
+            weights.notes.insert("pixel_mean".into(), mean.to_string());
+            weights.notes.insert("pixel_deviation".into(), deviation.to_string());
+        }
+        Ok(weights)
+    }
+
+    /// Writes the weights to a safetensors file, whole or not at all.
+    ///
+    /// # Errors
+    /// [`TrainError::Weights`].
+    pub fn save(&mut self, path: impl AsRef<Path>) -> Result<(), TrainError> {
+        Ok(self.weights()?.save(path.as_ref())?)
+    }
+
+    /// Reads weights from a safetensors file into the model.
+    ///
+    /// # Errors
+    /// [`TrainError::Weights`] for a file that is damaged or of another model; the weights stay.
+    pub fn load(&mut self, path: impl AsRef<Path>) -> Result<(), TrainError> {
+        let weights = Weights::load(path.as_ref())?;
+        self.restore(&weights, path.as_ref())
+    }
+
+    /// Takes weights into the model; `origin` is where errors say they are from.
+    ///
+    /// # Errors
+    /// [`TrainError::Weights`] for those of another model; the weights stay.
+    pub fn restore(&mut self, weights: &Weights, origin: &Path) -> Result<(), TrainError> {
+        let buffers = self.parameters.buffers().map(|(name, b)| (name, &*b.variable().ty().shape));
+        let flat = weights.flat(self.parameters.names().chain(buffers), origin)?;
+        let mut rest = flat.as_slice();
+        let buffers = self.parameters.buffers().map(|(_, buffer)| buffer.variable());
+        for shard in self.parameters.shards().iter().chain(buffers) {
+            let (own, after) = rest.split_at(shard.ty().numel());
+            self.session.write(shard, bytemuck::cast_slice(own))?;
+            rest = after;
+        }
+        let note = |name: &str| weights.notes.get(name)?.parse().ok();
+        if let (Some(mean), Some(deviation)) = (note("pixel_mean"), note("pixel_deviation")) {
+            self.statistics = Some(Statistics { mean, deviation });
+        }
+        Ok(())
+    }
+}
+
+impl<M: Module> Trainer<M> {
+    /// Writes a checkpoint of a course and its history, whole or not at all. [`Fit::checkpoints`](crate::Fit::checkpoints) does so
+    /// by itself.
+    ///
+    /// # Errors
+    /// [`TrainError::Weights`] if the file can't be written, [`TrainError::Graph`] if the device can't be read.
+    pub fn save_checkpoint(
+        &mut self,
+        path: impl AsRef<Path>,
+        course: &Course,
+        history: &History,
+    ) -> Result<(), TrainError> {
+        let past = Past { history: history.clone(), best: None };
+        self.save_past(path.as_ref(), course, &past)
+    }
+
+    pub(crate) fn save_past(
+        &mut self,
+        path: &Path,
+        course: &Course,
+        past: &Past,
+    ) -> Result<(), TrainError> {
+        let weights = self.weights()?;
+        let mut file = TensorFile { notes: weights.notes.clone(), ..TensorFile::default() };
+        weights.put(&mut file, "");
+        for (name, shape, variable, range) in self.optimizer_state() {
+            let bytes = self.session.read(&variable)?[range].to_vec();
+            file.tensors.insert(name, Stored { dtype: Dtype::F32, shape, bytes });
+        }
+        let word = |bytes: Vec<u8>| bytes.try_into().map_or(0, u32::from_le_bytes);
+        let mut words =
+            |variable: &Variable| Ok::<_, TrainError>(word(self.session.read(variable)?));
+        let step = words(&self.step)?;
+        let turns = self.turns.iter().map(&mut words).collect::<Result<Vec<u32>, _>>()?;
+        let place = course.position(turns);
+        let Past { history, best } = past;
+        let mut numbers = |name: &str, values: &[u64]| {
+            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            let shape = vec![values.len()];
+            file.tensors
+                .insert(format!("{STATE}{name}"), Stored { dtype: Dtype::U64, shape, bytes });
+        };
+        let wide = |values: &[usize]| values.iter().map(|&v| v as u64).collect::<Vec<u64>>();
+        numbers("version", &[VERSION]);
+        numbers("step", &[u64::from(step)]);
+        numbers("seed", &[self.seed_value]);
+        numbers("done", &wide(&[self.steps_done, self.epochs]));
+        numbers("place", &wide(&[place.batch, place.before, place.epoch, place.left]));
+        numbers("sizes", &wide(&place.sizes));
+        numbers("turns", &place.turns.iter().map(|&t| u64::from(t)).collect::<Vec<_>>());
+        numbers("epoch_start", &wide(&[history.epoch_start]));
+        numbers("best_epoch", &wide(&history.best.map_or(vec![], |best| vec![best])));
+        let mut floats = |name: &str, shape: Vec<usize>, values: &[f64]| {
+            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            file.tensors
+                .insert(format!("{STATE}{name}"), Stored { dtype: Dtype::F64, shape, bytes });
+        };
+        floats("sums", vec![history.sums.len()], &history.sums);
+        let (followed, all) = (self.followed().count(), self.metric_names().len());
+        let row = |epoch: &Epoch| {
+            let none = Scores { loss: f64::NAN, metrics: vec![(String::new(), f64::NAN); all] };
+            let seen = f64::from(u8::from(epoch.validation.is_some()));
+            let validation = epoch.validation.as_ref().unwrap_or(&none);
+            let head = [epoch.number as f64, epoch.samples_per_second, seen];
+            [head.to_vec(), flat(&epoch.train), flat(validation)].concat()
+        };
+        let rows: Vec<f64> = history.epochs.iter().flat_map(row).collect();
+        floats("epochs", vec![history.epochs.len(), 5 + followed + all], &rows);
+        let rows = history.validations.iter();
+        let rows: Vec<f64> =
+            rows.flat_map(|(at, s)| [vec![*at as f64], flat(s)].concat()).collect();
+        floats("validations", vec![history.validations.len(), 2 + all], &rows);
+        let found = best.as_ref().map(|b| vec![b.score, b.epoch as f64, b.waited as f64]);
+        floats("best", vec![if found.is_some() { 3 } else { 0 }], &found.unwrap_or_default());
+        let mut singles = |name: &str, values: &[f32]| {
+            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            let shape = vec![values.len()];
+            file.tensors
+                .insert(format!("{STATE}{name}"), Stored { dtype: Dtype::F32, shape, bytes });
+        };
+        singles("losses", &history.losses);
+        for (name, values) in &history.metrics {
+            singles(&format!("metric/{name}"), values);
+        }
+        if let Some(weights) = best.as_ref().and_then(|best| best.weights.as_ref()) {
+            weights.put(&mut file, &format!("{STATE}best/"));
+        }
+        file.notes.insert("metrics".into(), self.metric_names().join(","));
+        Ok(file.save(path)?)
+    }
+
+    /// Takes up training where a checkpoint was written: weights, the optimizer's state, seed, counters, and, for the next [`Trainer::fit`] or
+    /// [`Trainer::start`], the place in the data and what has happened so far. What follows has the same bits as if training had never ended,
+    /// on the same device with the same settings. Of a folder the newest whole checkpoint is taken.
+    ///
+    /// # Errors
+    /// [`TrainError::Weights`] for a file that is damaged or of another model; the trainer stays as it is.
+    pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<Resumed, TrainError> {
+        let path = path.as_ref();
+        if !path.is_dir() {
+            let step = self.resume_from(path)?;
+            return Ok(Resumed { path: path.to_path_buf(), step, damaged: vec![] });
+        }
+        let mut damaged = Vec::new();
+        for path in checkpoint::list(path)? {
+            match self.resume_from(&path) {
+                Ok(step) => return Ok(Resumed { path, step, damaged }),
+                Err(error @ TrainError::Weights(WeightsError::Format { .. })) => {
+                    damaged.push(error)
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let none =
+            std::io::Error::new(std::io::ErrorKind::NotFound, "no whole checkpoint is there");
+        Err(damaged.pop().unwrap_or_else(|| checkpoint::io(path, none)))
+    }
+
+    fn resume_from(&mut self, path: &Path) -> Result<usize, TrainError> {
+        let file = TensorFile::load(path)?;
+        let reader = Reader { file: &file, path };
+        if !file.tensors.contains_key(&format!("{STATE}version")) {
+            return Err(reader.wrong("it has weights only: `load` reads them").into());
+        }
+        if reader.numbers("version")? != [VERSION] {
+            return Err(reader.wrong("another version of this program wrote it").into());
+        }
+        let names = self.metric_names().join(",");
+        if file.notes.get("metrics") != Some(&names) {
+            let found = file.notes.get("metrics").map_or("", String::as_str);
+            let reason = format!("its metrics are `{found}`, not `{names}`");
+            return Err(reader.wrong(&reason).into());
+        }
+        // All is read before anything is changed.
+        let [batch, before, epoch, left] = reader.array("place")?;
+        let word = |v: u64| u32::try_from(v).map_err(|_| reader.wrong("a counter is too large"));
+        let turns =
+            reader.numbers("turns")?.into_iter().map(word).collect::<Result<Vec<u32>, _>>()?;
+        let sizes = reader.numbers("sizes")?.iter().map(|&v| v as usize).collect();
+        let position = Position { batch, sizes, before, epoch, left, turns };
+        let ([steps_done, epochs], step) =
+            (reader.array("done")?, word(reader.numbers("step")?[0])?);
+        let [seed] = reader.numbers("seed")?[..] else {
+            return Err(reader.wrong("it has no seed").into());
+        };
+        let past = self.past_of(&reader)?;
+        let mut state = Vec::new();
+        for (name, shape, variable, range) in self.optimizer_state() {
+            state.push((variable, range, reader.state(&name, &shape)?));
+        }
+        self.restore(&Weights::take(&file, "", path)?, path)?;
+        let mut whole: Vec<(Variable, Vec<u8>)> = Vec::new();
+        for (variable, range, bytes) in state {
+            if whole.last().is_none_or(|(last, _)| last.id() != variable.id()) {
+                whole.push((variable.clone(), vec![0; variable.ty().bytes()]));
+            }
+            if let Some((_, all)) = whole.last_mut() {
+                all[range].copy_from_slice(bytes);
+            }
+        }
+        for (variable, bytes) in whole {
+            self.session.write(&variable, &bytes)?;
+        }
+        self.session.write(&self.step, &step.to_le_bytes())?;
+        self.session.write(&self.seed, &(seed as u32 ^ (seed >> 32) as u32).to_le_bytes())?;
+        (self.seed_value, self.steps_done, self.epochs) = (seed, steps_done, epochs);
+        (self.position, self.past) = (Some(position), Some(past));
+        Ok(steps_done)
+    }
+
+    fn past_of(&self, reader: &Reader<'_>) -> Result<Past, TrainError> {
+        let followed: Vec<String> = self.followed().map(|metric| metric.name()).collect();
+        let all = self.metric_names();
+        let scores = |names: &[String], values: &[f64]| Scores {
+            loss: values[0],
+            metrics: names.iter().cloned().zip(values[1..].iter().copied()).collect(),
+        };
+        let mut history = History { losses: reader.singles("losses")?, ..History::default() };
+        for name in &followed {
+            let values = reader.singles(&format!("metric/{name}"));
+            // Before the first step there are none.
+            let values = if history.losses.is_empty() { vec![] } else { values? };
+            history.metrics.insert(name.clone(), values);
+        }
+        history.metrics.retain(|_, values| !values.is_empty());
+        let split = 4 + followed.len();
+        for row in reader.floats("epochs")?.chunks_exact(5 + followed.len() + all.len()) {
+            let validation = (row[2] > 0.0).then(|| scores(&all, &row[split..]));
+            let train = scores(&followed, &row[3..split]);
+            let (number, samples_per_second) = (row[0] as usize, row[1]);
+            history.epochs.push(Epoch { number, train, samples_per_second, validation });
+        }
+        for row in reader.floats("validations")?.chunks_exact(2 + all.len()) {
+            history.validations.push((row[0] as usize, scores(&all, &row[1..])));
+        }
+        history.sums = reader.floats("sums")?;
+        [history.epoch_start] = reader.array("epoch_start")?;
+        history.best = reader.numbers("best_epoch")?.first().map(|&best| best as usize);
+        let best = match reader.floats("best")?[..] {
+            [score, epoch, waited] => {
+                let weights = Weights::take(reader.file, &format!("{STATE}best/"), reader.path)?;
+                let weights = (!weights.tensors.is_empty()).then_some(weights);
+                Some(Best { score, epoch: epoch as usize, waited: waited as usize, weights })
+            }
+            _ => None,
+        };
+        Ok(Past { history, best })
+    }
+
+    /// What the optimizer remembers: name in files, shape, the variable that it is in, and where. What there is one of for each parameter is
+    /// named and cut as the parameters are, so that it doesn't matter how these are laid out.
+    fn optimizer_state(&self) -> Vec<(String, Vec<usize>, Variable, std::ops::Range<usize>)> {
+        let mut state = Vec::new();
+        let mut names = self.parameters.names();
+        for (number, (shard, memory)) in
+            self.parameters.shards().iter().zip(self.updater.state()).enumerate()
+        {
+            let (mut own, mut count) = (Vec::new(), 0);
+            while count < shard.ty().numel()
+                && let Some((name, shape)) = names.next()
+            {
+                own.push((name, shape, count));
+                count += shape.iter().product::<usize>();
+            }
+            for variable in memory {
+                let bytes = variable.ty().dtype.bytes();
+                let label = format!("{STATE}optimizer/{}", variable.name());
+                if variable.ty().numel() == count {
+                    state.extend(own.iter().map(|(name, shape, start)| {
+                        let end = start + shape.iter().product::<usize>();
+                        let range = start * bytes..end * bytes;
+                        (format!("{label}/{name}"), shape.to_vec(), variable.clone(), range)
+                    }));
+                } else {
+                    let shape = variable.ty().shape.clone();
+                    let range = 0..variable.ty().bytes();
+                    state.push((format!("{label}/{number}"), shape, variable.clone(), range));
+                }
+            }
+        }
+        state
+    }
+}
+
+/// Loss and metrics, one after the other.
+fn flat(scores: &Scores) -> Vec<f64> {
+    std::iter::once(scores.loss).chain(scores.metrics.iter().map(|(_, value)| *value)).collect()
+}
+
+/// Reads what a checkpoint holds besides weights.
+struct Reader<'a> {
+    file: &'a TensorFile,
+    path: &'a Path,
+}
+
+impl<'a> Reader<'a> {
+    fn wrong(&self, reason: &str) -> WeightsError {
+        WeightsError::Format { path: self.path.to_path_buf(), reason: reason.to_string() }
+    }
+
+    fn stored(&self, name: &str, dtype: Dtype) -> Result<&'a Stored, WeightsError> {
+        match self.file.tensors.get(name) {
+            Some(stored) if stored.dtype == dtype => Ok(stored),
+            Some(stored) => {
+                Err(self.wrong(&format!("`{name}` is {:?}, not {dtype:?}", stored.dtype)))
+            }
+            None => Err(self.wrong(&format!("`{name}` is missing"))),
+        }
+    }
+
+    fn numbers(&self, name: &str) -> Result<Vec<u64>, WeightsError> {
+        let stored = self.stored(&format!("{STATE}{name}"), Dtype::U64)?;
+        Ok(bytemuck::pod_collect_to_vec(&stored.bytes))
+    }
+
+    /// So many numbers.
+    fn array<const N: usize>(&self, name: &str) -> Result<[usize; N], WeightsError> {
+        let found: Vec<usize> = self.numbers(name)?.iter().map(|&v| v as usize).collect();
+        let count = found.len();
+        found.try_into().map_err(|_| self.wrong(&format!("`{name}` has {count} numbers, not {N}")))
+    }
+
+    fn floats(&self, name: &str) -> Result<Vec<f64>, WeightsError> {
+        let stored = self.stored(&format!("{STATE}{name}"), Dtype::F64)?;
+        Ok(bytemuck::pod_collect_to_vec(&stored.bytes))
+    }
+
+    fn singles(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
+        let stored = self.stored(&format!("{STATE}{name}"), Dtype::F32)?;
+        Ok(bytemuck::pod_collect_to_vec(&stored.bytes))
+    }
+
+    /// State of the optimizer, in a shape.
+    fn state(&self, name: &str, shape: &[usize]) -> Result<&'a [u8], WeightsError> {
+        let stored = self.stored(name, Dtype::F32)?;
+        match stored.shape == shape {
+            true => Ok(&stored.bytes),
+            false => Err(self.wrong(&format!("`{name}` is {:?}, not {shape:?}", stored.shape))),
+        }
+    }
+}
