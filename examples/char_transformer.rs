@@ -215,11 +215,11 @@ fn train(options: &Options) -> Result<()> {
         let entry = format!(
             "--- step {step}: loss {:.3}, validation loss {:.4} nats a character\n{sample}\n",
             recent.clone().sum::<f64>() / recent.count() as f64,
-            found.loss
+            found.scores.loss
         );
         bar.suspend(|| println!("{entry}"));
         samples += &entry;
-        validated.push((step as f64, found.loss));
+        validated.push((step as f64, found.scores.loss));
     }
     bar.finish_and_clear();
 

@@ -277,7 +277,7 @@ fn pictures(out: &Path, history: &History, found: &Evaluation, test: &Texts) -> 
         "Training",
         &[
             curves::Panel::new("Loss", "epoch")
-                .line("train", epochs(|e| Some(e.loss)))
+                .line("train", epochs(|e| Some(e.train.loss)))
                 .line("validation", epochs(|e| Some(e.validation.as_ref()?.loss))),
             curves::Panel::new("Accuracy", "epoch")
                 .line("train", epochs(|e| Some(e.train.accuracy())))
