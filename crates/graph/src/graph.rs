@@ -163,6 +163,15 @@ impl Graph {
         inner.record.assigns.push((variable.id(), value.value()));
     }
 
+    /// What is assigned so far, so that it can be assigned otherwise.
+    pub fn assigned(&self) -> Vec<(Variable, Tensor)> {
+        let inner = self.inner.borrow();
+        let assigned = |(id, value): &(u64, Value)| {
+            Some((inner.record.variables.get(id)?.clone(), Tensor::new(self, *value)))
+        };
+        inner.record.assigns.iter().filter_map(assigned).collect()
+    }
+
     #[doc(hidden)]
     /// Multiplies the gradients of every operation of that name: a wrong rule on purpose, by which
     /// tests show that the gradient check notices.

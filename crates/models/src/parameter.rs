@@ -216,6 +216,15 @@ impl Parameters {
         self.entries.iter().map(|(name, parameter)| (name.as_str(), parameter.shape()))
     }
 
+    /// The name of the parameter that lies in a variable from an element on.
+    pub fn at(&self, variable: &Variable, offset: usize) -> Option<&str> {
+        let here = |(_, parameter): &&(String, Parameter)| {
+            let place = parameter.0.place.get();
+            place.is_some_and(|(v, start)| v.id() == variable.id() && *start == offset)
+        };
+        self.entries.iter().find(here).map(|(name, _)| name.as_str())
+    }
+
     /// The names of the model's buffers, and the buffers.
     pub fn buffers(&self) -> impl Iterator<Item = (&str, &Buffer)> {
         self.buffers.iter().map(|(name, buffer)| (name.as_str(), buffer))

@@ -3,12 +3,14 @@
 use crate::TrainError;
 use crate::state::Position;
 use shadegrad_device::random;
-use shadegrad_graph::Loaded;
+use shadegrad_graph::{Graph, Loaded};
 use std::collections::VecDeque;
 
 /// Training on one data set with one batch size, compiled.
 pub struct Course {
     programs: Vec<Loaded>,
+    /// The recordings of the same.
+    graphs: Vec<Graph>,
     sizes: Vec<usize>,
     batch: usize,
     seed: u64,
@@ -30,14 +32,14 @@ pub(crate) fn end_of(epochs: usize, samples: usize, batch: usize) -> usize {
 
 impl Course {
     pub(crate) fn new(
-        programs: Vec<Loaded>,
+        (programs, graphs): (Vec<Loaded>, Vec<Graph>),
         sizes: Vec<usize>,
         batch: usize,
         seed: u64,
         before: usize,
     ) -> Course {
         let turns = VecDeque::new();
-        Course { programs, sizes, batch, seed, before, epoch: 0, turns, pace: 1 }
+        Course { programs, graphs, sizes, batch, seed, before, epoch: 0, turns, pace: 1 }
     }
 
     /// Epochs that have begun, those of earlier courses among them.
@@ -53,6 +55,11 @@ impl Course {
     /// The compiled step of each part.
     pub fn programs(&self) -> &[Loaded] {
         &self.programs
+    }
+
+    /// The recorded step of each part.
+    pub fn graphs(&self) -> &[Graph] {
+        &self.graphs
     }
 
     /// Steps until every sample has been visited once more; never none.

@@ -40,11 +40,16 @@ pub enum TrainError {
         expected: String,
     },
     /// The loss became NaN or infinite.
-    #[error("the loss is {loss} at step {step}: try a lower learning rate, or clip the gradient")]
+    #[error(
+        "the loss is {loss} at step {step}: {cause}. Weights are as before that step; try a lower learning rate, \
+         or clip the gradient"
+    )]
     Diverged {
         /// The step, from zero.
         step: usize,
         /// What it is.
         loss: f32,
+        /// The first operation that isn't finite, or the parameter.
+        cause: String,
     },
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 use shadegrad_device::{DType, Device, Pending};
 use shadegrad_graph::{
-    Array, Graph, Init, Loaded, Options, Report, Session, Tensor, Type, Variable,
+    Array, Graph, Init, Loaded, Options, Report, Session, Source, Tensor, Type, Variable,
 };
 use shadegrad_models::{Loss, Metric, Module, Optimizer, Parameters, Schedule, Updater};
 use std::time::{Duration, Instant};
@@ -39,6 +39,8 @@ pub struct Trainer<M> {
     pub(crate) turns: Vec<Variable>,
     /// Passes over the data of earlier courses, on the device.
     before: Variable,
+    /// The part of the data, from one, in whose step the loss wasn't finite, on the device.
+    halted: Variable,
     /// The same and those of the last course, as the host counts them.
     pub(crate) epochs: usize,
     pub(crate) steps_done: usize,
@@ -94,6 +96,7 @@ impl<M: Module> Trainer<M> {
             metrics,
             turns: vec![Variable::word("turn", 0)],
             before: Variable::word("before", 0),
+            halted: Variable::word("halted", 0),
             epochs: 0,
             steps_done: 0,
             seed_value: seed,
@@ -155,11 +158,12 @@ impl<M: Module> Trainer<M> {
     /// The training step for samples and a batch size, as a recording.
     #[track_caller]
     pub fn record(&self, data: &dyn Samples, batch: usize) -> Graph {
-        self.record_turn(data, batch, &self.turns[0])
+        self.record_turn(data, batch, 0)
     }
 
     #[track_caller]
-    fn record_turn(&self, data: &dyn Samples, batch: usize, turn: &Variable) -> Graph {
+    fn record_turn(&self, data: &dyn Samples, batch: usize, number: usize) -> Graph {
+        let turn = &self.turns[number];
         let graph = Graph::training(&self.seed, &self.step);
         let (step, turns) = (graph.step(), graph.variable(turn));
         let (seed, before) = (graph.variable(&self.seed), graph.variable(&self.before));
@@ -172,17 +176,41 @@ impl<M: Module> Trainer<M> {
         let sums = self.followed().flat_map(|metric| metric.sums(&output, &y, &weight));
         let values: Vec<Tensor> = std::iter::once(loss.clone()).chain(sums).collect();
         self.updater.record(&graph, &self.parameters, &loss);
+        graph.assign(&self.step, &(&step + 1.0));
+        graph.assign(turn, &(&turns + 1.0));
 
         let ring = graph.variable(&self.ring);
         let here = ring.along(1).equal(&step.remainder(&step.full_like(RING as f64)));
         let row = ring.along(0);
+        self.guard(&graph, &loss, number);
         let new = values.iter().enumerate().skip(1).fold(loss, |rest, (number, value)| {
             row.equal(&row.full_like(number as f64)).select(value, &rest)
         });
         graph.assign(&self.ring, &here.select(&new, &ring));
-        graph.assign(&self.step, &(&step + 1.0));
-        graph.assign(turn, &(&turns + 1.0));
         graph
+    }
+
+    /// Keeps everything as it was before the first step whose loss isn't finite, from that step on: what is
+    /// assigned so far takes effect only in steps before it. Nothing is lost, and the step can be looked at.
+    #[track_caller]
+    fn guard(&self, graph: &Graph, loss: &Tensor, part: usize) {
+        let halted = graph.variable(&self.halted);
+        let on = halted.equal(&halted.full_like(0.0));
+        let bad = |x: &Tensor| x.is_nan().or(&x.is_inf());
+        let fine = on.and(&bad(loss).not());
+        let statistics: Vec<u64> =
+            self.parameters.buffers().map(|(_, buffer)| buffer.variable().id()).collect();
+        for (variable, value) in graph.assigned() {
+            let old = graph.variable(&variable);
+            // Statistics are there before the loss is: of what isn't finite they aren't finite either.
+            let go = match statistics.contains(&variable.id()) {
+                true => bad(&value).not().and(&on),
+                false => fine.clone(),
+            };
+            graph.assign(&variable, &go.select(&value, &old));
+        }
+        let number = halted.full_like(part as f64 + 1.0);
+        graph.assign(&self.halted, &fine.select(&halted, &on.select(&number, &halted)));
     }
 
     /// The training step for samples and a batch size, compiled and loaded.
@@ -207,13 +235,14 @@ impl<M: Module> Trainer<M> {
             position.fits(batch, &data.sizes(batch))?;
         }
         self.statistics = data.statistics();
-        let mut programs = Vec::new();
+        let (mut programs, mut graphs) = (Vec::new(), Vec::new());
         for (number, part) in data.parts(batch, None).iter().enumerate() {
             if number == self.turns.len() {
                 self.turns.push(Variable::word("turn", 0));
             }
-            let graph = self.record_turn(&*part.samples, batch, &self.turns[number]);
+            let graph = self.record_turn(&*part.samples, batch, number);
             programs.push(self.session.compile_with(&graph, &[], &self.options)?);
+            graphs.push(graph);
         }
         // A course begins with a pass of its own, in orders that no earlier one had.
         let (before, turns) = match &position {
@@ -224,7 +253,9 @@ impl<M: Module> Trainer<M> {
             self.session.write(variable, &turns.to_le_bytes())?;
         }
         self.session.write(&self.before, &(before as u32).to_le_bytes())?;
-        let mut course = Course::new(programs, data.sizes(batch), batch, self.seed_value, before);
+        self.session.write(&self.halted, &0u32.to_le_bytes())?;
+        let sizes = data.sizes(batch);
+        let mut course = Course::new((programs, graphs), sizes, batch, self.seed_value, before);
         if let Some(position) = position {
             course.go_to(position.epoch, position.left);
         }
@@ -270,7 +301,7 @@ impl<M: Module> Trainer<M> {
             left -= now;
             if let Some((pending, count)) = late.take() {
                 let from = history.losses.len();
-                self.look(pending, count, history)?;
+                self.look(pending, count, course, history)?;
                 if watch(from, history)? == Control::Stop {
                     (control, left) = (Control::Stop, 0);
                 }
@@ -292,6 +323,7 @@ impl<M: Module> Trainer<M> {
         &mut self,
         pending: Pending,
         count: usize,
+        course: &Course,
         history: &mut History,
     ) -> Result<(), TrainError> {
         let bytes = pending.wait().map_err(shadegrad_graph::GraphError::from)?;
@@ -299,7 +331,10 @@ impl<M: Module> Trainer<M> {
         for step in self.steps_done..self.steps_done + count {
             let loss = ring[step % RING];
             if !loss.is_finite() {
-                return Err(TrainError::Diverged { step, loss });
+                // The device has done nothing since.
+                self.steps_done = step;
+                let cause = self.cause(course)?;
+                return Err(TrainError::Diverged { step, loss, cause });
             }
             history.losses.push(loss);
             let sums: Vec<f64> =
@@ -312,6 +347,30 @@ impl<M: Module> Trainer<M> {
         }
         self.steps_done += count;
         Ok(())
+    }
+
+    /// Where the loss that isn't finite comes from: the step is still there, as nothing was changed since.
+    fn cause(&mut self, course: &Course) -> Result<String, TrainError> {
+        let part = self.session.read_array(&self.halted)?.data[0] as usize;
+        let graph = part.checked_sub(1).and_then(|part| course.graphs().get(part));
+        let found = match graph {
+            Some(graph) => self.session.first_not_finite(graph)?,
+            None => None,
+        };
+        let Some(found) = found else { return Ok("no operation of the step is to blame".into()) };
+        let parameter = match &found.source {
+            Source::Variable(variable, start) => self.parameters.at(variable, *start),
+            Source::Operation(_) => None,
+        };
+        Ok(match parameter {
+            Some(name) => {
+                let shape = &found.shape;
+                format!(
+                    "parameter `{name}` {shape:?} isn't finite since the update before the step"
+                )
+            }
+            None => found.to_string(),
+        })
     }
 
     /// What the training step costs, without running it; of the last of a data set's parts, whose samples are
