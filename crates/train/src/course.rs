@@ -2,8 +2,9 @@
 
 use crate::TrainError;
 use crate::state::Position;
+use crate::stream::Loader;
 use shadegrad_device::random;
-use shadegrad_graph::{Graph, Loaded};
+use shadegrad_graph::{Graph, Loaded, Session};
 use std::collections::VecDeque;
 
 /// Training on one data set with one batch size, compiled.
@@ -11,6 +12,8 @@ pub struct Course {
     programs: Vec<Loaded>,
     /// The recordings of the same.
     graphs: Vec<Graph>,
+    /// What brings the samples of each part to the device, if they don't lie there.
+    loaders: Vec<Option<Loader>>,
     sizes: Vec<usize>,
     batch: usize,
     seed: u64,
@@ -32,14 +35,14 @@ pub(crate) fn end_of(epochs: usize, samples: usize, batch: usize) -> usize {
 
 impl Course {
     pub(crate) fn new(
-        (programs, graphs): (Vec<Loaded>, Vec<Graph>),
+        (programs, graphs, loaders): (Vec<Loaded>, Vec<Graph>, Vec<Option<Loader>>),
         sizes: Vec<usize>,
         batch: usize,
         seed: u64,
         before: usize,
     ) -> Course {
         let turns = VecDeque::new();
-        Course { programs, graphs, sizes, batch, seed, before, epoch: 0, turns, pace: 1 }
+        Course { programs, graphs, loaders, sizes, batch, seed, before, epoch: 0, turns, pace: 1 }
     }
 
     /// Epochs that have begun, those of earlier courses among them.
@@ -104,12 +107,15 @@ impl Course {
     }
 
     /// Queues steps.
-    pub(crate) fn run(&mut self, steps: usize) -> Result<(), TrainError> {
+    pub(crate) fn run(&mut self, session: &mut Session, steps: usize) -> Result<(), TrainError> {
         let mut left = steps;
         while left > 0 {
             let most = self.left_in_epoch().min(left);
             let Some(&part) = self.turns.front() else { break };
-            let own = self.turns.iter().take(most).take_while(|&&next| next == part).count();
+            let mut own = self.turns.iter().take(most).take_while(|&&next| next == part).count();
+            if let Some(loader) = &mut self.loaders[part] {
+                own = loader.load(session, own)?;
+            }
             self.programs[part].run(own)?;
             self.turns.drain(..own);
             left -= own;

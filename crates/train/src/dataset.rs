@@ -3,6 +3,8 @@
 //! A compiled step has static shapes, so a data set comes in parts of one shape each: images are one part,
 //! sentences are one for each of a few lengths. Every part is a program of its own; all share the parameters.
 
+use crate::Streamed;
+use shadegrad_device::{random, shuffle};
 use shadegrad_graph::{Graph, Tensor};
 
 /// What a trainer can be given.
@@ -60,6 +62,11 @@ pub trait Samples {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// The samples as streamed ones, if they don't lie on the device: `take` is of a window then.
+    fn streamed(&self) -> Option<&Streamed> {
+        None
+    }
 }
 
 /// In which order samples are visited.
@@ -78,6 +85,13 @@ pub enum Order<'a> {
 }
 
 impl Order<'_> {
+    /// The number of the sample at a place of [`Order::Shuffled`], as the device computes it.
+    pub(crate) fn shuffled(seed: u32, before: u32, place: u32, count: usize) -> u32 {
+        let count = count.max(1) as u32;
+        let (pass, offset) = (place / count, place % count);
+        shuffle(offset, count, random(seed, pass.wrapping_add(before)))
+    }
+
     /// The numbers of the next `batch` of `count` samples, `[batch]`, `U32`. `position` is the number of
     /// samples visited before, a `U32` scalar.
     #[track_caller]

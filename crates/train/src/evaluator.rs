@@ -1,6 +1,7 @@
 //! Evaluation: what a model does on a data set, as a program for each of its parts.
 
-use crate::{Dataset, Order, Scores, Statistics, TrainError};
+use crate::stream::{Loader, sequential};
+use crate::{Dataset, Order, Samples, Scores, Statistics, Streamed, TrainError};
 use shadegrad_device::{DType, Pending};
 use shadegrad_graph::{Graph, Init, Loaded, Session, Tensor, Variable};
 use shadegrad_models::{Loss, Metric, Module};
@@ -31,6 +32,8 @@ struct Evaluated {
     program: Loaded,
     /// Samples that have been visited, on the device.
     cursor: Variable,
+    /// Where streamed samples are looked at.
+    window: Option<Streamed>,
     /// Of the last batch: the summed losses, how many they are, and the metrics' sums.
     sums: Variable,
     /// The predicted classes of the last batch.
@@ -81,8 +84,15 @@ impl Evaluator {
             let graph = Graph::new();
             let cursor = Variable::word("cursor", 0);
             let position = graph.variable(&cursor);
-            let index = Order::Sequential.index(&position, count, batch);
-            let (x, y) = part.samples.take(&graph, &index);
+            // A window holds the samples of one step, in order.
+            let window = part.samples.streamed().map(|s| s.for_steps(batch, 0).0);
+            let (x, y) = match &window {
+                Some(window) => window.take(&graph, &graph.iota(batch)),
+                None => {
+                    let index = Order::Sequential.index(&position, count, batch);
+                    part.samples.take(&graph, &index)
+                }
+            };
             let output = measure.model.forward(&x);
             let losses = measure.loss.each(&output, &y);
             // The last batch repeats the last sample; it counts once.
@@ -110,7 +120,7 @@ impl Evaluator {
             graph.assign(&cursor, &(&position + batch as f64));
             let program = session.compile(&graph, &[])?;
             let numbers = part.numbers;
-            parts.push(Evaluated { program, cursor, sums, predicted, batch, numbers });
+            parts.push(Evaluated { program, cursor, window, sums, predicted, batch, numbers });
         }
         Ok(Evaluator { parts, samples: data.len() })
     }
@@ -123,8 +133,14 @@ impl Evaluator {
         let mut found = Found { sums: vec![], predictions: vec![vec![]; self.samples] };
         for part in &mut self.parts {
             session.write(&part.cursor, &0u32.to_le_bytes())?;
+            let samples = || sequential(part.numbers.len(), part.batch);
+            let mut loader =
+                part.window.as_ref().and_then(|window| Loader::new(window, 1, 0, samples()));
             let mut queue = VecDeque::new();
             for numbers in part.numbers.chunks(part.batch) {
+                if let Some(loader) = &mut loader {
+                    loader.load(session, 1)?;
+                }
                 part.program.run(1)?;
                 let sums = session.read_later(&part.sums)?;
                 let classes = part.predicted.as_ref().map(|v| session.read_later(v)).transpose()?;

@@ -2,15 +2,37 @@
 
 use crate::{Dataset, Images, Part, Samples, Statistics};
 use shadegrad_device::DType;
-use shadegrad_graph::{Graph, Tensor, Variable};
+use shadegrad_graph::{Graph, Tensor, Type, Variable};
 
 /// A data set of images as variables.
 pub struct Resident {
     images: Variable,
     labels: Variable,
     count: usize,
-    shape: [usize; 3],
-    statistics: Statistics,
+    row: Row,
+}
+
+/// What a row of a variable becomes.
+#[derive(Clone)]
+pub(crate) struct Row {
+    pub(crate) ty: Type,
+    pub(crate) statistics: Option<Statistics>,
+}
+
+impl Row {
+    /// Rows as floats, or as the words that they are and that nothing normalises, `[batch, ..]`.
+    #[track_caller]
+    pub(crate) fn normalised(&self, rows: &Tensor) -> Tensor {
+        let shape = [&rows.shape()[..1], &self.ty.shape].concat();
+        let rows = match (self.ty.dtype, self.statistics) {
+            (_, Some(Statistics { mean, deviation })) => {
+                rows.to(DType::F32) * (1.0 / deviation) - mean / deviation
+            }
+            (DType::U32, None) => rows.clone(),
+            _ => rows.to(DType::F32),
+        };
+        rows.reshape(&shape)
+    }
 }
 
 impl Resident {
@@ -29,8 +51,7 @@ impl Resident {
             images: bytes("images", &[data.len(), features], &data.pixels),
             labels: bytes("labels", &[data.len()], &data.labels),
             count: data.len(),
-            shape: data.shape(),
-            statistics,
+            row: Row { ty: Type::new(&data.shape(), DType::U8), statistics: Some(statistics) },
         }
     }
 }
@@ -53,11 +74,7 @@ impl Samples for Resident {
     /// Images `[batch, channels, h, w]` and labels `[batch]`, `U32`.
     #[track_caller]
     fn take(&self, graph: &Graph, index: &Tensor) -> (Tensor, Tensor) {
-        let Statistics { mean, deviation } = self.statistics;
-        let pixels = graph.variable(&self.images).index_select(0, index).to(DType::F32);
-        let [channels, h, w] = self.shape;
-        let shape = [index.shape(), vec![channels, h, w]].concat();
-        let x = (pixels * (1.0 / deviation) - mean / deviation).reshape(&shape);
+        let x = self.row.normalised(&graph.variable(&self.images).index_select(0, index));
         (x, graph.variable(&self.labels).index_select(0, index))
     }
 }

@@ -3,6 +3,7 @@
 use crate::evaluator::Measure;
 use crate::fit::Past;
 use crate::state::Position;
+use crate::stream::{Loader, shuffled};
 use crate::{
     Control, Course, Dataset, Evaluation, Evaluator, History, Order, Samples, Scores, Statistics,
     TrainError,
@@ -158,17 +159,36 @@ impl<M: Module> Trainer<M> {
     /// The training step for samples and a batch size, as a recording.
     #[track_caller]
     pub fn record(&self, data: &dyn Samples, batch: usize) -> Graph {
-        self.record_turn(data, batch, 0)
+        let limit = self.session.device().limits().binding_bytes;
+        match data.streamed().map(|streamed| streamed.for_steps(batch, limit)) {
+            Some((window, slots)) => self.record_turn(&window, Some(slots), batch, 0),
+            None => self.record_turn(data, None, batch, 0),
+        }
     }
 
     #[track_caller]
-    fn record_turn(&self, data: &dyn Samples, batch: usize, number: usize) -> Graph {
+    fn record_turn(
+        &self,
+        data: &dyn Samples,
+        slots: Option<usize>,
+        batch: usize,
+        number: usize,
+    ) -> Graph {
         let turn = &self.turns[number];
         let graph = Graph::training(&self.seed, &self.step);
         let (step, turns) = (graph.step(), graph.variable(turn));
         let (seed, before) = (graph.variable(&self.seed), graph.variable(&self.before));
-        let order = Order::Shuffled { seed: &seed, before: &before };
-        let index = order.index(&(&turns * batch as f64), data.len(), batch);
+        let index = match slots {
+            // The loader has put them there in that order.
+            Some(slots) => {
+                let slot = turns.remainder(&turns.full_like(slots as f64));
+                slot * batch as f64 + graph.iota(batch)
+            }
+            None => {
+                let order = Order::Shuffled { seed: &seed, before: &before };
+                order.index(&(&turns * batch as f64), data.len(), batch)
+            }
+        };
         let (x, y) = data.take(&graph, &index);
         let output = self.model.forward(&x);
         let loss = self.loss.each(&output, &y).mean_all();
@@ -235,27 +255,37 @@ impl<M: Module> Trainer<M> {
             position.fits(batch, &data.sizes(batch))?;
         }
         self.statistics = data.statistics();
-        let (mut programs, mut graphs) = (Vec::new(), Vec::new());
+        // A course begins with a pass of its own, in orders that no earlier one had.
+        let (before, done) = match &position {
+            Some(position) => (position.before, position.turns.clone()),
+            None => (self.epochs, vec![]),
+        };
+        let limit = self.session.device().limits().binding_bytes;
+        let seed = self.seed_value as u32 ^ (self.seed_value >> 32) as u32;
+        let (mut programs, mut graphs, mut loaders) = (Vec::new(), Vec::new(), Vec::new());
         for (number, part) in data.parts(batch, None).iter().enumerate() {
             if number == self.turns.len() {
                 self.turns.push(Variable::word("turn", 0));
             }
-            let graph = self.record_turn(&*part.samples, batch, number);
+            let turns = done.get(number).copied().unwrap_or(0);
+            self.session.write(&self.turns[number], &turns.to_le_bytes())?;
+            let streamed = part.samples.streamed().map(|s| s.for_steps(batch, limit));
+            let graph = match &streamed {
+                Some((window, slots)) => self.record_turn(window, Some(*slots), batch, number),
+                None => self.record_turn(&*part.samples, None, batch, number),
+            };
+            loaders.push(streamed.and_then(|(window, slots)| {
+                let samples = shuffled(seed, before as u32, part.samples.len(), batch);
+                Loader::new(&window, slots, turns, samples)
+            }));
             programs.push(self.session.compile_with(&graph, &[], &self.options)?);
             graphs.push(graph);
-        }
-        // A course begins with a pass of its own, in orders that no earlier one had.
-        let (before, turns) = match &position {
-            Some(position) => (position.before, position.turns.clone()),
-            None => (self.epochs, vec![0; programs.len()]),
-        };
-        for (variable, turns) in self.turns.iter().zip(turns) {
-            self.session.write(variable, &turns.to_le_bytes())?;
         }
         self.session.write(&self.before, &(before as u32).to_le_bytes())?;
         self.session.write(&self.halted, &0u32.to_le_bytes())?;
         let sizes = data.sizes(batch);
-        let mut course = Course::new((programs, graphs), sizes, batch, self.seed_value, before);
+        let programs = (programs, graphs, loaders);
+        let mut course = Course::new(programs, sizes, batch, self.seed_value, before);
         if let Some(position) = position {
             course.go_to(position.epoch, position.left);
         }
@@ -292,7 +322,7 @@ impl<M: Module> Trainer<M> {
             let clock = Instant::now();
             let now = left.min(course.pace);
             let next = if now > 0 {
-                course.run(now)?;
+                course.run(&mut self.session, now)?;
                 self.epochs = course.epochs();
                 Some((self.session.read_later(&self.ring)?, now))
             } else {

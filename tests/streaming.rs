@@ -1,0 +1,176 @@
+//! Streamed data: the same bits as data on the device, whatever fetches it and wherever it is taken up.
+#![allow(clippy::unwrap_used, reason = "a test that fails should say where")]
+
+mod harness;
+
+use shadegrad::device::{Device, Limits, Variant};
+use shadegrad::graph::Type;
+use shadegrad::prelude::*;
+use shadegrad::train::data::drawn;
+use shadegrad::train::{
+    Checkpoints, DataError, Dataset, History, Images, Source, Statistics, Streaming, TrainError,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+fn model() -> Sequential {
+    Sequential::new()
+        .add(Conv2d::new(1, 3, 3))
+        .add(Relu)
+        .add(MaxPool2d::new(2))
+        .add(Flatten)
+        .add(Dropout::new(0.2))
+        .add(Linear::new(3 * 13 * 13, 10))
+}
+
+fn trainer(device: &Device) -> Trainer<Sequential> {
+    Trainer::with_seed(device, model(), CrossEntropy, Adam::new(2e-3), 3).unwrap()
+}
+
+fn streamed(images: &Images) -> Streaming<Images> {
+    Streaming::new(images.clone()).normalised(images.statistics().unwrap())
+}
+
+fn timeless(mut history: History) -> History {
+    history.epochs.iter_mut().for_each(|epoch| epoch.samples_per_second = 0.0);
+    history
+}
+
+#[test]
+fn what_is_streamed_has_the_bits_of_what_is_resident() {
+    // 97 samples in batches of 9: steps hold the end of one pass and the start of the next, chunks too.
+    let (data, held) = (drawn::digits(97, 1), drawn::digits(131, 2));
+    for (device, _) in harness::devices() {
+        fn fit(held: &dyn Dataset) -> Fit<'_> {
+            Fit::epochs(3).batch(9).validate(held).quiet()
+        }
+        let mut resident = trainer(&device);
+        let expected = timeless(resident.fit(&data, fit(&held)).unwrap());
+        let found = resident.evaluate(&held).unwrap();
+        for threads in [1, 3] {
+            let mut other = trainer(&device);
+            let (data, held) = (streamed(&data).threads(threads), streamed(&held).threads(threads));
+            let history = other.fit(&data, fit(&held)).unwrap();
+            assert_eq!(timeless(history), expected, "{threads} threads on {}", device.info());
+            assert_eq!(other.weights().unwrap(), resident.weights().unwrap());
+            assert_eq!(other.evaluate(&held).unwrap(), found);
+        }
+    }
+}
+
+#[test]
+fn a_data_set_of_twice_the_memory_trains_to_the_same_losses() {
+    // 200 images of 784 bytes where one buffer holds half of them; weights and scratch memory fit.
+    let data = drawn::digits(400, 1);
+    let bytes = data.pixels.len() / 2;
+    let limits = Limits { binding_bytes: bytes, buffer_bytes: bytes, ..Limits::WEBGPU };
+    let small = harness::adapter_with(Variant { limits: Some(limits), ..Variant::default() });
+    let (Some(small), Some(whole)) = (small, harness::adapter()) else { return };
+    let fit = || Fit::epochs(1).batch(8).quiet();
+    let refused = trainer(&small).fit(&data, fit()).unwrap_err().to_string();
+    assert!(refused.contains("images") && refused.contains(&bytes.to_string()), "{refused}");
+    let mut other = trainer(&small);
+    let history = other.fit(&streamed(&data), fit()).unwrap();
+    let expected = trainer(&whole).fit(&data, fit()).unwrap();
+    // The adapter's own limits give other kernels.
+    for (step, (got, expected)) in history.losses.iter().zip(&expected.losses).enumerate() {
+        assert!((got - expected).abs() < 1e-4, "step {step}: {got} not {expected}");
+    }
+    assert_eq!(history.losses.len(), 50);
+}
+
+#[test]
+fn a_run_resumes_in_the_middle_of_a_chunk() {
+    let data = drawn::digits(97, 1);
+    let device = Device::cpu(Some(2));
+    let fit = || Fit::epochs(4).batch(9).quiet();
+    let mut straight = trainer(&device);
+    let expected = straight.fit(&data, fit()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::new(folder.path()).every_steps(5);
+    let part = Fit::epochs(4).batch(9).steps(37).quiet().checkpoints(checkpoints.keep_last(9));
+    trainer(&device).fit(&streamed(&data), part).unwrap();
+    for step in [5, 35] {
+        let mut second = trainer(&device);
+        second.resume(folder.path().join(format!("step-{step:08}.safetensors"))).unwrap();
+        let history = second.fit(&streamed(&data).threads(2), fit()).unwrap();
+        assert_eq!(timeless(history), timeless(expected.clone()), "from step {step}");
+        assert_eq!(second.weights().unwrap(), straight.weights().unwrap());
+    }
+}
+
+/// Samples that can't all be fetched.
+struct Faulty {
+    images: Images,
+    /// The sample that can't be, and whether fetching it panics.
+    at: u32,
+    panics: bool,
+    fetched: Arc<AtomicUsize>,
+}
+
+impl Source for Faulty {
+    fn len(&self) -> usize {
+        Source::len(&self.images)
+    }
+
+    fn input(&self) -> Type {
+        self.images.input()
+    }
+
+    fn target(&self) -> Type {
+        self.images.target()
+    }
+
+    fn fetch(&self, index: &[u32], inputs: &mut [u8], targets: &mut [u8]) -> Result<(), DataError> {
+        self.fetched.fetch_add(index.len(), Ordering::Relaxed);
+        if index.contains(&self.at) {
+            assert!(!self.panics, "sample {} can't be fetched", self.at);
+            return Err(DataError::Label {
+                origin: "sample".into(),
+                index: self.at as usize,
+                label: 12,
+                classes: 10,
+            });
+        }
+        self.images.fetch(index, inputs, targets)
+    }
+}
+
+#[test]
+fn what_a_source_reports_ends_training() {
+    let device = Device::cpu(Some(1));
+    let faulty =
+        |panics| Faulty { images: drawn::digits(500, 1), at: 77, panics, fetched: Arc::default() };
+    let fit = || Fit::epochs(1).batch(5).quiet();
+    let error = trainer(&device).fit(&Streaming::new(faulty(false)), fit()).unwrap_err();
+    assert!(matches!(error, TrainError::Data(_)), "{error}");
+    assert!(error.to_string().contains("label 12 at index 77"), "{error}");
+    let error = trainer(&device).fit(&Streaming::new(faulty(true)), fit()).unwrap_err();
+    assert!(error.to_string().contains("panicked"), "{error}");
+}
+
+#[test]
+fn no_more_is_fetched_ahead_than_two_chunks_of_each_thread() {
+    let device = Device::cpu(Some(1));
+    let fetched = Arc::new(AtomicUsize::new(0));
+    let source = Faulty {
+        images: drawn::digits(5000, 1),
+        at: u32::MAX,
+        panics: false,
+        fetched: fetched.clone(),
+    };
+    let data =
+        Streaming::new(source).threads(2).normalised(Statistics { mean: 33.0, deviation: 78.0 });
+    let mut trainer = trainer(&device);
+    let mut course = trainer.start(&data, 5).unwrap();
+    trainer.advance(&mut course, 20, &mut History::default()).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    // Two chunks of 16 steps are in use; each thread holds one more that is sent and one that waits to be.
+    let most = (2 + 2 * 2) * 16 * 5;
+    let count = fetched.load(Ordering::Relaxed);
+    assert!((2 * 16 * 5..=most).contains(&count), "{count} samples");
+    // With the course its threads end, and let go of the data.
+    drop((course, data));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(Arc::strong_count(&fetched), 1);
+}
