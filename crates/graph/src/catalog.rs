@@ -192,6 +192,7 @@ pub fn sections() -> Vec<Section> {
         section!("Convolution", "tensor/convolution.rs", convolution),
         section!("Pooling", "tensor/pool.rs", pool),
         section!("Resizing and unfolding", "tensor/resize.rs", resize),
+        section!("Sampling", "tensor/sample.rs", sample),
         section!("Normalisation", "tensor/norm.rs", norm),
         section!("Attention", "tensor/attention.rs", attention),
         section!("Recurrent layers", "tensor/recurrent.rs", recurrent),

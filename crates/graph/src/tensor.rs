@@ -21,6 +21,7 @@ pub(crate) mod random;
 pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod resize;
+pub(crate) mod sample;
 
 pub use attention::AttentionOptions;
 pub use convolution::{ConvOptions, Padding};

@@ -4,6 +4,7 @@
 //! learning rate and the losses all live on the device. The host queues steps and looks at the
 //! losses later.
 
+pub mod augment;
 mod callback;
 mod checkpoint;
 mod course;
@@ -24,6 +25,7 @@ mod tokens;
 mod trainer;
 mod weights;
 
+pub use augment::{Transform, Transforms};
 pub use callback::{Answer, Callback, Control};
 pub use checkpoint::Checkpoints;
 pub use course::Course;
@@ -34,7 +36,7 @@ pub use evaluator::{Evaluation, Evaluator};
 pub use fit::Fit;
 pub use generator::Generator;
 pub use history::{Ended, Epoch, History};
-pub use resident::Resident;
+pub use resident::{Augmented, Resident};
 pub use scores::Scores;
 pub use state::Resumed;
 pub use stream::{Source, Streamed, Streaming};

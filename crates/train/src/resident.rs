@@ -1,6 +1,6 @@
 //! Images on the device: bytes stay bytes, and a kernel gathers, shuffles and normalises the next batch.
 
-use crate::{Dataset, Images, Part, Samples, Statistics};
+use crate::{Dataset, Images, Part, Samples, Statistics, Transforms};
 use shadegrad_device::DType;
 use shadegrad_graph::{Graph, Tensor, Type, Variable};
 
@@ -17,6 +17,7 @@ pub struct Resident {
 pub(crate) struct Row {
     pub(crate) ty: Type,
     pub(crate) statistics: Option<Statistics>,
+    pub(crate) transforms: Transforms,
 }
 
 impl Row {
@@ -24,6 +25,14 @@ impl Row {
     #[track_caller]
     pub(crate) fn normalised(&self, rows: &Tensor) -> Tensor {
         let shape = [&rows.shape()[..1], &self.ty.shape].concat();
+        let changed = match rows.graph().is_training() && !self.transforms.is_empty() {
+            true => {
+                let pixels = (rows.to(DType::F32) * (1.0 / 255.0)).reshape(&shape);
+                self.transforms.apply(pixels) * 255.0
+            }
+            false => rows.clone(),
+        };
+        let rows = &changed;
         let rows = match (self.ty.dtype, self.statistics) {
             (_, Some(Statistics { mean, deviation })) => {
                 rows.to(DType::F32) * (1.0 / deviation) - mean / deviation
@@ -42,6 +51,12 @@ impl Resident {
         Resident::normalised(data, pixel_statistics(data))
     }
 
+    /// Images that training changes at random.
+    pub fn transformed(mut self, transforms: Transforms) -> Resident {
+        self.row.transforms = transforms;
+        self
+    }
+
     /// A data set with pixels normalised by this mean and deviation, in units of a byte.
     pub fn normalised(data: &Images, statistics: Statistics) -> Resident {
         let features = data.image_len();
@@ -51,7 +66,11 @@ impl Resident {
             images: bytes("images", &[data.len(), features], &data.pixels),
             labels: bytes("labels", &[data.len()], &data.labels),
             count: data.len(),
-            row: Row { ty: Type::new(&data.shape(), DType::U8), statistics: Some(statistics) },
+            row: Row {
+                ty: Type::new(&data.shape(), DType::U8),
+                statistics: Some(statistics),
+                transforms: Transforms::new(),
+            },
         }
     }
 }
@@ -76,6 +95,36 @@ impl Samples for Resident {
     fn take(&self, graph: &Graph, index: &Tensor) -> (Tensor, Tensor) {
         let x = self.row.normalised(&graph.variable(&self.images).index_select(0, index));
         (x, graph.variable(&self.labels).index_select(0, index))
+    }
+}
+
+/// Images that training changes at random.
+pub struct Augmented<'a> {
+    images: &'a Images,
+    transforms: Transforms,
+}
+
+impl Images {
+    /// The same, changed at random while training.
+    pub fn augmented(&self, transforms: Transforms) -> Augmented<'_> {
+        Augmented { images: self, transforms }
+    }
+}
+
+impl Dataset for Augmented<'_> {
+    fn sizes(&self, batch: usize) -> Vec<usize> {
+        self.images.sizes(batch)
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        self.images.statistics()
+    }
+
+    fn parts(&self, _: usize, statistics: Option<Statistics>) -> Vec<Part> {
+        let statistics = statistics.unwrap_or_else(|| pixel_statistics(self.images));
+        let samples = Resident::normalised(self.images, statistics);
+        let samples = Box::new(samples.transformed(self.transforms.clone()));
+        vec![Part { samples, numbers: (0..self.images.labels.len()).collect() }]
     }
 }
 

@@ -4,7 +4,7 @@
 //! behind the steps that read the one before, and those are queued already: the device waits only if fetching is slower than training.
 
 use crate::resident::Row;
-use crate::{DataError, Dataset, Images, Order, Part, Samples, Statistics, TrainError};
+use crate::{DataError, Dataset, Images, Order, Part, Samples, Statistics, TrainError, Transforms};
 use shadegrad_device::DType;
 use shadegrad_graph::{Graph, Init, Session, Tensor, Type, Variable};
 use std::sync::Arc;
@@ -63,6 +63,7 @@ impl Source for Images {
 pub struct Streaming<S> {
     source: Arc<S>,
     statistics: Option<Statistics>,
+    transforms: Transforms,
     threads: usize,
 }
 
@@ -70,12 +71,23 @@ impl<S: Source> Streaming<S> {
     /// Samples as they are, fetched by half of the machine's threads.
     pub fn new(source: S) -> Streaming<S> {
         let all = std::thread::available_parallelism().map_or(1, usize::from);
-        Streaming { source: Arc::new(source), statistics: None, threads: (all / 2).max(1) }
+        Streaming {
+            source: Arc::new(source),
+            statistics: None,
+            transforms: Transforms::new(),
+            threads: (all / 2).max(1),
+        }
     }
 
     /// Normalises inputs by this mean and deviation, in units of what is fetched.
     pub fn normalised(mut self, statistics: Statistics) -> Streaming<S> {
         self.statistics = Some(statistics);
+        self
+    }
+
+    /// Changes images of bytes at random while training.
+    pub fn augmented(mut self, transforms: Transforms) -> Streaming<S> {
+        self.transforms = transforms;
         self
     }
 
@@ -94,7 +106,11 @@ impl<S: Source> Dataset for Streaming<S> {
     fn parts(&self, _: usize, statistics: Option<Statistics>) -> Vec<Part> {
         let samples = Streamed {
             source: self.source.clone(),
-            row: Row { ty: self.source.input(), statistics: statistics.or(self.statistics) },
+            row: Row {
+                ty: self.source.input(),
+                statistics: statistics.or(self.statistics),
+                transforms: self.transforms.clone(),
+            },
             threads: self.threads,
             window: None,
         };

@@ -1,5 +1,6 @@
 //! The training loop.
 
+use crate::augment::{Mixed, mixup};
 use crate::evaluator::Measure;
 use crate::fit::Past;
 use crate::state::Position;
@@ -52,6 +53,8 @@ pub struct Trainer<M> {
     pub(crate) position: Option<Position>,
     /// What had happened until then.
     pub(crate) past: Option<Past>,
+    /// How inputs are mixed.
+    mixup: Option<f64>,
     /// How steps are compiled.
     options: Options,
     /// The input and the program for each type of input that was predicted for, the last one used at the end.
@@ -104,6 +107,7 @@ impl<M: Module> Trainer<M> {
             statistics: None,
             position: None,
             past: None,
+            mixup: None,
             options: Options::default(),
             predictors: vec![],
         })
@@ -126,6 +130,12 @@ impl<M: Module> Trainer<M> {
         self.metrics.retain(|other| other.name() != metric.name());
         self.metrics.push(Box::new(metric));
         self.ring = ring(&self.metrics);
+        self
+    }
+
+    /// Mixes inputs and losses in pairs in training, see [`mixup`]; metrics are of the samples themselves.
+    pub fn mixup(mut self, alpha: f64) -> Self {
+        self.mixup = Some(alpha);
         self
     }
 
@@ -190,8 +200,20 @@ impl<M: Module> Trainer<M> {
             }
         };
         let (x, y) = data.take(&graph, &index);
-        let output = self.model.forward(&x);
-        let loss = self.loss.each(&output, &y).mean_all();
+        let (output, loss) = match self.mixup {
+            Some(alpha) => {
+                let Mixed { inputs, share, partner } = mixup(&x, alpha);
+                let output = self.model.forward(&inputs);
+                let of = |target: &Tensor| self.loss.each(&output, target).mean_all();
+                let loss = of(&y) * &share + of(&y.index_select(0, &partner)) * (-&share + 1.0);
+                (output, loss)
+            }
+            None => {
+                let output = self.model.forward(&x);
+                let loss = self.loss.each(&output, &y).mean_all();
+                (output, loss)
+            }
+        };
         let weight = graph.full(&y.shape(), DType::F32, 1.0);
         let sums = self.followed().flat_map(|metric| metric.sums(&output, &y, &weight));
         let values: Vec<Tensor> = std::iter::once(loss.clone()).chain(sums).collect();
