@@ -65,12 +65,12 @@ pub enum DataError {
         /// How many unpacked bytes the header calls for, the header included.
         expected: u64,
     },
-    /// The header describes a tensor that no memory of this machine could hold.
-    #[error("{}: the header's shape {shape:?} has more elements than can be addressed", path.display())]
+    /// The file or folder describes a tensor that no memory of this machine could hold.
+    #[error("{}: the shape {shape:?} has more elements than there is memory for", path.display())]
     TooLarge {
-        /// The file.
+        /// The file or folder.
         path: PathBuf,
-        /// The shape in its header.
+        /// The shape in its header, or that of all images.
         shape: Vec<usize>,
     },
     /// A sound file of another shape than the data set has.
@@ -98,6 +98,60 @@ pub enum DataError {
         labels: PathBuf,
         /// How many labels it holds.
         label_count: usize,
+    },
+    /// A file of records of one size that is empty or doesn't end with a record.
+    #[error("{}: expected records of {record} bytes each, found {found} bytes", path.display())]
+    Records {
+        /// The file.
+        path: PathBuf,
+        /// How many bytes a record has.
+        record: usize,
+        /// How many bytes there are.
+        found: usize,
+    },
+    /// A file of names that holds more or fewer than there are classes.
+    #[error("{}: expected {expected} names, a line each, found {found}", path.display())]
+    Names {
+        /// The file.
+        path: PathBuf,
+        /// How many classes there are.
+        expected: usize,
+        /// How many names there are.
+        found: usize,
+    },
+    /// A file is not the image that its name says, or a damaged one.
+    #[error("{}: {source}", path.display())]
+    Decode {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder said.
+        source: image::ImageError,
+    },
+    /// A file of a format that is known, but not read.
+    #[error("{}: found {found}, expected {expected}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The format its name stands for.
+        found: String,
+        /// The formats that are read.
+        expected: &'static str,
+    },
+    /// A folder of a class in which there is no image.
+    #[error("{}: a class without images", path.display())]
+    NoImages {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A setting that makes no sense.
+    #[error("{what} is {value}: it must be {expected}")]
+    Setting {
+        /// The setting.
+        what: &'static str,
+        /// What it is.
+        value: String,
+        /// What it can be.
+        expected: String,
     },
     /// The pixels handed to [`Images::new`](super::Images::new) are not the ones its shape calls for.
     #[error("{images} images of [{}, {}, {}] do not take {found} bytes", shape[0], shape[1], shape[2])]

@@ -2,6 +2,7 @@
 //!
 //! * [`Images`]: bytes of pixels and labels, checked once, so that nothing after it has to.
 //! * [`Mnist`]: the handwritten digits, from a folder, the cache or the network.
+//! * [`Cifar10`]: tiny colour images, from a folder; [`ImageFolder`]: images of any size, a folder for each class.
 //! * [`drawn`]: digits drawn by the program, for machines without either.
 //! * [`idx`]: the file format MNIST is published in.
 //! * [`text`]: labelled texts, their words as numbers, and vectors of words.
@@ -13,13 +14,18 @@ pub mod drawn;
 pub mod idx;
 pub mod text;
 
+mod cifar;
 mod download;
 mod error;
+mod folder;
+mod image_folder;
 mod mnist;
 mod rng;
 
+pub use cifar::Cifar10;
 pub use download::Progress;
 pub use error::DataError;
+pub use image_folder::{Colour, ImageFolder};
 pub use mnist::{Mnist, Source};
 
 /// An image classification data set in memory.
@@ -115,6 +121,18 @@ pub(crate) fn check_labels(origin: &str, labels: &[u8], classes: usize) -> Resul
             label: labels[index],
             classes,
         }),
+    }
+}
+
+/// Refuses classes of one name, and more of them than a byte can tell apart.
+pub(crate) fn check_classes(names: &[String]) -> Result<(), DataError> {
+    let refused = |reason| Err(DataError::Classes { names: names.to_vec(), reason });
+    if names.len() > usize::from(u8::MAX) + 1 {
+        return refused("more than 256 of them");
+    }
+    match names.iter().enumerate().any(|(i, name)| names.iter().skip(i + 1).any(|n| n == name)) {
+        true => refused("two have the same name"),
+        false => Ok(()),
     }
 }
 

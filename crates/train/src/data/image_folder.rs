@@ -1,0 +1,160 @@
+//! Images from a folder with one folder for each class, the layout of torchvision's `ImageFolder`:
+//! `root/cat/12.png`, `root/dog/ear/3.jpg`.
+//!
+//! It refuses what can't be decoded, classes without an image, and images in formats that it doesn't read; other
+//! files are passed over.
+
+use std::path::{Path, PathBuf};
+
+use image::{DynamicImage, ImageFormat, ImageReader, imageops::FilterType};
+use rayon::prelude::*;
+
+use super::{DataError, Images, check_classes, folder::entries};
+
+/// The channels that images are decoded to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colour {
+    /// One channel: the luma of ITU-R BT.709 for images with colours.
+    Grey,
+    /// Red, green and blue, three times the same for grey images. Transparency is ignored.
+    Rgb,
+}
+
+/// How folders of images are read: the size and the channels they are brought to.
+///
+/// ```no_run
+/// use shadegrad_train::data::{Colour, ImageFolder};
+///
+/// # fn main() -> Result<(), shadegrad_train::DataError> {
+/// let (images, classes) = ImageFolder::new(64, 64, Colour::Rgb).read("flowers/train")?;
+/// assert_eq!(images.shape(), [3, 64, 64]);
+/// println!("{} images of {classes:?}", images.len());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageFolder {
+    height: usize,
+    width: usize,
+    colour: Colour,
+}
+
+impl ImageFolder {
+    /// Images resized to this many pixels, whatever their shape: smoothed where they shrink, linear where they grow.
+    pub fn new(height: usize, width: usize, colour: Colour) -> Self {
+        Self { height, width, colour }
+    }
+
+    /// All images within the folders in `root`, and the names of these folders: each is a class, numbered in the order
+    /// of their names. Within a class, images of folders in it count too, in the order of names. What an image's camera
+    /// says about its orientation is ignored, as torchvision does.
+    ///
+    /// PNG, JPEG, BMP and PNM files are decoded, on all cores; what they hold is told by their contents, not by their
+    /// names. Names that begin with a dot, files next to the classes, and files whose names are not those of images
+    /// are passed over. All images are held in memory, `channels * height * width` bytes each.
+    ///
+    /// # Errors
+    /// * [`DataError::Setting`] when the size has no pixels, [`DataError::TooLarge`] when there is no memory for them,
+    /// * [`DataError::NoClasses`] when there is no folder in `root`, [`DataError::Classes`] when there are more than 256,
+    /// * [`DataError::NoImages`] when a class has none,
+    /// * [`DataError::Format`] at an image of another format, such as WebP,
+    /// * [`DataError::Decode`] naming a file that can't be decoded,
+    /// * [`DataError::Io`] when a folder can't be read.
+    pub fn read(&self, root: impl AsRef<Path>) -> Result<(Images, Vec<String>), DataError> {
+        let root = root.as_ref();
+        let shape = self.shape()?;
+        let folders = entries(root, |_, path| path.is_dir())?;
+        if folders.is_empty() {
+            return Err(DataError::NoClasses { path: root.to_owned() });
+        }
+        let classes: Vec<String> = folders.iter().map(|(name, _)| name.clone()).collect();
+        check_classes(&classes)?;
+
+        let (mut files, mut labels) = (Vec::new(), Vec::new());
+        for ((_, folder), label) in folders.iter().zip(0..=u8::MAX) {
+            let before = files.len();
+            collect(folder, &mut files)?;
+            if files.len() == before {
+                return Err(DataError::NoImages { path: folder.clone() });
+            }
+            labels.resize(files.len(), label);
+        }
+        let pixels = self.decode_all(&files, shape, root)?;
+        Ok((Images::new(pixels, labels, shape, classes.len())?, classes))
+    }
+
+    /// `[channels, height, width]`.
+    fn shape(&self) -> Result<[usize; 3], DataError> {
+        let [height, width] = [self.height, self.width];
+        let sound = |side: usize| side > 0 && u32::try_from(side).is_ok();
+        if !(sound(height) && sound(width)) {
+            return Err(DataError::Setting {
+                what: "the size of images",
+                value: format!("{height} x {width}"),
+                expected: "at least one pixel each way, and less than 2^32".to_owned(),
+            });
+        }
+        Ok([if self.colour == Colour::Grey { 1 } else { 3 }, height, width])
+    }
+
+    fn decode_all(
+        &self,
+        files: &[PathBuf],
+        shape: [usize; 3],
+        root: &Path,
+    ) -> Result<Vec<u8>, DataError> {
+        let too_large = || {
+            let shape = [&[files.len()], &shape[..]].concat();
+            DataError::TooLarge { path: root.to_owned(), shape }
+        };
+        let image = shape.iter().try_fold(1_usize, |n, &side| n.checked_mul(side));
+        let image = image.ok_or_else(too_large)?;
+        let total = image.checked_mul(files.len()).ok_or_else(too_large)?;
+        let mut pixels = Vec::new();
+        pixels.try_reserve_exact(total).map_err(|_| too_large())?;
+        pixels.resize(total, 0);
+        let places = pixels.par_chunks_mut(image);
+        places.zip(files).try_for_each(|(place, path)| self.decode(path, place))?;
+        Ok(pixels)
+    }
+
+    /// Puts the pixels of a file into their place, plane by plane.
+    fn decode(&self, path: &Path, place: &mut [u8]) -> Result<(), DataError> {
+        let failed = |source| DataError::Decode { path: path.to_owned(), source };
+        let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+        let image = reader.map_err(DataError::at(path))?.decode().map_err(failed)?;
+        let image = match self.colour {
+            Colour::Grey => DynamicImage::ImageLuma8(image.into_luma8()),
+            Colour::Rgb => DynamicImage::ImageRgb8(image.into_rgb8()),
+        };
+        let [height, width] = [self.height, self.width];
+        // Sides were checked to fit.
+        let resized = image.resize_exact(width as u32, height as u32, FilterType::Triangle);
+        let channels = place.len() / (height * width);
+        for (at, pixel) in resized.as_bytes().chunks_exact(channels).enumerate() {
+            for (channel, &value) in pixel.iter().enumerate() {
+                place[channel * height * width + at] = value;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Adds all images in a folder and those in it, in the order of names.
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
+    for (_, path) in entries(folder, |_, _| true)? {
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else if let Ok(format) = ImageFormat::from_path(&path) {
+            if !format.reading_enabled() {
+                let expected = "PNG, JPEG, BMP or PNM";
+                return Err(DataError::Format { path, found: format!("{format:?}"), expected });
+            }
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
