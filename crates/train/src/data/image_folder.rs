@@ -4,7 +4,11 @@
 //! It refuses what can't be decoded, classes without an image, and images in formats that it doesn't read; other
 //! files are passed over.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    io::{self, Cursor, ErrorKind},
+    path::{Path, PathBuf},
+};
 
 use image::{DynamicImage, ImageFormat, ImageReader, imageops::FilterType};
 use rayon::prelude::*;
@@ -121,8 +125,14 @@ impl ImageFolder {
     /// Puts the pixels of a file into their place, plane by plane.
     fn decode(&self, path: &Path, place: &mut [u8]) -> Result<(), DataError> {
         let failed = |source| DataError::Decode { path: path.to_owned(), source };
-        let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-        let image = reader.map_err(DataError::at(path))?.decode().map_err(failed)?;
+        let bytes = fs::read(path).map_err(DataError::at(path))?;
+        let reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format();
+        let reader = reader.map_err(DataError::at(path))?;
+        if reader.format() == Some(ImageFormat::Jpeg) && !jpeg_ends(&bytes) {
+            let early = io::Error::new(ErrorKind::UnexpectedEof, "the JPEG image ends early");
+            return Err(failed(early.into()));
+        }
+        let image = reader.decode().map_err(failed)?;
         let image = match self.colour {
             Colour::Grey => DynamicImage::ImageLuma8(image.into_luma8()),
             Colour::Rgb => DynamicImage::ImageRgb8(image.into_rgb8()),
@@ -154,6 +164,25 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
         }
     }
     Ok(())
+}
+
+/// Whether a JPEG file holds the marker of its end. The decoder paints what is missing of a shorter one grey.
+///
+/// Segments before the first scan are skipped by their lengths, for they may hold a whole JPEG image, a thumbnail.
+/// Within a scan `ff` is followed by zero or by the number of a restart (ITU-T T.81, B.1.1).
+fn jpeg_ends(bytes: &[u8]) -> bool {
+    const START_OF_SCAN: u8 = 0xda;
+    let mut rest = bytes.get(2..).unwrap_or_default();
+    while let [0xff, marker, high, low, ..] = *rest {
+        if marker == START_OF_SCAN {
+            return rest.windows(2).any(|pair| pair == [0xff, 0xd9]);
+        }
+        // Markers may be preceded by any number of fill bytes.
+        let skip =
+            if marker == 0xff { 1 } else { 2 + usize::from(u16::from_be_bytes([high, low])) };
+        rest = rest.get(skip..).unwrap_or_default();
+    }
+    false
 }
 
 #[cfg(test)]

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::fs;
-
 use image::{GrayImage, Luma, Rgb, RgbImage};
 
 use super::*;
@@ -94,6 +92,41 @@ fn damaged_images_are_refused_by_name() {
     assert!(matches!(error, DataError::Decode { .. }), "{error}");
     fs::write(&path, b"<svg/>").unwrap();
     assert!(matches!(reader.read(dir.path()), Err(DataError::Decode { .. })));
+}
+
+#[test]
+fn images_that_end_early_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let busy = RgbImage::from_fn(67, 53, |x, y| Rgb([x * y, x * x + y, x ^ y].map(|v| v as u8)));
+    for name in ["one/x.jpg", "one/x.png", "one/x.bmp", "one/x.ppm"] {
+        let path = dir.path().join(name);
+        put(dir.path(), name, busy.clone());
+        let whole = fs::read(&path).unwrap();
+        let reader = ImageFolder::new(4, 4, Colour::Rgb);
+        reader.read(dir.path()).unwrap();
+        for len in [whole.len() / 2, whole.len() * 9 / 10, whole.len() - 20] {
+            fs::write(&path, &whole[..len]).unwrap();
+            let result = reader.read(dir.path());
+            assert!(result.is_err(), "{len} of {} bytes of {name} were taken", whole.len());
+        }
+        // What follows the end is no part of the image.
+        fs::write(&path, [&whole[..], b"more"].concat()).unwrap();
+        reader.read(dir.path()).unwrap();
+        fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
+fn the_end_of_a_thumbnail_is_not_that_of_the_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("one/x.jpg");
+    put(dir.path(), "one/x.jpg", RgbImage::from_fn(67, 53, |x, y| Rgb([(x * y) as u8; 3])));
+    let plain = fs::read(&path).unwrap();
+    // A segment of an application, and fill bytes before the next marker.
+    let segment = b"\xff\xe1\x00\x06\xff\xd8\xff\xd9\xff\xff";
+    let whole = [&plain[..2], segment, &plain[2..]].concat();
+    assert!(jpeg_ends(&whole) && !jpeg_ends(&whole[..whole.len() - 20]));
+    assert!(!jpeg_ends(&[]) && !jpeg_ends(&whole[..10]));
 }
 
 #[test]
