@@ -3,7 +3,10 @@
 
 use std::{io, path::PathBuf};
 
-use super::text::{Report, TextFault};
+use super::{
+    table::TableFault,
+    text::{Report, TextFault},
+};
 
 /// Why a data set could not be read, checked or downloaded.
 #[derive(Debug, thiserror::Error)]
@@ -143,6 +146,52 @@ pub enum DataError {
         /// The folder.
         path: PathBuf,
     },
+    /// A row of a table can't be used.
+    #[error("{}, line {line}: {reason}", path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// In which line the row begins, counted from one.
+        line: u64,
+        /// What is wrong with it.
+        reason: TableFault,
+    },
+    /// A table can't be used.
+    #[error("{}: {reason}", path.display())]
+    Table {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: TableFault,
+    },
+    /// Columns kept as text have a row that is not one.
+    #[error("kept columns, row {row}: expected {expected}, found {found}")]
+    Kept {
+        /// Which row, counted from one.
+        row: usize,
+        /// What stands there, its beginning if it is long.
+        found: String,
+        /// What should.
+        expected: &'static str,
+    },
+    /// The features handed to [`Table::new`](super::table::Table::new) are not as many as it has rows and columns.
+    #[error("{rows} rows of {columns} columns do not take {found} numbers")]
+    Features {
+        /// How many rows there should be, one per target.
+        rows: usize,
+        /// How many columns there should be, one per name.
+        columns: usize,
+        /// How many numbers there are.
+        found: usize,
+    },
+    /// A number that no sample of a data set has.
+    #[error("there is no sample {number}: there are {count}, counted from 0")]
+    Sample {
+        /// The number.
+        number: usize,
+        /// How many samples there are.
+        count: usize,
+    },
     /// A setting that makes no sense.
     #[error("{what} is {value}: it must be {expected}")]
     Setting {
@@ -273,6 +322,11 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// A setting that makes no sense.
+    pub(crate) fn setting(what: &'static str, value: impl ToString, expected: &str) -> Self {
+        Self::Setting { what, value: value.to_string(), expected: expected.to_owned() }
+    }
+
     /// For `map_err`: the same I/O error with the path it happened at.
     pub(crate) fn at(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

@@ -92,11 +92,9 @@ impl ImageFolder {
         let [height, width] = [self.height, self.width];
         let sound = |side: usize| side > 0 && u32::try_from(side).is_ok();
         if !(sound(height) && sound(width)) {
-            return Err(DataError::Setting {
-                what: "the size of images",
-                value: format!("{height} x {width}"),
-                expected: "at least one pixel each way, and less than 2^32".to_owned(),
-            });
+            let expected = "at least one pixel each way, and less than 2^32";
+            let value = format!("{height} x {width}");
+            return Err(DataError::setting("the size of images", value, expected));
         }
         Ok([if self.colour == Colour::Grey { 1 } else { 3 }, height, width])
     }

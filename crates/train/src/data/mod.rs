@@ -5,15 +5,20 @@
 //! * [`Cifar10`]: tiny colour images, from a folder; [`ImageFolder`]: images of any size, a folder for each class.
 //! * [`drawn`]: digits drawn by the program, for machines without either.
 //! * [`idx`]: the file format MNIST is published in.
+//! * [`table`]: rows of numbers and categories, from files of separated values.
 //! * [`text`]: labelled texts, their words as numbers, and vectors of words.
+//! * [`Subset`], [`Split`]: samples picked by number, and numbers picked at random, one part for training and one held
+//!   back; [`class_weights`] and [`weighted_order`] make up for rare classes.
 //!
 //! It assumes that a data set fits in memory as bytes, and refuses labels outside its classes and
 //! pixels that do not add up to its shape.
 
 pub mod drawn;
 pub mod idx;
+pub mod table;
 pub mod text;
 
+mod balance;
 mod cifar;
 mod download;
 mod error;
@@ -21,12 +26,17 @@ mod folder;
 mod image_folder;
 mod mnist;
 mod rng;
+mod split;
+mod subset;
 
+pub use balance::{class_weights, weighted_order};
 pub use cifar::Cifar10;
 pub use download::Progress;
 pub use error::DataError;
 pub use image_folder::{Colour, ImageFolder};
 pub use mnist::{Mnist, Source};
+pub use split::Split;
+pub use subset::Subset;
 
 /// An image classification data set in memory.
 ///

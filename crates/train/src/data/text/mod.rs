@@ -24,6 +24,8 @@ mod tsv;
 mod vectors;
 mod vocabulary;
 
+pub(super) use fault::excerpt;
+
 pub use buckets::Bucket;
 pub use characters::Characters;
 pub use fault::TextFault;
