@@ -1,4 +1,4 @@
-//! Training: data sets, the training loop, metrics, weights on disk, pictures.
+//! Training: data sets, the training loop, metrics, weights on disk, pictures, logs.
 //!
 //! The loop around a compiled step does next to nothing: the data set, the shuffle, the batch, the
 //! learning rate and the losses all live on the device. The host queues steps and looks at the
@@ -11,6 +11,7 @@ mod error;
 mod evaluator;
 mod fit;
 mod generator;
+pub mod log;
 pub mod pictures;
 mod resident;
 mod tabular;
@@ -25,6 +26,7 @@ pub use error::TrainError;
 pub use evaluator::{Evaluation, Evaluator};
 pub use fit::{Epoch, Fit, History};
 pub use generator::Generator;
+pub use log::{CsvLog, LogError, TensorBoard};
 pub use resident::Resident;
 pub use tabular::Tabular;
 pub use tokens::{Padded, Windows};

@@ -85,7 +85,7 @@ impl Delimited {
     }
 
     /// All rows, the header among them.
-    fn parse(&self, bytes: &[u8], path: &Path) -> Result<Vec<Record>, DataError> {
+    pub(crate) fn parse(&self, bytes: &[u8], path: &Path) -> Result<Vec<Record>, DataError> {
         let mut reader = ReaderBuilder::new()
             .delimiter(self.delimiter)
             .has_headers(false)
@@ -126,9 +126,9 @@ impl Delimited {
 
 /// One row of text and the line it begins in, counted from one.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Record {
+pub(crate) struct Record {
     pub(super) line: u64,
-    pub(super) fields: StringRecord,
+    pub(crate) fields: StringRecord,
 }
 
 /// Rows of text, all of one length, that know where they come from.
