@@ -41,8 +41,8 @@ pub mod prelude {
         Relu, Rnn, Sequential, Sgd, Silu, TextClassifier, Updater, WarmUp, named,
     };
     pub use crate::train::{
-        Cifar10, CsvLog, Dataset, Fit, ImageFolder, Images, Mnist, Split, Subset, TensorBoard,
-        Trainer,
+        Cifar10, CsvLog, Dataset, Fit, ImageFolder, Images, Join, Mnist, Split, Subset,
+        TensorBoard, Trainer,
     };
 }
 

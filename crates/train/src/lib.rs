@@ -20,7 +20,7 @@ mod trainer;
 mod weights;
 
 pub use course::Course;
-pub use data::{Cifar10, DataError, ImageFolder, Images, Mnist, Split, Subset};
+pub use data::{Cifar10, DataError, ImageFolder, Images, Join, Mnist, Split, Subset};
 pub use dataset::{Dataset, Order, Part, Samples, Statistics};
 pub use error::TrainError;
 pub use evaluator::{Evaluation, Evaluator};

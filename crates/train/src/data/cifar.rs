@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{DataError, Images, check_labels};
+use super::{DataError, ImageFault, Images, check_classes, check_labels};
 
 const CLASSES: usize = 10;
 const SHAPE: [usize; 3] = [3, 32, 32];
@@ -25,7 +25,7 @@ impl Cifar10 {
     /// other, 50 000 as published.
     ///
     /// # Errors
-    /// [`DataError::Io`] when a file can't be read, [`DataError::Records`] when it is empty or doesn't end with a
+    /// [`DataError::Io`] when a file can't be read, [`DataError::Image`] when it is empty or doesn't end with a
     /// record, [`DataError::Label`] when a class is not below 10.
     pub fn train(dir: impl AsRef<Path>) -> Result<Images, DataError> {
         let name = |number| dir.as_ref().join(format!("data_batch_{number}.bin"));
@@ -43,7 +43,7 @@ impl Cifar10 {
     /// The names of the ten classes, from `batches.meta.txt` in `dir`.
     ///
     /// # Errors
-    /// [`DataError::Io`] when the file can't be read, [`DataError::Names`] when it doesn't hold ten names, a line each,
+    /// [`DataError::Io`] when the file can't be read, [`DataError::Image`] when it doesn't hold ten names, a line each,
     /// [`DataError::Classes`] when two are the same.
     pub fn classes(dir: impl AsRef<Path>) -> Result<Vec<String>, DataError> {
         let path = dir.as_ref().join("batches.meta.txt");
@@ -51,9 +51,10 @@ impl Cifar10 {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         let names: Vec<String> = lines.map(str::to_owned).collect();
         if names.len() != CLASSES {
-            return Err(DataError::Names { path, expected: CLASSES, found: names.len() });
+            let reason = ImageFault::Names { expected: CLASSES, found: names.len() };
+            return Err(DataError::Image { path, reason });
         }
-        super::check_classes(&names)?;
+        check_classes(&names)?;
         Ok(names)
     }
 }
@@ -63,8 +64,8 @@ fn read(paths: &[PathBuf]) -> Result<Images, DataError> {
     for path in paths {
         let bytes = fs::read(path).map_err(DataError::at(path))?;
         if bytes.is_empty() || bytes.len() % RECORD != 0 {
-            let (path, found) = (path.clone(), bytes.len());
-            return Err(DataError::Records { path, record: RECORD, found });
+            let reason = ImageFault::Records { record: RECORD, found: bytes.len() };
+            return Err(DataError::Image { path: path.clone(), reason });
         }
         let before = labels.len();
         for record in bytes.chunks_exact(RECORD) {

@@ -4,6 +4,7 @@
 use std::{io, path::PathBuf};
 
 use super::{
+    ImageFault,
     table::TableFault,
     text::{Report, TextFault},
 };
@@ -102,49 +103,13 @@ pub enum DataError {
         /// How many labels it holds.
         label_count: usize,
     },
-    /// A file of records of one size that is empty or doesn't end with a record.
-    #[error("{}: expected records of {record} bytes each, found {found} bytes", path.display())]
-    Records {
-        /// The file.
+    /// A file or folder of images can't be used.
+    #[error("{}: {reason}", path.display())]
+    Image {
+        /// The file or folder.
         path: PathBuf,
-        /// How many bytes a record has.
-        record: usize,
-        /// How many bytes there are.
-        found: usize,
-    },
-    /// A file of names that holds more or fewer than there are classes.
-    #[error("{}: expected {expected} names, a line each, found {found}", path.display())]
-    Names {
-        /// The file.
-        path: PathBuf,
-        /// How many classes there are.
-        expected: usize,
-        /// How many names there are.
-        found: usize,
-    },
-    /// A file is not the image that its name says, or a damaged one.
-    #[error("{}: {source}", path.display())]
-    Decode {
-        /// The file.
-        path: PathBuf,
-        /// What the decoder said.
-        source: image::ImageError,
-    },
-    /// A file of a format that is known, but not read.
-    #[error("{}: found {found}, expected {expected}", path.display())]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// The format its name stands for.
-        found: String,
-        /// The formats that are read.
-        expected: &'static str,
-    },
-    /// A folder of a class in which there is no image.
-    #[error("{}: a class without images", path.display())]
-    NoImages {
-        /// The folder.
-        path: PathBuf,
+        /// What is wrong with it.
+        reason: ImageFault,
     },
     /// A row of a table can't be used.
     #[error("{}, line {line}: {reason}", path.display())]
@@ -183,6 +148,16 @@ pub enum DataError {
         columns: usize,
         /// How many numbers there are.
         found: usize,
+    },
+    /// Data sets that can't follow each other.
+    #[error("data sets of different {what}: {first} and {second}")]
+    Unlike {
+        /// What should be the same.
+        what: &'static str,
+        /// What it is in the first.
+        first: String,
+        /// What it is in the second.
+        second: String,
     },
     /// A number that no sample of a data set has.
     #[error("there is no sample {number}: there are {count}, counted from 0")]

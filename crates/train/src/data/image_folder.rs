@@ -6,14 +6,14 @@
 
 use std::{
     fs,
-    io::{self, Cursor, ErrorKind},
+    io::Cursor,
     path::{Path, PathBuf},
 };
 
 use image::{DynamicImage, ImageFormat, ImageReader, imageops::FilterType};
 use rayon::prelude::*;
 
-use super::{DataError, Images, check_classes, folder::entries};
+use super::{DataError, ImageFault, Images, check_classes, folder::entries};
 
 /// The channels that images are decoded to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,8 @@ pub struct ImageFolder {
 }
 
 impl ImageFolder {
-    /// Images resized to this many pixels, whatever their shape: smoothed where they shrink, linear where they grow.
+    /// Images resized to this many pixels, whatever their shape: smoothed where they shrink, linear where they grow, as
+    /// Pillow's bilinear filter does.
     pub fn new(height: usize, width: usize, colour: Colour) -> Self {
         Self { height, width, colour }
     }
@@ -60,9 +61,8 @@ impl ImageFolder {
     /// # Errors
     /// * [`DataError::Setting`] when the size has no pixels, [`DataError::TooLarge`] when there is no memory for them,
     /// * [`DataError::NoClasses`] when there is no folder in `root`, [`DataError::Classes`] when there are more than 256,
-    /// * [`DataError::NoImages`] when a class has none,
-    /// * [`DataError::Format`] at an image of another format, such as WebP,
-    /// * [`DataError::Decode`] naming a file that can't be decoded,
+    /// * [`DataError::Image`] when a class has no image, at an image of another format, such as WebP, and naming a file
+    ///   that can't be decoded or ends early,
     /// * [`DataError::Io`] when a folder can't be read.
     pub fn read(&self, root: impl AsRef<Path>) -> Result<(Images, Vec<String>), DataError> {
         let root = root.as_ref();
@@ -79,7 +79,7 @@ impl ImageFolder {
             let before = files.len();
             collect(folder, &mut files)?;
             if files.len() == before {
-                return Err(DataError::NoImages { path: folder.clone() });
+                return Err(DataError::Image { path: folder.clone(), reason: ImageFault::Empty });
             }
             labels.resize(files.len(), label);
         }
@@ -122,15 +122,14 @@ impl ImageFolder {
 
     /// Puts the pixels of a file into their place, plane by plane.
     fn decode(&self, path: &Path, place: &mut [u8]) -> Result<(), DataError> {
-        let failed = |source| DataError::Decode { path: path.to_owned(), source };
+        let faulty = |reason| DataError::Image { path: path.to_owned(), reason };
         let bytes = fs::read(path).map_err(DataError::at(path))?;
         let reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format();
         let reader = reader.map_err(DataError::at(path))?;
         if reader.format() == Some(ImageFormat::Jpeg) && !jpeg_ends(&bytes) {
-            let early = io::Error::new(ErrorKind::UnexpectedEof, "the JPEG image ends early");
-            return Err(failed(early.into()));
+            return Err(faulty(ImageFault::EndsEarly));
         }
-        let image = reader.decode().map_err(failed)?;
+        let image = reader.decode().map_err(|error| faulty(error.into()))?;
         let image = match self.colour {
             Colour::Grey => DynamicImage::ImageLuma8(image.into_luma8()),
             Colour::Rgb => DynamicImage::ImageRgb8(image.into_rgb8()),
@@ -156,7 +155,8 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
         } else if let Ok(format) = ImageFormat::from_path(&path) {
             if !format.reading_enabled() {
                 let expected = "PNG, JPEG, BMP or PNM";
-                return Err(DataError::Format { path, found: format!("{format:?}"), expected });
+                let reason = ImageFault::Format { found: format!("{format:?}"), expected };
+                return Err(DataError::Image { path, reason });
             }
             files.push(path);
         }

@@ -8,7 +8,8 @@
 //! * [`table`]: rows of numbers and categories, from files of separated values.
 //! * [`text`]: labelled texts, their words as numbers, and vectors of words.
 //! * [`Subset`], [`Split`]: samples picked by number, and numbers picked at random, one part for training and one held
-//!   back; [`class_weights`] and [`weighted_order`] make up for rare classes.
+//!   back; [`class_weights`] and [`weighted_order`] make up for rare classes; [`Join`]: one data set after
+//!   another.
 //!
 //! It assumes that a data set fits in memory as bytes, and refuses labels outside its classes and
 //! pixels that do not add up to its shape.
@@ -23,7 +24,9 @@ mod cifar;
 mod download;
 mod error;
 mod folder;
+mod image_fault;
 mod image_folder;
+mod join;
 mod mnist;
 mod rng;
 mod split;
@@ -33,7 +36,9 @@ pub use balance::{class_weights, weighted_order};
 pub use cifar::Cifar10;
 pub use download::Progress;
 pub use error::DataError;
+pub use image_fault::ImageFault;
 pub use image_folder::{Colour, ImageFolder};
+pub use join::Join;
 pub use mnist::{Mnist, Source};
 pub use split::Split;
 pub use subset::Subset;

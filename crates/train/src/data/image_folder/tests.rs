@@ -89,9 +89,12 @@ fn damaged_images_are_refused_by_name() {
     let path = dir.path().join("dog/z.ppm");
     fs::write(&path, b"P6\n2000000000 2000000000\n255\nabc").unwrap();
     let error = reader.read(dir.path()).unwrap_err();
-    assert!(matches!(error, DataError::Decode { .. }), "{error}");
+    assert!(matches!(error, DataError::Image { reason: ImageFault::Decode(_), .. }), "{error}");
     fs::write(&path, b"<svg/>").unwrap();
-    assert!(matches!(reader.read(dir.path()), Err(DataError::Decode { .. })));
+    assert!(matches!(
+        reader.read(dir.path()),
+        Err(DataError::Image { reason: ImageFault::Decode(_), .. })
+    ));
 }
 
 #[test]

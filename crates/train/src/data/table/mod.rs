@@ -22,15 +22,17 @@
 //! (unless they are to be filled), categories that were not there when it was fitted, and text where numbers stood.
 
 mod columns;
+mod delimited;
 mod fault;
 mod kept;
 mod preparation;
 mod rows;
 
 pub use columns::Columns;
+pub use delimited::Delimited;
 pub use fault::TableFault;
 pub use preparation::Preparation;
-pub use rows::{ColumnId, Delimited, Rows};
+pub use rows::{ColumnId, Rows};
 
 use super::{DataError, Subset, check_classes, check_labels};
 
