@@ -6,7 +6,10 @@ use shadegrad_device::Device;
 use shadegrad_models::{AdamW, CrossEntropy, Linear};
 
 use super::*;
-use crate::{Dataset, Fit, Trainer, data::Split};
+use crate::{
+    Dataset, Fit, Trainer,
+    data::{Split, rng::Rng},
+};
 
 /// Rows of a file with this text.
 pub(super) fn rows(text: &str) -> Rows {
@@ -86,4 +89,38 @@ fn a_linear_classifier_learns_a_table() {
     trainer.fit(&train, Fit::epochs(40).batch(16)).unwrap();
     let right = trainer.evaluate(&test).unwrap();
     assert!(right.accuracy > 0.97, "{} of {}", right.accuracy, test.len());
+}
+
+#[test]
+fn whatever_a_file_holds_is_read_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("table.csv");
+    let sound = b"n,\"c, d\",y\n1.5,\"a \"\"b\"\"\",u\n-2e3,,v\n\n7,\xc3\xa4,u\r\n0.1,\"x\ny\",v\n";
+    let (mut read, mut fitted) = (0, 0);
+    for seed in 0..3000 {
+        let mut rng = Rng::new(seed, 0);
+        let mut bytes = sound.to_vec();
+        for _ in 0..rng.below(4) + 1 {
+            let at = rng.below(bytes.len());
+            match rng.below(3) {
+                0 => bytes[at] = *rng.choose(b"\",\n\r 1e\xff\0;\xc3"),
+                1 => bytes.truncate(at + 1),
+                _ => bytes.insert(at, *rng.choose(b"\",\n\r 1e\xff\0;\xc3")),
+            }
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        let Ok(rows) = Delimited::commas().read(&path) else { continue };
+        read += 1;
+        let last = rows.names().len() - 1;
+        assert!(rows.records.iter().all(|record| record.fields.len() == last + 1));
+        // A carriage return alone ends a row, but no line.
+        assert!(rows.records.is_sorted_by_key(|record| record.line));
+        let Ok(columns) = Preparation::classify(last).fill_missing().fit(&rows) else { continue };
+        fitted += 1;
+        let table = columns.classification(&rows).unwrap();
+        assert_eq!(table.len(), rows.len());
+        assert!(table.features.iter().all(|feature| feature.is_finite()));
+        assert_eq!(Columns::from_text(&columns.to_text()).unwrap(), columns);
+    }
+    assert!(read > 500 && fitted > 200, "{read} read, {fitted} fitted");
 }
