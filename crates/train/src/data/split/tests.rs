@@ -133,6 +133,9 @@ fn data_sets_are_split_by_it() {
             assert_eq!(images.labels[place], digits.labels[number]);
         }
     }
-    let error = split.of(&Values(vec![0.0; 32])).unwrap_err().to_string();
-    assert_eq!(error, "the number of samples is 32: it must be 31, as many as were split");
+    for other in [30, 32] {
+        let error = split.of(&Values(vec![0.0; other])).unwrap_err().to_string();
+        let expected = "it must be 31, as many as were split";
+        assert_eq!(error, format!("the number of samples is {other}: {expected}"));
+    }
 }

@@ -188,3 +188,6 @@ fn single(column: &str, value: f64) -> Result<f32, TableFault> {
     let too_large = || TableFault::TooLarge { column: column.to_owned() };
     single.is_finite().then_some(single).ok_or_else(too_large)
 }
+
+#[cfg(test)]
+mod tests;

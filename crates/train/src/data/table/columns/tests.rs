@@ -63,7 +63,10 @@ fn classes_are_numbered_by_name_or_by_size() {
         Preparation::classify(target).fit(&rows).unwrap().classification(&rows).unwrap()
     };
     let words = table("word");
-    assert_eq!((words.targets.labels, words.targets.names.join(" ")), (vec![1, 0, 1], "a b".into()));
+    assert_eq!(
+        (words.targets.labels, words.targets.names.join(" ")),
+        (vec![1, 0, 1], "a b".into())
+    );
     let digits = table("digit");
     let names = digits.targets.names.join(" ");
     assert_eq!((digits.targets.labels, names), (vec![1, 0, 0], "9 10".into()));
@@ -78,7 +81,10 @@ fn classes_are_numbered_by_name_or_by_size() {
 #[test]
 fn missing_values_are_refused_or_filled() {
     let rows = rows("n,c,y\n1,u,0\n,v,1\n5,?,0\n");
-    assert_eq!(told(Preparation::classify("y").fit(&rows)), ", line 3: column \"n\" has no value (\"\")");
+    assert_eq!(
+        told(Preparation::classify("y").fit(&rows)),
+        ", line 3: column \"n\" has no value (\"\")"
+    );
     let marked = Preparation::classify("y").omit("n").missing_mark("?");
     assert_eq!(told(marked.fit(&rows)), ", line 4: column \"c\" has no value (\"?\")");
 
