@@ -40,7 +40,10 @@ pub mod prelude {
         Lstm, MaxPool2d, Mlp, Module, Mse, Named, Optimizer, Parameter, Parameters, Reduction,
         Relu, Rnn, Sequential, Sgd, Silu, TextClassifier, Updater, WarmUp, named,
     };
-    pub use crate::train::{Dataset, Fit, Images, Mnist, Trainer};
+    pub use crate::train::{
+        Cifar10, CsvLog, Dataset, Fit, ImageFolder, Images, Join, Mnist, Split, Subset,
+        TensorBoard, Trainer,
+    };
 }
 
 /// The README's programs compile.

@@ -1,4 +1,4 @@
-//! Training: data sets, the training loop, metrics, weights on disk, pictures.
+//! Training: data sets, the training loop, metrics, weights on disk, pictures, logs.
 //!
 //! The loop around a compiled step does next to nothing: the data set, the shuffle, the batch, the
 //! learning rate and the losses all live on the device. The host queues steps and looks at the
@@ -15,11 +15,13 @@ mod evaluator;
 mod fit;
 mod generator;
 mod history;
+pub mod log;
 pub mod pictures;
 mod resident;
 mod scores;
 mod state;
 mod stream;
+mod tabular;
 mod tensors;
 mod tokens;
 mod trainer;
@@ -29,17 +31,19 @@ pub use augment::{Transform, Transforms};
 pub use callback::{Answer, Callback, Control};
 pub use checkpoint::Checkpoints;
 pub use course::Course;
-pub use data::{DataError, Images, Mnist};
+pub use data::{Cifar10, DataError, ImageFolder, Images, Join, Mnist, Split, Subset};
 pub use dataset::{Dataset, Order, Part, Samples, Statistics};
 pub use error::TrainError;
 pub use evaluator::{Evaluation, Evaluator};
 pub use fit::Fit;
 pub use generator::Generator;
 pub use history::{Ended, Epoch, History};
+pub use log::{CsvLog, LogError, TensorBoard};
 pub use resident::{Augmented, Resident};
 pub use scores::Scores;
 pub use state::Resumed;
 pub use stream::{Source, Streamed, Streaming};
+pub use tabular::Tabular;
 pub use tokens::{Padded, Windows};
 pub use trainer::Trainer;
 pub use weights::{Weights, WeightsError};

@@ -3,7 +3,11 @@
 
 use std::{io, path::PathBuf};
 
-use super::text::{Report, TextFault};
+use super::{
+    ImageFault,
+    table::TableFault,
+    text::{Report, TextFault},
+};
 
 /// Why a data set could not be read, checked or downloaded.
 #[derive(Debug, thiserror::Error)]
@@ -65,12 +69,12 @@ pub enum DataError {
         /// How many unpacked bytes the header calls for, the header included.
         expected: u64,
     },
-    /// The header describes a tensor that no memory of this machine could hold.
-    #[error("{}: the header's shape {shape:?} has more elements than can be addressed", path.display())]
+    /// The file or folder describes a tensor that no memory of this machine could hold.
+    #[error("{}: the shape {shape:?} has more elements than there is memory for", path.display())]
     TooLarge {
-        /// The file.
+        /// The file or folder.
         path: PathBuf,
-        /// The shape in its header.
+        /// The shape in its header, or that of all images.
         shape: Vec<usize>,
     },
     /// A sound file of another shape than the data set has.
@@ -98,6 +102,80 @@ pub enum DataError {
         labels: PathBuf,
         /// How many labels it holds.
         label_count: usize,
+    },
+    /// A file or folder of images can't be used.
+    #[error("{}: {reason}", path.display())]
+    Image {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: ImageFault,
+    },
+    /// A row of a table can't be used.
+    #[error("{}, line {line}: {reason}", path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// In which line the row begins, counted from one.
+        line: u64,
+        /// What is wrong with it.
+        reason: TableFault,
+    },
+    /// A table can't be used.
+    #[error("{}: {reason}", path.display())]
+    Table {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: TableFault,
+    },
+    /// Columns kept as text have a row that is not one.
+    #[error("kept columns, row {row}: expected {expected}, found {found}")]
+    Kept {
+        /// Which row, counted from one.
+        row: usize,
+        /// What stands there, its beginning if it is long.
+        found: String,
+        /// What should.
+        expected: &'static str,
+    },
+    /// The features handed to [`Table::new`](super::table::Table::new) are not as many as it has rows and columns.
+    #[error("{rows} rows of {columns} columns do not take {found} numbers")]
+    Features {
+        /// How many rows there should be, one per target.
+        rows: usize,
+        /// How many columns there should be, one per name.
+        columns: usize,
+        /// How many numbers there are.
+        found: usize,
+    },
+    /// Data sets that can't follow each other.
+    #[error("data sets of different {what}: {first} and {second}")]
+    Unlike {
+        /// What should be the same.
+        what: &'static str,
+        /// What it is in the first.
+        first: String,
+        /// What it is in the second.
+        second: String,
+    },
+    /// A number that no sample of a data set has.
+    #[error("there is no sample {number}: there are {count}, counted from 0")]
+    Sample {
+        /// The number.
+        number: usize,
+        /// How many samples there are.
+        count: usize,
+    },
+    /// A setting that makes no sense.
+    #[error("{what} is {value}: it must be {expected}")]
+    Setting {
+        /// The setting.
+        what: &'static str,
+        /// What it is.
+        value: String,
+        /// What it can be.
+        expected: String,
     },
     /// The pixels handed to [`Images::new`](super::Images::new) are not the ones its shape calls for.
     #[error("{images} images of [{}, {}, {}] do not take {found} bytes", shape[0], shape[1], shape[2])]
@@ -219,6 +297,11 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// A setting that makes no sense.
+    pub(crate) fn setting(what: &'static str, value: impl ToString, expected: &str) -> Self {
+        Self::Setting { what, value: value.to_string(), expected: expected.to_owned() }
+    }
+
     /// For `map_err`: the same I/O error with the path it happened at.
     pub(crate) fn at(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

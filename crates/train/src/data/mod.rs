@@ -2,25 +2,46 @@
 //!
 //! * [`Images`]: bytes of pixels and labels, checked once, so that nothing after it has to.
 //! * [`Mnist`]: the handwritten digits, from a folder, the cache or the network.
+//! * [`Cifar10`]: tiny colour images, from a folder; [`ImageFolder`]: images of any size, a folder for each class.
 //! * [`drawn`]: digits drawn by the program, for machines without either.
 //! * [`idx`]: the file format MNIST is published in.
+//! * [`table`]: rows of numbers and categories, from files of separated values.
 //! * [`text`]: labelled texts, their words as numbers, and vectors of words.
+//! * [`Subset`], [`Split`]: samples picked by number, and numbers picked at random, one part for training and one held
+//!   back; [`class_weights`] and [`weighted_order`] make up for rare classes; [`Join`]: one data set after
+//!   another.
 //!
 //! It assumes that a data set fits in memory as bytes, and refuses labels outside its classes and
 //! pixels that do not add up to its shape.
 
 pub mod drawn;
 pub mod idx;
+pub mod table;
 pub mod text;
 
+mod balance;
+mod cifar;
 mod download;
 mod error;
+mod folder;
+mod image_fault;
+mod image_folder;
+mod join;
 mod mnist;
 mod rng;
+mod split;
+mod subset;
 
+pub use balance::{class_weights, weighted_order};
+pub use cifar::Cifar10;
 pub use download::Progress;
 pub use error::DataError;
+pub use image_fault::ImageFault;
+pub use image_folder::{Colour, ImageFolder};
+pub use join::Join;
 pub use mnist::{Mnist, Source};
+pub use split::Split;
+pub use subset::Subset;
 
 /// An image classification data set in memory.
 ///
@@ -115,6 +136,18 @@ pub(crate) fn check_labels(origin: &str, labels: &[u8], classes: usize) -> Resul
             label: labels[index],
             classes,
         }),
+    }
+}
+
+/// Refuses classes of one name, and more of them than a byte can tell apart.
+pub(crate) fn check_classes(names: &[String]) -> Result<(), DataError> {
+    let refused = |reason| Err(DataError::Classes { names: names.to_vec(), reason });
+    if names.len() > usize::from(u8::MAX) + 1 {
+        return refused("more than 256 of them");
+    }
+    match names.iter().enumerate().any(|(i, name)| names.iter().skip(i + 1).any(|n| n == name)) {
+        true => refused("two have the same name"),
+        false => Ok(()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Random numbers that depend on a seed, a stream and a counter only: SplitMix64 (Steele, Lea and
 //! Flood, "Fast splittable pseudorandom number generators", 2014) with the stream mixed into its
-//! start. Not for anything secret. Digits are drawn and reviews are written with it.
+//! start. Not for anything secret. Digits are drawn, reviews are written and
+//! samples are picked with it.
 
 /// The odd number closest to 2^64 divided by the golden ratio.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -31,7 +32,7 @@ impl Rng {
         low + (high - low) * self.uniform()
     }
 
-    /// A whole number below `bound`, which is small.
+    /// A whole number below `bound`, which is less than 2^32.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         (((self.next() >> 32) * bound as u64) >> 32) as usize
     }
@@ -47,13 +48,23 @@ impl Rng {
         &choices[self.below(N)]
     }
 
-    /// The numbers below `N` in a random order (Fisher and Yates).
+    /// From 0 to below 1, in steps of 2^-53: fine enough to pick one of millions.
+    pub(crate) fn fraction(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// The numbers below `N` in a random order.
     pub(crate) fn shuffled<const N: usize>(&mut self) -> [u8; N] {
         let mut numbers = std::array::from_fn(|i| i as u8);
-        for last in (1..N).rev() {
-            numbers.swap(last, self.below(last + 1));
-        }
+        self.shuffle(&mut numbers);
         numbers
+    }
+
+    /// Puts things into a random order (Fisher and Yates).
+    pub(crate) fn shuffle<T>(&mut self, things: &mut [T]) {
+        for last in (1..things.len()).rev() {
+            things.swap(last, self.below(last + 1));
+        }
     }
 }
 

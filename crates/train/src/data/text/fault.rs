@@ -74,7 +74,7 @@ impl TextFault {
 }
 
 /// What is quoted in an error: the beginning, if it is long.
-pub(super) fn excerpt(text: &str) -> String {
+pub(in crate::data) fn excerpt(text: &str) -> String {
     const LONGEST: usize = 40;
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}...", text.get(..end).unwrap_or(text)),

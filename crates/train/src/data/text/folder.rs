@@ -2,12 +2,10 @@
 //! the Large Movie Review Dataset (Maas et al., "Learning word vectors for sentiment analysis",
 //! 2011): `train/neg/0_3.txt`, `train/pos/0_9.txt`, and `train/unsup` without labels.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use super::{DataError, Reading, Report, TextFault, Texts, check_classes, lines::decode};
+use crate::data::folder::entries;
 
 /// The folder of texts that nobody labelled.
 const UNLABELLED: &str = "unsup";
@@ -62,23 +60,6 @@ impl Texts {
         }
         Ok((Self::new(texts, labels, classes)?, report))
     }
-}
-
-/// Names and paths of what `wanted` picks from a folder, sorted by name.
-fn entries(
-    folder: &Path,
-    wanted: impl Fn(&str, &Path) -> bool,
-) -> Result<Vec<(String, PathBuf)>, DataError> {
-    let mut entries = Vec::new();
-    for entry in fs::read_dir(folder).map_err(DataError::at(folder))? {
-        let entry = entry.map_err(DataError::at(folder))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') && wanted(&name, &entry.path()) {
-            entries.push((name, entry.path()));
-        }
-    }
-    entries.sort_unstable();
-    Ok(entries)
 }
 
 /// The text of a file.

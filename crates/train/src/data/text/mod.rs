@@ -24,6 +24,8 @@ mod tsv;
 mod vectors;
 mod vocabulary;
 
+pub(super) use fault::excerpt;
+
 pub use buckets::Bucket;
 pub use characters::Characters;
 pub use fault::TextFault;
@@ -34,7 +36,7 @@ pub use tokenize::tokenize;
 pub use vectors::WordVectors;
 pub use vocabulary::Vocabulary;
 
-use super::{DataError, check_labels};
+use super::{DataError, check_classes, check_labels};
 
 /// A text classification data set in memory.
 ///
@@ -92,18 +94,6 @@ impl Texts {
         self.texts.truncate(count);
         self.labels.truncate(count);
         self
-    }
-}
-
-/// Refuses classes of one name, and more of them than a byte can tell apart.
-fn check_classes(names: &[String]) -> Result<(), DataError> {
-    let refused = |reason| Err(DataError::Classes { names: names.to_vec(), reason });
-    if names.len() > usize::from(u8::MAX) + 1 {
-        return refused("more than 256 of them");
-    }
-    match names.iter().enumerate().any(|(i, name)| names.iter().skip(i + 1).any(|n| n == name)) {
-        true => refused("two have the same name"),
-        false => Ok(()),
     }
 }
 
