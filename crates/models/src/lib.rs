@@ -4,6 +4,8 @@
 //! carry over. A model never sees a kernel: everything here is made of tensor operations.
 
 mod activation;
+mod clip;
+mod group;
 mod init;
 mod layer;
 mod loss;
@@ -12,12 +14,15 @@ mod network;
 mod optimizer;
 mod parameter;
 mod schedule;
+mod setting;
 mod update;
 
 pub use activation::{
     Elu, Gelu, GeluTanh, Hardsigmoid, Hardswish, LeakyRelu, Mish, PRelu, Relu, Relu6, Selu,
     Sigmoid, Silu, Softplus, Softsign, Tanh,
 };
+pub use clip::{clip_grads_with_norm, get_total_norm};
+pub use group::Group;
 pub use init::Initializer;
 pub use layer::{
     AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, BatchNorm1d, BatchNorm2d,
@@ -37,7 +42,15 @@ pub use loss::{
 };
 pub use module::{Module, Named, Sequential, Visitor};
 pub use network::{CausalLm, CausalLmOptions, Cnn, Mlp, Sampling, TextClassifier};
-pub use optimizer::{Adam, AdamW, Optimizer, Sgd, Update, Updated};
+pub use optimizer::{
+    Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Asgd, Base, Decay, Lamb, Lion, Muon, NAdam,
+    Optimizer, RAdam, RMSprop, Rprop, Sgd, Slot, State, Update, Updated,
+};
 pub use parameter::{Buffer, Parameter, ParameterError, Parameters};
-pub use schedule::{Constant, Cosine, Schedule, WarmUp};
-pub use update::{Updater, clip_grad_norm};
+pub use schedule::{
+    Constant, ConstantLR, Cosine, CosineAnnealingLR, CosineAnnealingWarmRestarts, CyclicLR,
+    ExponentialLR, LinearLR, MultiStepLR, Noam, OneCycleLR, PolynomialLR, ReduceLROnPlateau,
+    Schedule, SequentialLR, StepLR, WarmUp,
+};
+pub use setting::Setting;
+pub use update::Updater;

@@ -216,6 +216,18 @@ impl Parameters {
         self.entries.iter().map(|(name, parameter)| (name.as_str(), parameter.shape()))
     }
 
+    /// Each parameter's name, first element and shape in a shard, in memory order.
+    pub(crate) fn places<'a>(
+        &'a self,
+        shard: &'a Variable,
+    ) -> impl Iterator<Item = (&'a str, usize, &'a [usize])> {
+        self.entries.iter().filter_map(|(name, parameter)| {
+            let (variable, offset) = parameter.0.place.get()?;
+            let here = variable.id() == shard.id();
+            here.then_some((name.as_str(), *offset, parameter.shape()))
+        })
+    }
+
     /// The names of the model's buffers, and the buffers.
     pub fn buffers(&self) -> impl Iterator<Item = (&str, &Buffer)> {
         self.buffers.iter().map(|(name, buffer)| (name.as_str(), buffer))

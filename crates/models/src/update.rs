@@ -1,6 +1,15 @@
-//! The update as part of the recorded step: gradients, clipping, schedule, optimizer, assignment.
+//! The update as part of the recorded step: gradients, penalty, clipping, schedule, optimizer,
+//! averages, assignment.
+//!
+//! The order is PyTorch's where it has one: gradients of the loss, with the penalty's; their mean
+//! over the steps that are accumulated; clipping by value, then by norm; the sign for maximising,
+//! weight decay and the optimizer's step; the moving average of what came out.
 
-use crate::{Optimizer, Parameters, Schedule, Update};
+use crate::setting::{positive, require, share, steps};
+use crate::{
+    Decay, Group, Optimizer, Parameters, Schedule, Setting, Slot, State, Update,
+    clip_grads_with_norm, get_total_norm,
+};
 use shadegrad_device::DType;
 use shadegrad_graph::{Graph, Init, Tensor, Variable};
 
@@ -8,23 +17,181 @@ use shadegrad_graph::{Graph, Init, Tensor, Variable};
 pub struct Updater {
     optimizer: Box<dyn Optimizer>,
     schedule: Box<dyn Schedule>,
-    clip: Option<f64>,
-    /// For each shard of the parameters what the optimizer remembers.
-    state: Vec<Vec<Variable>>,
+    groups: Vec<Group>,
+    l1_penalty: f64,
+    clip_value: Option<f64>,
+    /// The norm and its type.
+    clip_norm: Option<(f64, f64)>,
+    accumulate: usize,
+    ema_decay: Option<f64>,
+    shards: Vec<Shard>,
+}
+
+/// What is known and remembered of one shard of the parameters.
+struct Shard {
+    parameters: Variable,
+    slots: Vec<Slot>,
+    /// What the optimizer remembers; nothing if all parameters are frozen.
+    memory: Vec<Variable>,
+    /// The sum of the gradients of the steps since the last update.
+    accumulated: Variable,
+    /// The moving average of the parameters.
+    average: Variable,
+    /// The different settings of groups, and which of them each number of the parameters has.
+    kinds: Vec<Kind>,
+    kind: Variable,
+}
+
+/// How a parameter learns.
+#[derive(Clone, Copy, PartialEq)]
+struct Kind {
+    lr_multiplier: f64,
+    weight_decay: f64,
+    frozen: bool,
+}
+
+/// Which update a step belongs to.
+struct Clock {
+    /// Updates before this step, a float scalar.
+    updates: Tensor,
+    /// Whether this step is the first that is accumulated, and whether it updates; none if all do.
+    first_and_last: Option<(Tensor, Tensor)>,
+}
+
+impl Clock {
+    fn new(graph: &Graph, accumulate: usize) -> Clock {
+        let number = graph.step();
+        if accumulate == 1 {
+            return Clock { updates: number.to(DType::F32), first_and_last: None };
+        }
+        let place = number.remainder(&number.full_like(accumulate as f64));
+        // A whole number, but for the division's rounding.
+        let updates = ((&number - &place).to(DType::F32) / accumulate as f64).round();
+        let at = |step: usize| place.equal(&place.full_like(step as f64));
+        Clock { updates, first_and_last: Some((at(0), at(accumulate - 1))) }
+    }
+
+    /// The new value in steps that update, else the old one.
+    fn chosen(&self, new: &Tensor, old: &Tensor) -> Tensor {
+        match &self.first_and_last {
+            Some((_, last)) => last.select(new, old),
+            None => new.clone(),
+        }
+    }
+}
+
+impl Shard {
+    fn new(parameters: &Parameters, shard: &Variable, optimizer: &dyn Optimizer) -> Shard {
+        let slot = |(name, offset, shape): (&str, usize, &[usize])| Slot {
+            name: name.to_string(),
+            offset,
+            shape: shape.to_vec(),
+            lr_multiplier: 1.0,
+            weight_decay: optimizer.base().weight_decay,
+            frozen: false,
+        };
+        let shape = &shard.ty().shape;
+        let mut new = Shard {
+            parameters: shard.clone(),
+            slots: parameters.places(shard).map(slot).collect(),
+            memory: vec![],
+            accumulated: Variable::new("gradient", shape, DType::F32, Init::Full(0.0)),
+            average: Variable::new("ema", shape, DType::F32, shard.init().clone()),
+            kinds: vec![],
+            kind: Variable::word("kind", 0),
+        };
+        new.settle(optimizer);
+        new
+    }
+
+    /// Makes what follows from the slots.
+    fn settle(&mut self, optimizer: &dyn Optimizer) {
+        let variable =
+            |State { name, shape, init }: State| Variable::new(name, &shape, DType::F32, init);
+        self.memory = match self.is_frozen() {
+            true => vec![],
+            false => optimizer.state(&self.slots).into_iter().map(variable).collect(),
+        };
+        self.kinds.clear();
+        let mut numbers = Vec::new();
+        for slot in &self.slots {
+            let Slot { lr_multiplier, weight_decay, frozen, .. } = *slot;
+            let kind = Kind { lr_multiplier, weight_decay, frozen };
+            let known = self.kinds.iter().position(|k| *k == kind);
+            let number = known.unwrap_or_else(|| {
+                self.kinds.push(kind);
+                self.kinds.len() - 1
+            });
+            numbers.push((slot.count(), Init::Full(number as f64)));
+        }
+        let dtype = if self.kinds.len() <= 256 { DType::U8 } else { DType::U32 };
+        let shape = &self.parameters.ty().shape;
+        self.kind = Variable::new("kind", shape, dtype, Init::Concat(numbers));
+    }
+
+    fn is_frozen(&self) -> bool {
+        self.slots.iter().all(|slot| slot.frozen)
+    }
+
+    /// What each number of the parameters has by its kind: a scalar if it is the same for all.
+    fn spread(&self, graph: &Graph, of: impl Fn(&Kind) -> f64) -> Spread {
+        let values: Vec<f64> = self.kinds.iter().map(of).collect();
+        let first = values.first().copied().unwrap_or_default();
+        if values.iter().all(|value| *value == first) {
+            return Spread::Same(first);
+        }
+        let kind = graph.variable(&self.kind).to(DType::U32);
+        let zero = graph.full(&kind.shape(), DType::F32, first);
+        let each = values.iter().enumerate().skip(1).fold(zero, |others, (number, value)| {
+            let own = kind.equal(&kind.full_like(number as f64));
+            own.select(&others.full_like(*value), &others)
+        });
+        Spread::Each(each)
+    }
+
+    /// The new values, but the old ones of what is frozen.
+    fn unfrozen(&self, graph: &Graph, new: &Tensor, old: &Tensor) -> Tensor {
+        match self.spread(graph, |kind| f64::from(u8::from(kind.frozen))) {
+            Spread::Same(_) => new.clone(),
+            Spread::Each(frozen) => frozen.to(DType::Bool).select(old, new),
+        }
+    }
+}
+
+/// One number, or one for each of the parameters' numbers.
+enum Spread {
+    Same(f64),
+    Each(Tensor),
+}
+
+impl Spread {
+    fn times(&self, x: &Tensor) -> Tensor {
+        match self {
+            Spread::Same(1.0) => x.clone(),
+            Spread::Same(factor) => x * *factor,
+            Spread::Each(factor) => x * factor,
+        }
+    }
+
+    fn is_zero(&self) -> bool {
+        matches!(self, Spread::Same(0.0))
+    }
 }
 
 impl Updater {
-    /// An optimizer at a constant rate without clipping.
+    /// An optimizer at a constant rate without clipping, for all parameters alike.
     pub fn new(parameters: &Parameters, optimizer: impl Optimizer + 'static) -> Updater {
-        let memory = |shard: &Variable| {
-            let name = |name| Variable::new(name, &shard.ty().shape, DType::F32, Init::Full(0.0));
-            optimizer.state().into_iter().map(name).collect()
-        };
+        let shard = |shard: &Variable| Shard::new(parameters, shard, &optimizer);
         Updater {
-            state: parameters.shards().iter().map(memory).collect(),
+            shards: parameters.shards().iter().map(shard).collect(),
             optimizer: Box::new(optimizer),
             schedule: Box::new(crate::Constant),
-            clip: None,
+            groups: vec![],
+            l1_penalty: 0.0,
+            clip_value: None,
+            clip_norm: None,
+            accumulate: 1,
+            ema_decay: None,
         }
     }
 
@@ -33,79 +200,241 @@ impl Updater {
         self.schedule = Box::new(schedule);
     }
 
-    /// Scales the gradient down where its norm over all parameters exceeds `max_norm`.
-    pub fn clip_grad_norm(&mut self, max_norm: f64) {
-        self.clip = Some(max_norm);
+    /// Lets some parameters learn in a way of their own.
+    pub fn group(&mut self, group: Group) {
+        for shard in &mut self.shards {
+            shard
+                .slots
+                .iter_mut()
+                .filter(|slot| group.has(&slot.name))
+                .for_each(|s| group.apply(s));
+            shard.settle(&*self.optimizer);
+        }
+        self.groups.push(group);
     }
 
-    /// What the optimizer remembers, for each shard of the parameters.
-    pub fn state(&self) -> &[Vec<Variable>] {
-        &self.state
+    /// Adds the gradient of `l1_penalty sum(abs(parameters))` to that of the loss. The loss itself
+    /// stays as it is.
+    pub fn l1_penalty(&mut self, l1_penalty: f64) {
+        self.l1_penalty = l1_penalty;
+    }
+
+    /// Brings every number of the gradient between `-clip_value` and `clip_value`, as PyTorch's
+    /// `clip_grad_value_`; before clipping by norm.
+    pub fn clip_grad_value(&mut self, clip_value: f64) {
+        self.clip_value = Some(clip_value);
+    }
+
+    /// Scales the gradient down where its norm over all parameters exceeds `max_norm`.
+    pub fn clip_grad_norm(&mut self, max_norm: f64) {
+        self.clip_grad_norm_of_type(max_norm, 2.0);
+    }
+
+    /// The same with another norm, as PyTorch's `clip_grad_norm_`: 1 for the sum of magnitudes, 2
+    /// for the root of the sum of squares, infinity for the largest magnitude.
+    pub fn clip_grad_norm_of_type(&mut self, max_norm: f64, norm_type: f64) {
+        self.clip_norm = Some((max_norm, norm_type));
+    }
+
+    /// Updates at every `steps`-th step only, with the mean of the gradients of these steps.
+    /// Schedules and optimizers count updates.
+    pub fn accumulate(&mut self, steps: usize) {
+        self.accumulate = steps;
+    }
+
+    /// Keeps an exponential moving average of the parameters, as PyTorch's `AveragedModel` with
+    /// `get_ema_multi_avg_fn(decay)`: after the first update they are the average, then it is
+    /// `decay average + (1 - decay) parameters`. It is found in [`Updater::averages`].
+    pub fn ema(&mut self, decay: f64) {
+        self.ema_decay = Some(decay);
+    }
+
+    /// The moving averages, laid out as [`Parameters::shards`] with the same names; none without
+    /// [`Updater::ema`].
+    pub fn averages(&self) -> Vec<&Variable> {
+        let shards = self.shards.iter().filter(|_| self.ema_decay.is_some());
+        shards.map(|shard| &shard.average).collect()
+    }
+
+    /// Everything that is remembered from step to step, under names that are the same in every run:
+    /// `optimizer.0.exp_avg`, `gradient.0` and `ema.0` for the first shard of the parameters, and
+    /// what the schedule remembers, such as `schedule.best`.
+    pub fn state(&self) -> Vec<(String, Variable)> {
+        let mut state = Vec::new();
+        for (number, shard) in self.shards.iter().enumerate() {
+            for variable in &shard.memory {
+                state.push((format!("optimizer.{number}.{}", variable.name()), variable.clone()));
+            }
+            if self.accumulate > 1 {
+                state.push((format!("gradient.{number}"), shard.accumulated.clone()));
+            }
+            if self.ema_decay.is_some() {
+                state.push((format!("ema.{number}"), shard.average.clone()));
+            }
+        }
+        let named = |variable: Variable| (format!("schedule.{}", variable.name()), variable);
+        state.extend(self.schedule.state().into_iter().map(named));
+        state
+    }
+
+    fn check(&self) -> Result<(), Setting> {
+        self.optimizer.base().check()?;
+        self.optimizer.check()?;
+        self.schedule.check()?;
+        let slots: Vec<&Slot> = self.shards.iter().flat_map(|shard| &shard.slots).collect();
+        let names: Vec<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
+        self.groups.iter().try_for_each(|group| group.check(&names))?;
+        let some = slots.iter().any(|slot| !slot.frozen);
+        require(some, "frozen", "said of every parameter", "said of some of them")?;
+        crate::setting::not_negative("l1_penalty", self.l1_penalty)?;
+        self.clip_value.map_or(Ok(()), |value| positive("clip_value", value))?;
+        if let Some((max_norm, norm_type)) = self.clip_norm {
+            positive("max_norm", max_norm)?;
+            let known = [1.0, 2.0, f64::INFINITY].contains(&norm_type);
+            require(known, "norm_type", norm_type, "1, 2 or infinity")?;
+        }
+        steps("accumulate", self.accumulate)?;
+        self.ema_decay.map_or(Ok(()), |decay| share("ema", decay))
     }
 
     /// Records the gradients of `loss` and the update of all parameters. The step counter of the
     /// graph is not advanced: the recording's owner does that once.
+    ///
+    /// Settings that make no sense are kept by the graph as a mistake, like a parameter that the
+    /// loss doesn't depend on.
     #[track_caller]
     pub fn record(&self, graph: &Graph, parameters: &Parameters, loss: &Tensor) {
+        if let Err(setting) = self.check() {
+            graph.refuse("training step", &[loss], &setting.to_string());
+            return;
+        }
+        let Some(mut gradients) = self.gradients(graph, parameters, loss) else { return };
+        let clock = Clock::new(graph, self.accumulate);
+        if let Some((first, _)) = &clock.first_and_last {
+            for ((shard, _), gradient) in self.trained().zip(&mut gradients) {
+                let part = &*gradient * (1.0 / self.accumulate as f64);
+                let before = graph.variable(&shard.accumulated);
+                *gradient = first.select(&part, &(before + &part));
+                graph.assign(&shard.accumulated, gradient);
+            }
+        }
+        if let Some(value) = self.clip_value {
+            gradients.iter_mut().for_each(|gradient| *gradient = gradient.clamp(-value, value));
+        }
+        if let Some((max_norm, norm_type)) = self.clip_norm {
+            let norm = get_total_norm(graph, &gradients, norm_type);
+            gradients = clip_grads_with_norm(&gradients, max_norm, &norm);
+        }
+        let factor = self.schedule.factor(&clock.updates);
+        self.schedule.observe(loss);
+        let mut gradients = gradients.into_iter().peekable();
+        for shard in &self.shards {
+            let new = match gradients.next_if(|_| !shard.is_frozen()) {
+                Some(gradient) => {
+                    let new = self.step(graph, shard, &clock, &factor, gradient);
+                    graph.assign(&shard.parameters, &new);
+                    new
+                }
+                None => graph.variable(&shard.parameters),
+            };
+            if let Some(decay) = self.ema_decay {
+                let average = graph.variable(&shard.average);
+                let first = clock.updates.less(&clock.updates.full_like(1.0));
+                let joined = &average + (&new - &average) * (1.0 - decay);
+                let joined = first.select(&new, &joined);
+                graph.assign(&shard.average, &clock.chosen(&joined, &average));
+            }
+        }
+    }
+
+    /// The shards that have parameters that are not frozen, with their numbers.
+    fn trained(&self) -> impl Iterator<Item = (&Shard, usize)> {
+        let shards = self.shards.iter().zip(0..);
+        shards.filter(|(shard, _)| !shard.is_frozen())
+    }
+
+    /// The gradient of loss and penalty for each shard that isn't frozen. Where a parameter is, it
+    /// is zero and isn't computed. None after a mistake.
+    #[track_caller]
+    fn gradients(
+        &self,
+        graph: &Graph,
+        parameters: &Parameters,
+        loss: &Tensor,
+    ) -> Option<Vec<Tensor>> {
         let tensors = parameters.tensors(graph);
+        let slots = self.shards.iter().flat_map(|shard| &shard.slots);
+        let trained: Vec<(&Slot, &Tensor)> =
+            slots.zip(tensors.iter().flatten()).filter(|(slot, _)| !slot.frozen).collect();
         // Named here, where the names are known.
-        let unused: Vec<String> = parameters
-            .names()
-            .zip(tensors.iter().flatten())
+        let unused: Vec<String> = trained
+            .iter()
             .filter(|(_, tensor)| !graph.depends(loss, tensor))
-            .map(|((name, _), _)| format!("`{name}`"))
+            .map(|(slot, _)| format!("`{}`", slot.name))
             .collect();
         if !unused.is_empty() {
             let reason = format!("the loss does not depend on {}", unused.join(", "));
             graph.refuse("training step", &[loss], &reason);
-            return;
+            return None;
         }
-        let mut flows =
-            graph.gradients(loss, &tensors.iter().flatten().collect::<Vec<_>>()).into_iter();
-        let mut gradients: Vec<Tensor> = tensors
-            .iter()
-            .map(|shard| {
-                let flows: Vec<Tensor> = flows.by_ref().take(shard.len()).collect();
-                graph.pack(&flows.iter().collect::<Vec<_>>())
-            })
-            .collect();
-        if let Some(max_norm) = self.clip {
-            gradients = clip_grad_norm(&gradients, max_norm);
-        }
-        let step = graph.step().to(DType::F32);
-        let rate = self.schedule.factor(&step) * self.optimizer.rate();
-        for ((shard, gradient), memory) in
-            parameters.shards().iter().zip(&gradients).zip(&self.state)
-        {
-            let state: Vec<Tensor> = memory.iter().map(|v| graph.variable(v)).collect();
-            let updated = self.optimizer.update(&Update {
-                parameters: &graph.variable(shard),
-                gradient,
-                state: &state,
-                rate: &rate,
-                step: &(&step + 1.0),
-            });
-            for (variable, value) in memory.iter().zip(&updated.state) {
-                graph.assign(variable, value);
+        let wanted: Vec<&Tensor> = trained.iter().map(|(_, tensor)| *tensor).collect();
+        let mut flows = graph.gradients(loss, &wanted).into_iter();
+        let mut packed = |(shard, number): (&Shard, usize)| {
+            let own = shard.slots.iter().zip(&tensors[number]);
+            let flow = |(slot, tensor): (&Slot, &Tensor)| match slot.frozen {
+                true => Some(tensor.zeros_like()),
+                false => flows.next(),
+            };
+            let flows: Vec<Tensor> = own.filter_map(flow).collect();
+            let gradient = graph.pack(&flows.iter().collect::<Vec<_>>());
+            let penalty =
+                shard.spread(graph, |kind| if kind.frozen { 0.0 } else { self.l1_penalty });
+            match penalty.is_zero() {
+                true => gradient,
+                false => gradient + penalty.times(&graph.variable(&shard.parameters).sign()),
             }
-            graph.assign(shard, &updated.parameters);
-        }
+        };
+        Some(self.trained().map(&mut packed).collect())
     }
-}
 
-/// Gradients scaled to a norm of at most `max_norm` over all of them, as PyTorch's
-/// `clip_grad_norm_`.
-#[track_caller]
-pub fn clip_grad_norm(gradients: &[Tensor], max_norm: f64) -> Vec<Tensor> {
-    let squares = |gradient: &Tensor| {
-        // Two levels, where the length allows: a row for each of up to 4096 groups of invocations.
-        let count = gradient.shape().iter().product::<usize>();
-        let rows =
-            (1..=count.min(4096)).rev().find(|rows| count.is_multiple_of(*rows)).unwrap_or(1);
-        (gradient * gradient).reshape(&[rows, count / rows]).sum(&[1]).sum_all()
-    };
-    let Some(total) = gradients.iter().map(squares).reduce(|a, b| a + b) else { return vec![] };
-    let norm = total.sqrt();
-    let scale = (norm.full_like(max_norm) / (&norm + 1e-6)).minimum(&norm.full_like(1.0));
-    gradients.iter().map(|gradient| gradient * &scale).collect()
+    /// The new parameters of a shard; its memory takes what the optimizer remembers.
+    #[track_caller]
+    fn step(
+        &self,
+        graph: &Graph,
+        shard: &Shard,
+        clock: &Clock,
+        factor: &Tensor,
+        gradient: Tensor,
+    ) -> Tensor {
+        let base = self.optimizer.base();
+        let rate = shard.spread(graph, |kind| kind.lr_multiplier).times(&(factor * base.lr));
+        let state: Vec<Tensor> = shard.memory.iter().map(|v| graph.variable(v)).collect();
+        let old = graph.variable(&shard.parameters);
+        let mut gradient = if base.maximize { -gradient } else { gradient };
+        let mut parameters = old.clone();
+        let decay = shard.spread(graph, |kind| kind.weight_decay);
+        match base.decay {
+            Decay::Gradient if !decay.is_zero() => gradient = gradient + decay.times(&old),
+            Decay::Decoupled if !decay.is_zero() => {
+                let kept = rate.full_like(1.0) - decay.times(&rate);
+                parameters = &old * kept;
+            }
+            _ => {}
+        }
+        let updated = self.optimizer.update(&Update {
+            parameters: &parameters,
+            gradient: &gradient,
+            state: &state,
+            rate: &rate,
+            factor,
+            step: &(&clock.updates + 1.0),
+            slots: &shard.slots,
+        });
+        for ((variable, new), old) in shard.memory.iter().zip(&updated.state).zip(&state) {
+            graph.assign(variable, &clock.chosen(new, old));
+        }
+        let new = shard.unfrozen(graph, &updated.parameters, &old);
+        clock.chosen(&new, &old)
+    }
 }

@@ -7,7 +7,7 @@ use crate::{
 use indicatif::{ProgressBar, ProgressStyle};
 use shadegrad_device::{DType, Device, Pending};
 use shadegrad_graph::{Array, Graph, Init, Loaded, Options, Report, Session, Type, Variable};
-use shadegrad_models::{Loss, Module, Optimizer, Parameters, Schedule, Updater, correct};
+use shadegrad_models::{Group, Loss, Module, Optimizer, Parameters, Schedule, Updater, correct};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -100,6 +100,47 @@ impl<M: Module> Trainer<M> {
     pub fn clip_grad_norm(mut self, max_norm: f64) -> Self {
         self.updater.clip_grad_norm(max_norm);
         self
+    }
+
+    /// Scales gradients down to this norm of another type: 1, 2 or infinity.
+    pub fn clip_grad_norm_of_type(mut self, max_norm: f64, norm_type: f64) -> Self {
+        self.updater.clip_grad_norm_of_type(max_norm, norm_type);
+        self
+    }
+
+    /// Brings every number of the gradients between `-clip_value` and `clip_value`.
+    pub fn clip_grad_value(mut self, clip_value: f64) -> Self {
+        self.updater.clip_grad_value(clip_value);
+        self
+    }
+
+    /// Lets some parameters learn at another rate, with another weight decay, or not at all.
+    pub fn group(mut self, group: Group) -> Self {
+        self.updater.group(group);
+        self
+    }
+
+    /// Adds the gradient of `l1_penalty sum(abs(parameters))` to that of the loss.
+    pub fn l1_penalty(mut self, l1_penalty: f64) -> Self {
+        self.updater.l1_penalty(l1_penalty);
+        self
+    }
+
+    /// Updates at every `steps`-th step only, with the mean of the gradients of these steps.
+    pub fn accumulate(mut self, steps: usize) -> Self {
+        self.updater.accumulate(steps);
+        self
+    }
+
+    /// Keeps an exponential moving average of the parameters: see [`Updater::ema`].
+    pub fn ema(mut self, decay: f64) -> Self {
+        self.updater.ema(decay);
+        self
+    }
+
+    /// The optimizer with its memory.
+    pub fn updater(&self) -> &Updater {
+        &self.updater
     }
 
     /// The model.
