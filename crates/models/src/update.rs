@@ -40,6 +40,8 @@ struct Shard {
     /// The different settings of groups, and which of them each number of the parameters has.
     kinds: Vec<Kind>,
     kind: Variable,
+    /// How many numbers of frozen parameters come before each number.
+    frozen_before: Variable,
 }
 
 /// How a parameter learns.
@@ -99,6 +101,7 @@ impl Shard {
             average: Variable::new("ema", shape, DType::F32, shard.init().clone()),
             kinds: vec![],
             kind: Variable::word("kind", 0),
+            frozen_before: Variable::word("frozen before", 0),
         };
         new.settle(optimizer);
         new
@@ -113,7 +116,7 @@ impl Shard {
             false => optimizer.state(&self.slots).into_iter().map(variable).collect(),
         };
         self.kinds.clear();
-        let mut numbers = Vec::new();
+        let (mut numbers, mut before, mut frozen_before) = (Vec::new(), 0, Vec::new());
         for slot in &self.slots {
             let Slot { lr_multiplier, weight_decay, frozen, .. } = *slot;
             let kind = Kind { lr_multiplier, weight_decay, frozen };
@@ -123,10 +126,14 @@ impl Shard {
                 self.kinds.len() - 1
             });
             numbers.push((slot.count(), Init::Full(number as f64)));
+            frozen_before.push((slot.count(), Init::Full(before as f64)));
+            before += if frozen { slot.count() } else { 0 };
         }
         let dtype = if self.kinds.len() <= 256 { DType::U8 } else { DType::U32 };
         let shape = &self.parameters.ty().shape;
         self.kind = Variable::new("kind", shape, dtype, Init::Concat(numbers));
+        let init = Init::Concat(frozen_before);
+        self.frozen_before = Variable::new("frozen before", shape, DType::U32, init);
     }
 
     fn is_frozen(&self) -> bool {
@@ -147,6 +154,17 @@ impl Shard {
             own.select(&others.full_like(*value), &others)
         });
         Spread::Each(each)
+    }
+
+    /// A gradient in the places of all parameters, of one that has those of trained parameters alone.
+    /// That of frozen ones is zero, without a kernel that writes zeros.
+    fn placed(&self, graph: &Graph, gradient: Tensor) -> Tensor {
+        if !self.slots.iter().any(|slot| slot.frozen) {
+            return gradient;
+        }
+        let before = graph.variable(&self.frozen_before);
+        let found = gradient.gather(0, &(before.along(0) - &before));
+        self.unfrozen(graph, &found, &found.full_like(0.0))
     }
 
     /// The new values, but the old ones of what is frozen.
@@ -311,7 +329,7 @@ impl Updater {
         let Some(mut gradients) = self.gradients(graph, parameters, loss) else { return };
         let clock = Clock::new(graph, self.accumulate);
         if let Some((first, _)) = &clock.first_and_last {
-            for ((shard, _), gradient) in self.trained().zip(&mut gradients) {
+            for (shard, gradient) in self.trained().zip(&mut gradients) {
                 let part = &*gradient * (1.0 / self.accumulate as f64);
                 let before = graph.variable(&shard.accumulated);
                 *gradient = first.select(&part, &(before + &part));
@@ -347,10 +365,9 @@ impl Updater {
         }
     }
 
-    /// The shards that have parameters that are not frozen, with their numbers.
-    fn trained(&self) -> impl Iterator<Item = (&Shard, usize)> {
-        let shards = self.shards.iter().zip(0..);
-        shards.filter(|(shard, _)| !shard.is_frozen())
+    /// The shards that have parameters that are not frozen.
+    fn trained(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.iter().filter(|shard| !shard.is_frozen())
     }
 
     /// The gradient of loss and penalty for each shard that isn't frozen. Where a parameter is, it
@@ -379,14 +396,11 @@ impl Updater {
         }
         let wanted: Vec<&Tensor> = trained.iter().map(|(_, tensor)| *tensor).collect();
         let mut flows = graph.gradients(loss, &wanted).into_iter();
-        let mut packed = |(shard, number): (&Shard, usize)| {
-            let own = shard.slots.iter().zip(&tensors[number]);
-            let flow = |(slot, tensor): (&Slot, &Tensor)| match slot.frozen {
-                true => Some(tensor.zeros_like()),
-                false => flows.next(),
-            };
-            let flows: Vec<Tensor> = own.filter_map(flow).collect();
+        let mut packed = |shard: &Shard| {
+            let count = shard.slots.iter().filter(|slot| !slot.frozen).count();
+            let flows: Vec<Tensor> = flows.by_ref().take(count).collect();
             let gradient = graph.pack(&flows.iter().collect::<Vec<_>>());
+            let gradient = shard.placed(graph, gradient);
             let penalty =
                 shard.spread(graph, |kind| if kind.frozen { 0.0 } else { self.l1_penalty });
             match penalty.is_zero() {

@@ -1,8 +1,8 @@
 //! Adam's second moment in the memory of rows and columns.
 
 use super::{
-    Base, Optimizer, Slot, State, Update, Updated, by_parameter, norm, part, settings,
-    states_by_parameter,
+    Base, Decay, Optimizer, Slot, State, Update, Updated, by_parameter, norm, part, settings,
+    shrunk, states_by_parameter,
 };
 use crate::Setting;
 use crate::setting::{not_negative, positive, require};
@@ -53,7 +53,8 @@ impl Adafactor {
     /// no weight decay.
     pub fn new(lr: f64) -> Adafactor {
         let eps = (f64::from(f32::EPSILON), 1e-3);
-        Adafactor { base: Base::decoupled(lr, 0.0), beta2_decay: -0.8, eps, d: 1.0 }
+        let base = Base { decay: Decay::Own, ..Base::new(lr) };
+        Adafactor { base, beta2_decay: -0.8, eps, d: 1.0 }
     }
 
     /// The power of the step that a new square's share in the averages is.
@@ -124,10 +125,10 @@ impl Optimizer for Adafactor {
             };
             let update = gradient * expected.clamp_min(self.eps.0 * self.eps.0).rsqrt();
             let too_large = rms(&update) * (1.0 / self.d);
-            let size =
-                rms(&old).clamp_min(self.eps.1) * u.rate_of(slot, self.base.lr).minimum(&bound);
+            let rate = u.rate_of(slot, self.base.lr);
+            let size = rms(&old).clamp_min(self.eps.1) * rate.minimum(&bound);
             let size = size / too_large.clamp_min(1.0);
-            (old - update * size, state)
+            (shrunk(&old, &rate, slot.weight_decay) - update * size, state)
         })
     }
 }

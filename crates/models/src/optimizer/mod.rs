@@ -359,6 +359,14 @@ fn packed(u: &Update<'_>, parts: &[Tensor]) -> Tensor {
     u.parameters.graph().pack(&parts.iter().collect::<Vec<_>>())
 }
 
+/// A parameter that decoupled weight decay has shrunk.
+fn shrunk(parameter: &Tensor, rate: &Tensor, weight_decay: f64) -> Tensor {
+    match weight_decay {
+        0.0 => parameter.clone(),
+        decay => parameter * (rate.full_like(1.0) - rate * decay),
+    }
+}
+
 /// The elements of a flat tensor that belong to a parameter, flat.
 fn part(flat: &Tensor, slot: &Slot) -> Tensor {
     flat.narrow(0, slot.offset, slot.count())

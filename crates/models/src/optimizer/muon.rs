@@ -3,7 +3,7 @@
 use super::adam::check_moments;
 use super::{
     Base, Decay, Optimizer, Slot, State, Update, Updated, averaged, by_parameter, norm, part,
-    scaled, settings, states_by_parameter,
+    scaled, settings, shrunk, states_by_parameter,
 };
 use crate::Setting;
 use crate::setting::{not_negative, require, share};
@@ -168,8 +168,7 @@ impl Optimizer for Muon {
                 }
             };
             let rate = u.rate_of(slot, lr);
-            let kept = rate.full_like(1.0) - &rate * slot.weight_decay;
-            (old * kept - step * rate, state)
+            (shrunk(&old, &rate, slot.weight_decay) - step * rate, state)
         })
     }
 }

@@ -215,8 +215,13 @@ impl Schedule for ReduceLROnPlateau {
     }
 
     fn state(&self) -> Vec<Variable> {
-        let all =
-            [&self.observed, &self.best, &self.num_bad_epochs, &self.cooldown_counter, &self.reached];
+        let all = [
+            &self.observed,
+            &self.best,
+            &self.num_bad_epochs,
+            &self.cooldown_counter,
+            &self.reached,
+        ];
         all.map(Clone::clone).to_vec()
     }
 }
