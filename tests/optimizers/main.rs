@@ -9,6 +9,7 @@ mod papers;
 mod plateau;
 mod reference;
 mod refused;
+mod rules;
 mod schedules;
 mod update;
 

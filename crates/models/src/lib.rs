@@ -4,8 +4,6 @@
 //! carry over. A model never sees a kernel: everything here is made of tensor operations.
 
 mod activation;
-mod clip;
-mod group;
 mod init;
 mod layer;
 mod loss;
@@ -21,8 +19,6 @@ pub use activation::{
     Elu, Gelu, GeluTanh, Hardsigmoid, Hardswish, LeakyRelu, Mish, PRelu, Relu, Relu6, Selu,
     Sigmoid, Silu, Softplus, Softsign, Tanh,
 };
-pub use clip::{clip_grads_with_norm, get_total_norm};
-pub use group::Group;
 pub use init::Initializer;
 pub use layer::{
     AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, BatchNorm1d, BatchNorm2d,
@@ -53,4 +49,4 @@ pub use schedule::{
     Schedule, SequentialLR, StepLR, WarmUp,
 };
 pub use setting::Setting;
-pub use update::Updater;
+pub use update::{Group, Updater, clip_grads_with_norm, get_total_norm};

@@ -8,10 +8,12 @@
 mod adafactor;
 mod adam;
 mod adaptive;
+mod by_parameter;
 mod lamb;
 mod lion;
 mod muon;
 mod rprop;
+mod settings;
 mod sgd;
 
 pub use adafactor::Adafactor;
@@ -23,8 +25,10 @@ pub use muon::Muon;
 pub use rprop::Rprop;
 pub use sgd::{Asgd, Sgd};
 
+use crate::Setting;
 use crate::setting::not_negative;
-use crate::{Setting, get_total_norm};
+use by_parameter::{by_parameter, norm, part, shrunk, states_by_parameter};
+use settings::settings;
 use shadegrad_device::numel;
 use shadegrad_graph::{Init, Tensor};
 
@@ -187,91 +191,6 @@ pub trait Optimizer {
     }
 }
 
-/// Builder methods that several rules have: `settings!(Rule: eps, maximize)`, or of a rule that
-/// keeps them in a field, `settings!(Rule.field: eps)`.
-macro_rules! settings {
-    ($rule:ident $(.$inner:tt)?: $($setting:ident),*) => {
-        settings!(@all [$rule $(.$inner)?] $($setting)*);
-    };
-    (@all $of:tt $($setting:ident)*) => {
-        $(settings!(@$setting $of);)*
-    };
-    (@betas [$rule:ident $(.$inner:tt)?]) => {
-        impl $rule {
-            /// Decay of the two moments.
-            pub fn betas(mut self, first: f64, second: f64) -> $rule {
-                self$(.$inner)?.betas = (first, second);
-                self
-            }
-        }
-    };
-    (@eps [$rule:ident $(.$inner:tt)?]) => {
-        impl $rule {
-            /// Keeps what is divided by away from zero.
-            pub fn eps(mut self, eps: f64) -> $rule {
-                self$(.$inner)?.eps = eps;
-                self
-            }
-        }
-    };
-    (@momentum [$rule:ident $(.$inner:tt)?]) => {
-        impl $rule {
-            /// How much of the last step is kept in this one.
-            pub fn momentum(mut self, momentum: f64) -> $rule {
-                self$(.$inner)?.momentum = momentum;
-                self
-            }
-        }
-    };
-    (@amsgrad [$rule:ident $(.$inner:tt)?]) => {
-        impl $rule {
-            /// Divides by the root of the largest second moment so far (Reddi, Kale and Kumar, arXiv
-            /// 1904.09237).
-            pub fn amsgrad(mut self) -> $rule {
-                self$(.$inner)?.amsgrad = true;
-                self
-            }
-        }
-    };
-    (@weight_decay [$rule:ident $(.$inner:tt)?]) => {
-        impl $rule {
-            /// Adds `weight_decay parameters` to the gradient.
-            pub fn weight_decay(mut self, weight_decay: f64) -> $rule {
-                self$(.$inner)?.base.weight_decay = weight_decay;
-                self
-            }
-        }
-    };
-    (@decoupled_weight_decay [$rule:ident $(.$inner:tt)?]) => {
-        impl $rule {
-            /// Weight decay shrinks parameters by `rate weight_decay` instead of going into the gradient.
-            pub fn decoupled_weight_decay(mut self) -> $rule {
-                self$(.$inner)?.base.decay = $crate::optimizer::Decay::Decoupled;
-                self
-            }
-        }
-    };
-    (@shrinking [$rule:ident $(.$inner:tt)?]) => {
-        impl $rule {
-            /// Parameters shrink by `rate weight_decay` at every step.
-            pub fn weight_decay(mut self, weight_decay: f64) -> $rule {
-                self$(.$inner)?.base.weight_decay = weight_decay;
-                self
-            }
-        }
-    };
-    (@maximize [$rule:ident $(.$inner:tt)?]) => {
-        impl $rule {
-            /// Makes the loss large instead of small.
-            pub fn maximize(mut self) -> $rule {
-                self$(.$inner)?.base.maximize = true;
-                self
-            }
-        }
-    };
-}
-use settings;
-
 /// A moving average that a new value has joined: `beta average + (1 - beta) value`.
 fn averaged(average: &Tensor, value: &Tensor, beta: f64) -> Tensor {
     average * beta + value * (1.0 - beta)
@@ -296,83 +215,4 @@ fn one_minus_exp(z: &Tensor) -> Tensor {
     }
     let near = -(&series * z);
     z.full_like(-0.5).less(z).select(&near, &(z.full_like(1.0) - z.exp()))
-}
-
-/// How many elements of `N` kinds of state a parameter has.
-type Lengths<const N: usize> = fn(&Slot) -> [usize; N];
-
-/// How many elements all parameters have of each kind of state.
-fn totals<const N: usize>(slots: &[Slot], lengths: Lengths<N>) -> [usize; N] {
-    std::array::from_fn(|kind| slots.iter().map(|slot| lengths(slot)[kind]).sum())
-}
-
-/// State that lies one parameter after the other, zero at first: the kinds that any of them has.
-fn states_by_parameter<const N: usize>(
-    slots: &[Slot],
-    names: [&'static str; N],
-    lengths: Lengths<N>,
-) -> Vec<State> {
-    let kinds = names.into_iter().zip(totals(slots, lengths));
-    kinds
-        .filter(|(_, count)| *count > 0)
-        .map(|(name, count)| State::list(name, count, 0.0))
-        .collect()
-}
-
-/// Updates each parameter by itself. The rule is given a slot and its part of each kind of state,
-/// and returns what these become and the parameter's new value, all flat. Frozen parameters keep
-/// what they have.
-fn by_parameter<const N: usize>(
-    u: &Update<'_>,
-    lengths: Lengths<N>,
-    mut rule: impl FnMut(&Slot, &[Tensor; N]) -> (Tensor, [Tensor; N]),
-) -> Updated {
-    let mut kept = u.state.iter();
-    // A kind that no parameter has is nowhere kept: of any tensor nothing is taken.
-    let used = totals(u.slots, lengths).map(|count| count > 0);
-    let old: [&Tensor; N] = used.map(|used| match used {
-        true => kept.next().unwrap_or(u.gradient),
-        false => u.gradient,
-    });
-    let mut starts = [0; N];
-    let mut new: [Vec<Tensor>; N] = std::array::from_fn(|_| Vec::new());
-    let mut parameters = Vec::new();
-    for slot in u.slots {
-        let counts = lengths(slot);
-        let own = std::array::from_fn(|kind| old[kind].narrow(0, starts[kind], counts[kind]));
-        let (value, state) = match slot.frozen {
-            true => (part(u.parameters, slot), own),
-            false => rule(slot, &own),
-        };
-        parameters.push(value);
-        for (kind, state) in state.into_iter().enumerate() {
-            new[kind].push(state);
-            starts[kind] += counts[kind];
-        }
-    }
-    let state = new.iter().zip(used).filter(|(_, used)| *used).map(|(parts, _)| packed(u, parts));
-    Updated { parameters: packed(u, &parameters), state: state.collect() }
-}
-
-/// Tensors laid one after the other.
-fn packed(u: &Update<'_>, parts: &[Tensor]) -> Tensor {
-    u.parameters.graph().pack(&parts.iter().collect::<Vec<_>>())
-}
-
-/// A parameter that decoupled weight decay has shrunk.
-fn shrunk(parameter: &Tensor, rate: &Tensor, weight_decay: f64) -> Tensor {
-    match weight_decay {
-        0.0 => parameter.clone(),
-        decay => parameter * (rate.full_like(1.0) - rate * decay),
-    }
-}
-
-/// The elements of a flat tensor that belong to a parameter, flat.
-fn part(flat: &Tensor, slot: &Slot) -> Tensor {
-    flat.narrow(0, slot.offset, slot.count())
-}
-
-/// The Euclidean norm of a tensor.
-fn norm(x: &Tensor) -> Tensor {
-    get_total_norm(x.graph(), std::slice::from_ref(x), 2.0)
 }
