@@ -1,4 +1,5 @@
-//! Adafactor, LAMB, Lion and Muon against references written from their papers.
+//! Adafactor, LAMB, Lion and Muon against references written from their papers; RAdam and ASGD too, of which the published
+//! cases see little: ten steps are few for what changes with the number of steps.
 
 use crate::reference::{Real, compare, larger, length};
 use crate::{Drawn, Known, given, harness};
@@ -153,9 +154,52 @@ fn muon_without_nesterov<R: Real>(w: &mut Walk<R>, g: &[R], t: usize) {
     muon_with(w, g, t, false);
 }
 
-/// A parameter after every step. The third has half the rate and another weight decay; rates are halved from the
-/// eighth step on.
-fn walk<R: Real>(rule: Rule<R>, number: usize, lr: f64, weight_decay: f64) -> Vec<Vec<f64>> {
+fn radam_with<R: Real>(w: &mut Walk<R>, g: &[R], t: usize, beta: f64) {
+    let [ms, vs] = &mut w.memory;
+    // What is the same for all numbers, in f64: in f32 its large differences would say nothing.
+    let power = beta.powi(t as i32);
+    let longest = 2.0 / (1.0 - beta) - 1.0;
+    let length = longest - 2.0 * t as f64 * power / (1.0 - power);
+    let rectified =
+        (length - 4.0) * (length - 2.0) * longest / ((longest - 4.0) * (longest - 2.0) * length);
+    for (((x, m), v), &g) in w.x.iter_mut().zip(ms).zip(vs).zip(g) {
+        let g = g + R::of(w.weight_decay) * *x;
+        let m = moment(m, g, 0.9) / R::of(1.0 - 0.9f64.powi(t as i32));
+        let v = (moment(v, g * g, beta) / R::of(1.0 - power)).root();
+        let step = if length > 5.0 { R::of(rectified.sqrt()) * m / v } else { m };
+        *x = *x - R::of(w.lr) * step;
+    }
+}
+
+fn radam<R: Real>(w: &mut Walk<R>, g: &[R], t: usize) {
+    radam_with(w, g, t, 0.95);
+}
+
+fn long_radam<R: Real>(w: &mut Walk<R>, g: &[R], t: usize) {
+    radam_with(w, g, t, 0.99999);
+}
+
+fn short_radam<R: Real>(w: &mut Walk<R>, g: &[R], t: usize) {
+    radam_with(w, g, t, 0.6);
+}
+
+fn asgd<R: Real>(w: &mut Walk<R>, g: &[R], t: usize) {
+    let eta = w.lr / (1.0 + 0.3 * w.lr * (t - 1) as f64).powf(0.6);
+    for (x, &g) in w.x.iter_mut().zip(g) {
+        let g = g + R::of(w.weight_decay) * *x;
+        *x = *x * R::of(1.0 - 0.3 * eta) - R::of(eta) * g;
+    }
+}
+
+/// A parameter after every step. The third has half the rate and another weight decay; rates are halved after
+/// every seventh step.
+fn walk<R: Real>(
+    rule: Rule<R>,
+    steps: usize,
+    number: usize,
+    lr: f64,
+    weight_decay: f64,
+) -> Vec<Vec<f64>> {
     let shape = SHAPES[number].to_vec();
     let count = shape.iter().product();
     let begin = crate::drawn(count, number as u32);
@@ -166,17 +210,27 @@ fn walk<R: Real>(rule: Rule<R>, number: usize, lr: f64, weight_decay: f64) -> Ve
         lr,
         weight_decay: if number == 2 { 0.3 } else { weight_decay },
     };
-    let mut steps = Vec::new();
-    for t in 0..STEPS {
-        walk.lr = lr * if number == 2 { 0.5 } else { 1.0 } * if t >= 7 { 0.5 } else { 1.0 };
+    let mut found = Vec::new();
+    for t in 0..steps {
+        walk.lr = lr * if number == 2 { 0.5 } else { 1.0 } * 0.5f64.powi(t as i32 / 7);
         let g: Vec<R> = given(count, number, t).iter().map(|&g| R::of(f64::from(g))).collect();
         rule(&mut walk, &g, t + 1);
-        steps.push(walk.x.iter().map(|x| x.f64()).collect());
+        found.push(walk.x.iter().map(|x| x.f64()).collect());
     }
-    steps
+    found
 }
 
+/// Twelve steps of a rule and of its reference.
 fn agrees(
+    optimizer: impl Optimizer + Copy + 'static,
+    references: (Rule<f64>, Rule<f32>),
+    weight_decay: f64,
+) {
+    agree_for(STEPS, optimizer, references, weight_decay);
+}
+
+fn agree_for(
+    steps: usize,
     optimizer: impl Optimizer + Copy + 'static,
     (in_f64, in_f32): (Rule<f64>, Rule<f32>),
     weight_decay: f64,
@@ -188,20 +242,20 @@ fn agrees(
         let mut updater = Updater::new(&parameters, optimizer);
         updater.schedule(StepLR::new(7).gamma(0.5));
         updater.group(Group::prefix("p2").lr_multiplier(0.5).weight_decay(0.3));
-        let known = Known::new(&parameters, STEPS);
+        let known = Known::new(&parameters, steps);
         updater.record(&known.graph, &parameters, &known.loss);
         let mut session = Session::new(&device);
         let mut loaded = session.compile(&known.graph, &[]).unwrap();
         let mut got = Vec::new();
-        for _ in 0..STEPS {
+        for _ in 0..steps {
             loaded.run(1).unwrap();
             got.push(session.read_array(&parameters.shards()[0]).unwrap().data);
         }
         let mut start = 0;
         for (number, shape) in SHAPES.iter().enumerate() {
             let count: usize = shape.iter().product();
-            let exact = walk(in_f64, number, lr, weight_decay);
-            let rounded = walk(in_f32, number, lr, weight_decay);
+            let exact = walk(in_f64, steps, number, lr, weight_decay);
+            let rounded = walk(in_f32, steps, number, lr, weight_decay);
             let got: Vec<&[f64]> = got.iter().map(|got| &got[start..start + count]).collect();
             compare(&format!("{shape:?} on {}", device.info()), &got, &exact, &rounded);
             start += count;
@@ -231,6 +285,21 @@ fn muon_follows_its_paper() {
     agrees(plain, (muon, muon), 0.1);
     let plain = plain.nesterov(false);
     agrees(plain, (muon_without_nesterov, muon_without_nesterov), 0.1);
+}
+
+#[test]
+fn radam_rectifies_from_the_right_step_on() {
+    let rule = RAdam::new(0.05).weight_decay(0.1);
+    agree_for(60, rule.betas(0.9, 0.95), (radam, radam), 0.1);
+    // Both numbers in the difference are 2 10^5 here.
+    agree_for(9, rule.betas(0.9, 0.99999), (long_radam, long_radam), 0.1);
+    // The second moment never counts.
+    agree_for(9, rule.betas(0.9, 0.6), (short_radam, short_radam), 0.1);
+}
+
+#[test]
+fn asgd_decays_as_it_says() {
+    agrees(Asgd::new(0.1).lambd(0.3).alpha(0.6).weight_decay(0.1), (asgd, asgd), 0.1);
 }
 
 #[test]
