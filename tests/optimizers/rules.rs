@@ -1,6 +1,6 @@
 //! What published cases leave open of rules: the other direction, decoupled decay, averages, and what is remembered.
 
-use crate::{Drawn, Known, harness};
+use crate::{Drawn, Known, given, harness};
 use shadegrad::models::Parameters;
 use shadegrad::prelude::*;
 
@@ -182,4 +182,98 @@ fn what_is_remembered_has_names_and_initial_values() {
             "schedule.factor"
         ]
     );
+}
+
+#[test]
+fn lion_remembers_by_its_second_beta() {
+    // Signs say little of what they are of.
+    for (device, _) in harness::devices() {
+        let model = Drawn::new(&[&[9]]);
+        let parameters = Parameters::new(&model, 0).unwrap();
+        let known = Known::new(&parameters, 5);
+        let updater = Updater::new(&parameters, Lion::new(0.1).betas(0.9, 0.7));
+        updater.record(&known.graph, &parameters, &known.loss);
+        let mut session = Session::new(&device);
+        session.compile(&known.graph, &[]).unwrap().run(5).unwrap();
+        let found = session.read_array(&updater.state()[0].1).unwrap().data;
+        for (i, found) in found.into_iter().enumerate() {
+            let gradients = (0..5).map(|t| f64::from(given(9, 0, t)[i]));
+            let expected = gradients.fold(0.0, |average, g| 0.7 * average + 0.3 * g);
+            // Two products and a sum of numbers below one at each of five steps.
+            let near = (found - expected).abs() <= 15.0 * f64::from(f32::EPSILON);
+            assert!(near, "{found}, not {expected}, on {}", device.info());
+        }
+    }
+}
+
+#[test]
+fn defaults_are_those_of_pytorch_and_of_the_papers() {
+    macro_rules! equal {
+        ($($short:expr => $long:expr;)*) => {$(
+            assert_eq!(format!("{:?}", $short), format!("{:?}", $long));
+        )*};
+    }
+    equal! {
+        Sgd::new(0.5) => Sgd::new(0.5).momentum(0.0).dampening(0.0).weight_decay(0.0);
+        Adam::new(0.5) => Adam::new(0.5).betas(0.9, 0.999).eps(1e-8).weight_decay(0.0);
+        AdamW::new(0.5) => AdamW::new(0.5).betas(0.9, 0.999).eps(1e-8).weight_decay(0.01);
+        Adamax::new(0.5) => Adamax::new(0.5).betas(0.9, 0.999).eps(1e-8).weight_decay(0.0);
+        NAdam::new(0.5) =>
+            NAdam::new(0.5).betas(0.9, 0.999).eps(1e-8).momentum_decay(0.004).weight_decay(0.0);
+        RAdam::new(0.5) => RAdam::new(0.5).betas(0.9, 0.999).eps(1e-8).weight_decay(0.0);
+        Adagrad::new(0.5) => Adagrad::new(0.5)
+            .lr_decay(0.0).initial_accumulator_value(0.0).eps(1e-10).weight_decay(0.0);
+        Adadelta::new(0.5) => Adadelta::new(0.5).rho(0.9).eps(1e-6).weight_decay(0.0);
+        RMSprop::new(0.5) =>
+            RMSprop::new(0.5).alpha(0.99).eps(1e-8).momentum(0.0).weight_decay(0.0);
+        Rprop::new(0.5) => Rprop::new(0.5).etas(0.5, 1.2).step_sizes(1e-6, 50.0);
+        Asgd::new(0.5) => Asgd::new(0.5).lambd(1e-4).alpha(0.75).t0(1e6).weight_decay(0.0);
+        Adafactor::new(0.5) => Adafactor::new(0.5)
+            .beta2_decay(-0.8).eps(2f64.powi(-23), 1e-3).d(1.0).weight_decay(0.0);
+        Muon::new(0.5) => Muon::new(0.5)
+            .momentum(0.95).nesterov(true).ns_coefficients(3.4445, -4.775, 2.0315).eps(1e-7)
+            .ns_steps(5).weight_decay(0.1).adamw_lr(3e-4).adamw_betas(0.9, 0.95).adamw_eps(1e-10);
+        Lion::new(0.5) => Lion::new(0.5).betas(0.9, 0.99).weight_decay(0.0);
+        Lamb::new(0.5) => Lamb::new(0.5).betas(0.9, 0.999).eps(1e-6).weight_decay(0.01);
+        StepLR::new(3) => StepLR::new(3).gamma(0.1);
+        MultiStepLR::new(&[3]) => MultiStepLR::new(&[3]).gamma(0.1);
+        PolynomialLR::new(3) => PolynomialLR::new(3).power(1.0);
+        LinearLR::new(3) => LinearLR::new(3).start_factor(1.0 / 3.0).end_factor(1.0);
+        ConstantLR::new(3) => ConstantLR::new(3).factor(1.0 / 3.0);
+        CosineAnnealingLR::new(3) => CosineAnnealingLR::new(3).eta_min(0.0);
+        CosineAnnealingWarmRestarts::new(3) =>
+            CosineAnnealingWarmRestarts::new(3).t_mult(1).eta_min(0.0);
+        CyclicLR::new(3.0) => CyclicLR::new(3.0).step_size_up(2000);
+        OneCycleLR::new(9) =>
+            OneCycleLR::new(9).pct_start(0.3).div_factor(25.0).final_div_factor(1e4);
+        ReduceLROnPlateau::new() => ReduceLROnPlateau::new()
+            .factor(0.1).patience(10).threshold(1e-4).cooldown(0).min_lr(0.0).eps(1e-8);
+    }
+}
+
+#[test]
+fn parameters_without_numbers_are_no_trouble() {
+    let shapes: [&[usize]; 5] = [&[0], &[4], &[0, 3], &[2, 3], &[2, 0, 3]];
+    macro_rules! runs {
+        ($($rule:expr),*) => {$(
+            for (device, _) in harness::devices() {
+                let model = Drawn::new(&shapes);
+                let parameters = Parameters::new(&model, 0).unwrap();
+                let known = Known::new(&parameters, 2);
+                let mut updater = Updater::new(&parameters, $rule);
+                updater.group(Group::prefix("p2").frozen());
+                for norm_type in [2.0, f64::INFINITY] {
+                    updater.clip_grad_norm_of_type(1.0, norm_type);
+                    updater.record(&known.graph, &parameters, &known.loss);
+                    let mut session = Session::new(&device);
+                    let before = session.read_array(&parameters.shards()[0]).unwrap().data;
+                    session.compile(&known.graph, &[]).unwrap().run(2).unwrap();
+                    let after = session.read_array(&parameters.shards()[0]).unwrap().data;
+                    let moved = before.iter().zip(&after).all(|(b, a)| a != b && a.is_finite());
+                    assert!(moved, "{} on {}", stringify!($rule), device.info());
+                }
+            }
+        )*};
+    }
+    runs!(AdamW::new(0.1), Lamb::new(0.1), Adafactor::new(0.1), Muon::new(0.1));
 }

@@ -1,7 +1,7 @@
 //! What is known and remembered of one shard of the parameters, and what groups say of its numbers.
 
 use crate::{Optimizer, Parameters, Slot, State};
-use shadegrad_device::DType;
+use shadegrad_device::{DType, numel};
 use shadegrad_graph::{Graph, Init, Tensor, Variable};
 
 /// What is known and remembered of one shard of the parameters.
@@ -41,7 +41,8 @@ impl Shard {
             shape: shape.to_vec(),
             lr_multiplier: 1.0,
             weight_decay: optimizer.base().weight_decay,
-            frozen: false,
+            // What has no numbers has no gradient either.
+            frozen: numel(shape) == 0,
         };
         let shape = &shard.ty().shape;
         let mut new = Shard {
@@ -60,15 +61,9 @@ impl Shard {
 
     /// Makes what follows from the slots.
     pub(super) fn settle(&mut self, optimizer: &dyn Optimizer) {
-        let variable =
-            |State { name, shape, init }: State| Variable::new(name, &shape, DType::F32, init);
-        self.memory = match self.is_frozen() {
-            true => vec![],
-            false => optimizer.state(&self.slots).into_iter().map(variable).collect(),
-        };
         self.kinds.clear();
         let (mut numbers, mut before, mut frozen_before) = (Vec::new(), 0, Vec::new());
-        for slot in &self.slots {
+        for slot in self.slots.iter().filter(|slot| slot.count() > 0) {
             let Slot { lr_multiplier, weight_decay, frozen, .. } = *slot;
             let kind = Kind { lr_multiplier, weight_decay, frozen };
             let known = self.kinds.iter().position(|k| *k == kind);
@@ -85,10 +80,17 @@ impl Shard {
         self.kind = Variable::new("kind", shape, dtype, Init::Concat(numbers));
         let init = Init::Concat(frozen_before);
         self.frozen_before = Variable::new("frozen before", shape, DType::U32, init);
+        let variable =
+            |State { name, shape, init }: State| Variable::new(name, &shape, DType::F32, init);
+        self.memory = match self.is_frozen() {
+            true => vec![],
+            false => optimizer.state(&self.slots).into_iter().map(variable).collect(),
+        };
     }
 
+    /// Whether there is nothing to update.
     pub(super) fn is_frozen(&self) -> bool {
-        self.slots.iter().all(|slot| slot.frozen)
+        self.kinds.iter().all(|kind| kind.frozen)
     }
 
     /// What each number of the parameters has by its kind: a scalar if it is the same for all.
@@ -110,7 +112,7 @@ impl Shard {
     /// A gradient in the places of all parameters, of one that has those of trained parameters alone.
     /// That of frozen ones is zero, without a kernel that writes zeros.
     pub(super) fn placed(&self, graph: &Graph, gradient: Tensor) -> Tensor {
-        if !self.slots.iter().any(|slot| slot.frozen) {
+        if !self.kinds.iter().any(|kind| kind.frozen) {
             return gradient;
         }
         let before = graph.variable(&self.frozen_before);
