@@ -35,10 +35,14 @@ pub mod prelude {
         Session, Tensor, Variable,
     };
     pub use crate::models::{
-        Adam, AdamW, AvgPool2d, BatchNorm1d, BatchNorm2d, Cnn, Constant, Conv1d, Conv2d, Cosine,
-        CrossEntropy, Dropout, Embedding, Flatten, Gelu, GroupNorm, Gru, LayerNorm, Linear, Loss,
-        Lstm, MaxPool2d, Mlp, Module, Mse, Named, Optimizer, Parameter, Parameters, Reduction,
-        Relu, Rnn, Sequential, Sgd, Silu, TextClassifier, Updater, WarmUp, named,
+        Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Asgd, AvgPool2d, BatchNorm1d,
+        BatchNorm2d, Cnn, Constant, ConstantLR, Conv1d, Conv2d, Cosine, CosineAnnealingLR,
+        CosineAnnealingWarmRestarts, CrossEntropy, CyclicLR, Dropout, Embedding, ExponentialLR,
+        Flatten, Gelu, Group, GroupNorm, Gru, Lamb, LayerNorm, Linear, LinearLR, Lion, Loss, Lstm,
+        MaxPool2d, Mlp, Module, Mse, MultiStepLR, Muon, NAdam, Named, Noam, OneCycleLR, Optimizer,
+        Parameter, Parameters, PolynomialLR, RAdam, RMSprop, ReduceLROnPlateau, Reduction, Relu,
+        Rnn, Rprop, Schedule, Sequential, SequentialLR, Sgd, Silu, StepLR, TextClassifier, Updater,
+        WarmUp, named,
     };
     pub use crate::train::{
         Cifar10, CsvLog, Dataset, Fit, ImageFolder, Images, Join, Mnist, Split, Subset,

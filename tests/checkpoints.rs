@@ -39,7 +39,7 @@ fn bits<M: Module>(trainer: &mut Trainer<M>) -> Vec<Vec<u8>> {
     let shards = trainer.parameters().shards().to_vec();
     let buffers: Vec<_> =
         trainer.parameters().buffers().map(|(_, buffer)| buffer.variable().clone()).collect();
-    let moments = trainer.updater().state().concat();
+    let moments: Vec<_> = trainer.updater().state().into_iter().map(|m| m.variable).collect();
     let all = shards.into_iter().chain(buffers).chain(moments);
     all.map(|variable| trainer.session().read(&variable).unwrap()).collect()
 }

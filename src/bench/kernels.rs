@@ -163,7 +163,9 @@ fn adam(r: &Recording, shrink: usize) -> (String, Vec<Tensor>) {
         gradient: &gradient,
         state: &state,
         rate: &r.graph.full(&[], DType::F32, 1e-3),
+        factor: &r.graph.full(&[], DType::F32, 1.0),
         step: &r.graph.full(&[], DType::F32, 1.0),
+        slots: &[],
     });
     r.graph.assign(&parameters, &updated.parameters);
     r.graph.assign(&first, &updated.state[0]);

@@ -11,10 +11,12 @@ mod big;
 mod harness;
 mod layers;
 mod ops;
+mod optim;
 mod outside;
 mod random;
 mod refused;
 mod runner;
+mod sched;
 mod train;
 mod vectors;
 
@@ -33,12 +35,6 @@ pub(crate) const CANCELLED: &[(&str, &str, &str)] = &[
         "grad.x",
         "the slope of a sum of normalised numbers, which is zero",
     ),
-];
-
-/// Groups of the index that are no operations, and where they belong.
-const ELSEWHERE: &[(&str, &str)] = &[
-    ("optim", "steps of optimizers: tests of the optimizers"),
-    ("sched", "learning rates by step: tests of the schedules"),
 ];
 
 /// Two tests for each group of cases, so that a failure says which group and which device.
@@ -78,6 +74,39 @@ groups! {
     loss: loss_on_the_cpu, loss_on_the_adapter;
 }
 
+/// The same for groups that aren't operations: each says what differs.
+macro_rules! runs {
+    ($($group:ident: $on_the_cpu:ident, $on_the_adapter:ident;)*) => {
+        /// The groups that are run by modules of their own.
+        const RUNS: &[&str] = &[$($group::GROUP),*];
+
+        $(
+            #[test]
+            fn $on_the_cpu() {
+                agrees($group::failures, &Device::cpu(Some(2)));
+            }
+
+            #[test]
+            fn $on_the_adapter() {
+                if let Some(device) = harness::adapter() {
+                    agrees($group::failures, &device);
+                }
+            }
+        )*
+    };
+}
+
+runs! {
+    train: train_on_the_cpu, train_on_the_adapter;
+    optim: optim_on_the_cpu, optim_on_the_adapter;
+    sched: sched_on_the_cpu, sched_on_the_adapter;
+}
+
+fn agrees(failures: fn(&Device) -> Vec<String>, device: &Device) {
+    let failures = failures(device);
+    assert!(failures.is_empty(), "on {}:\n{}", device.info(), failures.join("\n"));
+}
+
 #[test]
 fn every_case_of_the_index_belongs_to_a_test() {
     let index = vectors::index();
@@ -86,9 +115,8 @@ fn every_case_of_the_index_belongs_to_a_test() {
     let mut counts = std::collections::BTreeMap::<&str, u64>::new();
     for case in cases {
         let group = case["file"].as_str().unwrap().strip_suffix(".safetensors").unwrap();
-        let here = [big::GROUP, train::GROUP].contains(&group) || GROUPS.contains(&group);
-        let elsewhere = ELSEWHERE.iter().any(|(name, _)| *name == group);
-        assert!(here != elsewhere, "{}: nothing runs group `{group}`", case["id"]);
+        let here = big::GROUP == group || RUNS.contains(&group) || GROUPS.contains(&group);
+        assert!(here, "{}: nothing runs group `{group}`", case["id"]);
         *counts.entry(case["op"].as_str().unwrap()).or_default() += 1;
     }
     for (op, count) in index["counts"].as_object().unwrap() {

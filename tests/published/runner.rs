@@ -138,6 +138,12 @@ pub(crate) fn allowed(expected: &Expected, cancelled: bool) -> Vec<f64> {
     vec![strict; data.len()]
 }
 
+/// The strict rule without PyTorch's own result: four units in the last place of the largest element.
+pub(crate) fn strict(expected: &Array) -> Vec<f64> {
+    let largest = expected.data.iter().fold(0f64, |largest, e| largest.max(e.abs()));
+    vec![4.0 * EPS * largest; expected.data.len()]
+}
+
 /// What PyTorch's tests allow of an f32 result: `rtol` 1.3e-6 and `atol` 1e-5.
 pub(crate) fn default_tolerance(expected: f64) -> f64 {
     1e-5 + 1.3e-6 * expected.abs()

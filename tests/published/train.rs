@@ -1,7 +1,6 @@
 //! Whole runs: twenty steps of small models with given initial parameters and batches, clipping and schedules among
 //! them. Losses, norms of gradients, the first step's gradients and the last parameters are PyTorch's.
 
-use crate::harness;
 use crate::runner::{allowed, compare};
 use crate::vectors::{self, Case};
 use shadegrad::device::{Cell, DType, Device};
@@ -18,19 +17,8 @@ use std::collections::HashMap;
 /// The group of the index.
 pub(crate) const GROUP: &str = "train";
 
-#[test]
-fn train_on_the_cpu() {
-    run(&Device::cpu(Some(2)));
-}
-
-#[test]
-fn train_on_the_adapter() {
-    if let Some(device) = harness::adapter() {
-        run(&device);
-    }
-}
-
-fn run(device: &Device) {
+/// Computes every case on a device; returns what differs.
+pub(crate) fn failures(device: &Device) -> Vec<String> {
     let mut failures = Vec::new();
     for case in vectors::load(GROUP) {
         let got = steps(device, &case);
@@ -47,11 +35,23 @@ fn run(device: &Device) {
             }
         }
     }
-    assert!(failures.is_empty(), "on {}:\n{}", device.info(), failures.join("\n"));
+    failures
 }
 
 /// Parameters under the names of a case.
-struct Given(Vec<(String, Parameter)>);
+pub(crate) struct Given(Vec<(String, Parameter)>);
+
+impl Given {
+    /// The inputs of a case whose names begin with `p.`.
+    pub(crate) fn new(case: &Case) -> Given {
+        let given = |(name, array): &(String, Array)| {
+            let values: Vec<f32> = array.data.iter().map(|&v| v as f32).collect();
+            let name = name.strip_prefix("p.")?.to_string();
+            Some((name, Parameter::from_values(&array.ty.shape, &values).unwrap()))
+        };
+        Given(case.inputs.iter().filter_map(given).collect())
+    }
+}
 
 impl Named for Given {
     fn visit(&self, visitor: &mut Visitor) {
@@ -61,12 +61,7 @@ impl Named for Given {
 
 /// Everything that a case must compute, by name.
 fn steps(device: &Device, case: &Case) -> HashMap<String, Vec<f64>> {
-    let given = |(name, array): &(String, Array)| {
-        let values: Vec<f32> = array.data.iter().map(|&v| v as f32).collect();
-        let name = name.strip_prefix("p.")?.to_string();
-        Some((name, Parameter::from_values(&array.ty.shape, &values).unwrap()))
-    };
-    let model = Given(case.inputs.iter().filter_map(given).collect());
+    let model = Given::new(case);
     let parameters = Parameters::new(&model, 0).unwrap();
     let (seed, step) = (Variable::word("seed", 0), Variable::word("step", 0));
     let graph = Graph::training(&seed, &step);

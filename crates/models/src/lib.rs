@@ -13,6 +13,7 @@ mod network;
 mod optimizer;
 mod parameter;
 mod schedule;
+mod setting;
 mod update;
 
 pub use activation::{
@@ -42,7 +43,15 @@ pub use metric::{
 };
 pub use module::{Module, Named, Sequential, Visitor};
 pub use network::{CausalLm, CausalLmOptions, Cnn, Mlp, Sampling, TextClassifier};
-pub use optimizer::{Adam, AdamW, Optimizer, Sgd, Update, Updated};
+pub use optimizer::{
+    Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Asgd, Base, Decay, Lamb, Lion, Muon, NAdam,
+    Optimizer, RAdam, RMSprop, Rprop, Sgd, Slot, State, Update, Updated,
+};
 pub use parameter::{Buffer, Parameter, ParameterError, Parameters};
-pub use schedule::{Constant, Cosine, Schedule, WarmUp};
-pub use update::{Updater, clip_grad_norm};
+pub use schedule::{
+    Constant, ConstantLR, Cosine, CosineAnnealingLR, CosineAnnealingWarmRestarts, CyclicLR,
+    ExponentialLR, LinearLR, MultiStepLR, Noam, OneCycleLR, PolynomialLR, ReduceLROnPlateau,
+    Schedule, SequentialLR, StepLR, WarmUp,
+};
+pub use setting::Setting;
+pub use update::{Group, Memory, Updater, clip_grads_with_norm, get_total_norm};

@@ -218,11 +218,20 @@ impl Parameters {
 
     /// The name of the parameter that lies in a variable from an element on.
     pub fn at(&self, variable: &Variable, offset: usize) -> Option<&str> {
-        let here = |(_, parameter): &&(String, Parameter)| {
-            let place = parameter.0.place.get();
-            place.is_some_and(|(v, start)| v.id() == variable.id() && *start == offset)
-        };
-        self.entries.iter().find(here).map(|(name, _)| name.as_str())
+        self.places(variable).find(|(_, start, _)| *start == offset).map(|(name, ..)| name)
+    }
+
+    /// Each parameter's name, first element and shape in a shard, in memory order.
+    pub fn places<'a>(
+        &'a self,
+        shard: &Variable,
+    ) -> impl Iterator<Item = (&'a str, usize, &'a [usize])> + use<'a> {
+        let id = shard.id();
+        self.entries.iter().filter_map(move |(name, parameter)| {
+            let (variable, offset) = parameter.0.place.get()?;
+            let here = variable.id() == id;
+            here.then_some((name.as_str(), *offset, parameter.shape()))
+        })
     }
 
     /// The names of the model's buffers, and the buffers.

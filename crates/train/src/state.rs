@@ -8,7 +8,7 @@ use crate::{
 };
 use safetensors::tensor::Dtype;
 use shadegrad_graph::Variable;
-use shadegrad_models::Module;
+use shadegrad_models::{Memory, Module};
 use std::path::{Path, PathBuf};
 
 /// Of files that this can't read.
@@ -337,33 +337,26 @@ impl<M: Module> Trainer<M> {
     }
 
     /// What the optimizer remembers: name in files, shape, the variable that it is in, and where. What there is one of for each parameter is
-    /// named and cut as the parameters are, so that it doesn't matter how these are laid out.
+    /// named and cut as the parameters are, so that it doesn't matter how these are laid out in shards.
     fn optimizer_state(&self) -> Vec<(String, Vec<usize>, Variable, std::ops::Range<usize>)> {
         let mut state = Vec::new();
-        let mut names = self.parameters.names();
-        for (number, (shard, memory)) in
-            self.parameters.shards().iter().zip(self.updater.state()).enumerate()
-        {
-            let (mut own, mut count) = (Vec::new(), 0);
-            while count < shard.ty().numel()
-                && let Some((name, shape)) = names.next()
-            {
-                own.push((name, shape, count));
-                count += shape.iter().product::<usize>();
-            }
-            for variable in memory {
-                let bytes = variable.ty().dtype.bytes();
-                let label = format!("{STATE}optimizer/{}", variable.name());
-                if variable.ty().numel() == count {
-                    state.extend(own.iter().map(|(name, shape, start)| {
+        for Memory { name, shard, variable } in self.updater.state() {
+            let bytes = variable.ty().dtype.bytes();
+            let whole = shard.map(|number| (number, &self.parameters.shards()[number]));
+            match whole.filter(|(_, shard)| shard.ty().shape == variable.ty().shape) {
+                Some((number, shard)) => {
+                    let kind = name.replacen(&format!(".{number}"), "", 1);
+                    for (parameter, start, shape) in self.parameters.places(shard) {
                         let end = start + shape.iter().product::<usize>();
+                        let name = format!("{STATE}{kind}/{parameter}");
                         let range = start * bytes..end * bytes;
-                        (format!("{label}/{name}"), shape.to_vec(), variable.clone(), range)
-                    }));
-                } else {
+                        state.push((name, shape.to_vec(), variable.clone(), range));
+                    }
+                }
+                None => {
                     let shape = variable.ty().shape.clone();
                     let range = 0..variable.ty().bytes();
-                    state.push((format!("{label}/{number}"), shape, variable.clone(), range));
+                    state.push((format!("{STATE}{name}"), shape, variable, range));
                 }
             }
         }

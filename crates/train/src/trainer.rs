@@ -13,7 +13,7 @@ use shadegrad_device::{DType, Device, Pending};
 use shadegrad_graph::{
     Array, Graph, Init, Loaded, Options, Report, Session, Source, Tensor, Type, Variable,
 };
-use shadegrad_models::{Loss, Metric, Module, Optimizer, Parameters, Schedule, Updater};
+use shadegrad_models::{Group, Loss, Metric, Module, Optimizer, Parameters, Schedule, Updater};
 use std::time::{Duration, Instant};
 
 /// Steps whose losses the device keeps until the host looks.
@@ -146,6 +146,47 @@ impl<M: Module> Trainer<M> {
         self
     }
 
+    /// Scales gradients down to this norm of another type: 1, 2 or infinity.
+    pub fn clip_grad_norm_of_type(mut self, max_norm: f64, norm_type: f64) -> Self {
+        self.updater.clip_grad_norm_of_type(max_norm, norm_type);
+        self
+    }
+
+    /// Brings every number of the gradients between `-clip_value` and `clip_value`.
+    pub fn clip_grad_value(mut self, clip_value: f64) -> Self {
+        self.updater.clip_grad_value(clip_value);
+        self
+    }
+
+    /// Lets some parameters learn at another rate, with another weight decay, or not at all.
+    pub fn group(mut self, group: Group) -> Self {
+        self.updater.group(group);
+        self
+    }
+
+    /// Adds the gradient of `l1_penalty sum(abs(parameters))` to that of the loss.
+    pub fn l1_penalty(mut self, l1_penalty: f64) -> Self {
+        self.updater.l1_penalty(l1_penalty);
+        self
+    }
+
+    /// Updates at every `steps`-th step only, with the mean of the gradients of these steps.
+    pub fn accumulate(mut self, steps: usize) -> Self {
+        self.updater.accumulate(steps);
+        self
+    }
+
+    /// Keeps an exponential moving average of the parameters: see [`Updater::ema`].
+    pub fn ema(mut self, decay: f64) -> Self {
+        self.updater.ema(decay);
+        self
+    }
+
+    /// The optimizer with its memory.
+    pub fn updater(&self) -> &Updater {
+        &self.updater
+    }
+
     /// The model.
     pub fn model(&self) -> &M {
         &self.model
@@ -154,11 +195,6 @@ impl<M: Module> Trainer<M> {
     /// The parameters.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
-    }
-
-    /// The optimizer and its memory.
-    pub fn updater(&self) -> &Updater {
-        &self.updater
     }
 
     /// The session with all variables.

@@ -88,7 +88,7 @@ fn a_linear_classifier_learns_a_table() {
         Trainer::new(&device, Linear::new(3, 4), CrossEntropy, AdamW::new(0.05)).unwrap();
     trainer.fit(&train, Fit::epochs(40).batch(16)).unwrap();
     let right = trainer.evaluate(&test).unwrap();
-    assert!(right.accuracy > 0.97, "{} of {}", right.accuracy, test.len());
+    assert!(right.scores.accuracy() > 0.97, "{} of {}", right.scores.accuracy(), test.len());
 }
 
 #[test]
