@@ -117,7 +117,7 @@ fn maps(device: &Device, transform: &dyn Transform, count: usize) -> Vec<[[f64; 
     let half = (SIDE / 2) as f64;
     let pixel = |at: usize| {
         let (i, j) = (at / SIDE % SIDE, at % SIDE);
-        (if at / (SIDE * SIDE) % 2 == 0 { j as f64 } else { i as f64 }) / 64.0
+        (if (at / (SIDE * SIDE)).is_multiple_of(2) { j as f64 } else { i as f64 }) / 64.0
     };
     let x =
         Array::new(&[9, 2, SIDE, SIDE], DType::F32, (0..9 * 2 * SIDE * SIDE).map(pixel).collect());
@@ -225,7 +225,7 @@ fn colours_change_by_one_factor_for_each_image() {
         let (least, most) =
             factors.iter().fold((f64::MAX, 0.0f64), |(l, m), &f| (l.min(f), m.max(f)));
         assert!(
-            least >= 0.6 - 1e-4 && least < 0.7 && most <= 1.4 + 1e-4 && most > 1.3,
+            (0.6 - 1e-4..0.7).contains(&least) && (1.3..1.4 + 1e-4).contains(&most),
             "{least} {most}"
         );
     };
