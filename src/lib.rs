@@ -20,6 +20,7 @@
 //! ```
 
 pub mod bench;
+pub mod experiment;
 pub mod operations;
 
 pub use shadegrad_device as device;
@@ -54,6 +55,11 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The programs of the page on training compile.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/training.md")]
+struct Training;
 
 /// The programs of the page on operations run.
 #[cfg(doctest)]

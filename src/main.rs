@@ -1,18 +1,20 @@
 //! The `shadegrad` command.
 
 use anyhow::{Context, Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use shadegrad::experiment::{self, Asked, Config, Prediction, Trained};
 use shadegrad::prelude::*;
 use shadegrad::train::{Resident, data::drawn};
 use shadegrad::{bench, operations};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 /// Train neural networks in compute shaders, on any GPU, and on the CPU where there is none
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Examples:\n  shadegrad devices\n  shadegrad bench --device cpu\n  shadegrad selftest --device gpu\n  shadegrad dump --device null:webgpu --out dump/"
+    after_help = "Examples:\n  shadegrad devices\n  shadegrad train flowers.toml\n  shadegrad predict runs/flowers garden.jpg\n  shadegrad bench --device cpu\n  shadegrad selftest --device gpu\n  shadegrad dump --device null:webgpu --out dump/"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -23,6 +25,64 @@ struct Arguments {
 enum Command {
     /// List the devices of this machine, best first
     Devices,
+    /// Train what a TOML file describes: a classifier of images in folders, of the rows of a table, ...
+    #[command(
+        after_help = "Example of a file, flowers.toml:\n\n  [data]\n  kind = \"images\"             # or mnist, cifar10, table\n  train = \"flowers/\"          # a folder for each class\n  validate = 0.2               # a part of them, or another folder\n  size = 64\n\n  [train]\n  epochs = 20\n\nThen: shadegrad train flowers.toml\nEverything that a file can say: docs/training.md"
+    )]
+    Train {
+        /// The file
+        #[arg(value_name = "FILE")]
+        config: PathBuf,
+        /// Go on from the newest checkpoint
+        #[arg(long)]
+        resume: bool,
+        /// Begin anew, and remove the checkpoints of an earlier run
+        #[arg(long, conflicts_with = "resume")]
+        restart: bool,
+        /// Device, instead of the file's: best, cpu, gpu, software, or a name from `shadegrad devices`
+        #[arg(long, value_name = "NAME")]
+        device: Option<String>,
+        /// Passes over the data, instead of the file's
+        #[arg(long)]
+        epochs: Option<usize>,
+        /// Folder to write to, instead of the file's
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Evaluate a trained model on other data
+    #[command(after_help = "Example: shadegrad eval runs/flowers more-flowers/")]
+    Eval {
+        /// The folder of a run, or its model.safetensors
+        model: PathBuf,
+        /// A folder with a folder for each class, or a table with the target's column
+        data: PathBuf,
+        /// Device: best, cpu, gpu, software, or a name from `shadegrad devices`
+        #[arg(long, value_name = "NAME", default_value = "best")]
+        device: String,
+    },
+    /// Tell what a trained model makes of images, or of the rows of tables
+    #[command(after_help = "Example: shadegrad predict runs/flowers garden.jpg")]
+    Predict {
+        /// The folder of a run, or its model.safetensors
+        model: PathBuf,
+        /// Images or tables
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// How many classes are named
+        #[arg(long, default_value_t = 3)]
+        top: usize,
+        /// Device: best, cpu, gpu, software, or a name from `shadegrad devices`
+        #[arg(long, value_name = "NAME", default_value = "best")]
+        device: String,
+    },
+    /// Print completions for a shell
+    #[command(
+        after_help = "Example: shadegrad completions bash > ~/.local/share/bash-completion/completions/shadegrad"
+    )]
+    Completions {
+        /// bash, elvish, fish, powershell or zsh
+        shell: clap_complete::Shell,
+    },
     /// Measure training steps and kernels
     #[command(
         after_help = "Examples:\n  shadegrad bench                                  every training step, and a product, on the best device\n  shadegrad bench kernels --device gpu             every kernel alone\n  shadegrad bench lenet softmax --device cpu,gpu   some of them, on two devices\n  shadegrad bench lenet --kernels                  with the time of each kernel of the step\n  shadegrad bench --json new.json --compare old.json"
@@ -91,6 +151,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// A prediction for people: of images after the file, of rows after their number.
+fn line(file: &Path, number: usize, prediction: Prediction, top: usize) -> String {
+    let told = match prediction {
+        Prediction::Value(value) => value.to_string(),
+        Prediction::Classes(all) => {
+            let named = all.iter().take(top.max(1));
+            let named = named.map(|(class, share)| format!("{class} {:.1} %", share * 100.0));
+            named.collect::<Vec<_>>().join(", ")
+        }
+    };
+    format!("{} {}: {told}", file.display(), number + 1)
+}
+
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Devices => {
@@ -98,6 +171,43 @@ fn run(command: Command) -> Result<()> {
                 println!("{info}");
             }
             println!("chosen by default: {}", Device::best()?.info());
+            Ok(())
+        }
+        Command::Train { config, resume, restart, device, epochs, out } => {
+            let (mut config, text) = Config::read(&config)?;
+            config.device = device.unwrap_or(config.device);
+            config.train.epochs = epochs.unwrap_or(config.train.epochs);
+            config.out = out.or(config.out);
+            let asked = Asked { resume, restart, ..Asked::default() };
+            let stop = asked.stop.clone();
+            ctrlc::set_handler(move || {
+                if stop.swap(true, Ordering::Relaxed) {
+                    // Asked twice: whoever asks doesn't want to wait.
+                    std::process::exit(130);
+                }
+                eprintln!(
+                    "\nstops after this moment's steps, with a checkpoint; again to end at once"
+                );
+            })?;
+            experiment::train(&config, &text, &asked)?;
+            Ok(())
+        }
+        Command::Eval { model, data, device } => {
+            println!("{}", Trained::open(&model, &device)?.evaluate(&data)?);
+            Ok(())
+        }
+        Command::Predict { model, files, top, device } => {
+            let mut model = Trained::open(&model, &device)?;
+            for file in files {
+                for (number, prediction) in model.predict(&file)?.into_iter().enumerate() {
+                    println!("{}", line(&file, number, prediction, top));
+                }
+            }
+            Ok(())
+        }
+        Command::Completions { shell } => {
+            let command = &mut Arguments::command();
+            clap_complete::generate(shell, command, "shadegrad", &mut std::io::stdout());
             Ok(())
         }
         Command::Bench {

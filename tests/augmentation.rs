@@ -339,7 +339,7 @@ fn training_sees_changed_images_and_evaluation_does_not() {
         let fit = || Fit::epochs(1).batch(20).quiet();
         let plain = new().fit(&data, fit()).unwrap();
         let mut other = new();
-        let augmented = data.augmented(transforms());
+        let augmented = data.clone().augmented(transforms());
         let changed = other.fit(&augmented, fit()).unwrap();
         assert_ne!(plain.losses, changed.losses);
         // The weights don't move, so evaluation is what it was, on either data set.

@@ -55,7 +55,7 @@ pub trait Samples {
     fn len(&self) -> usize;
 
     /// Inputs and targets of some samples, whose numbers are `index`, `[batch]`, `U32`. Targets are classes,
-    /// `U32`, a list of as many for each sample.
+    /// `U32`, or floats, as many for each sample.
     fn take(&self, graph: &Graph, index: &Tensor) -> (Tensor, Tensor);
 
     /// Whether there is none.

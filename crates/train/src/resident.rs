@@ -99,19 +99,19 @@ impl Samples for Resident {
 }
 
 /// Images that training changes at random.
-pub struct Augmented<'a> {
-    images: &'a Images,
+pub struct Augmented {
+    images: Images,
     transforms: Transforms,
 }
 
 impl Images {
     /// The same, changed at random while training.
-    pub fn augmented(&self, transforms: Transforms) -> Augmented<'_> {
+    pub fn augmented(self, transforms: Transforms) -> Augmented {
         Augmented { images: self, transforms }
     }
 }
 
-impl Dataset for Augmented<'_> {
+impl Dataset for Augmented {
     fn sizes(&self, batch: usize) -> Vec<usize> {
         self.images.sizes(batch)
     }
@@ -121,8 +121,8 @@ impl Dataset for Augmented<'_> {
     }
 
     fn parts(&self, _: usize, statistics: Option<Statistics>) -> Vec<Part> {
-        let statistics = statistics.unwrap_or_else(|| pixel_statistics(self.images));
-        let samples = Resident::normalised(self.images, statistics);
+        let statistics = statistics.unwrap_or_else(|| pixel_statistics(&self.images));
+        let samples = Resident::normalised(&self.images, statistics);
         let samples = Box::new(samples.transformed(self.transforms.clone()));
         vec![Part { samples, numbers: (0..self.images.labels.len()).collect() }]
     }

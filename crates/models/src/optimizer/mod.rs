@@ -191,6 +191,24 @@ pub trait Optimizer {
     }
 }
 
+impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
+    fn base(&self) -> &Base {
+        (**self).base()
+    }
+
+    fn state(&self, slots: &[Slot]) -> Vec<State> {
+        (**self).state(slots)
+    }
+
+    fn update(&self, u: &Update<'_>) -> Updated {
+        (**self).update(u)
+    }
+
+    fn check(&self) -> Result<(), Setting> {
+        (**self).check()
+    }
+}
+
 /// A moving average that a new value has joined: `beta average + (1 - beta) value`.
 fn averaged(average: &Tensor, value: &Tensor, beta: f64) -> Tensor {
     average * beta + value * (1.0 - beta)

@@ -87,6 +87,17 @@ impl ImageFolder {
         Ok((Images::new(pixels, labels, shape, classes.len())?, classes))
     }
 
+    /// The pixels of one image, `[channels, height, width]`, brought to size.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), for this file.
+    pub fn image(&self, path: impl AsRef<Path>) -> Result<Vec<u8>, DataError> {
+        let shape = self.shape()?;
+        let mut pixels = vec![0; shape.iter().product()];
+        self.decode(path.as_ref(), &mut pixels)?;
+        Ok(pixels)
+    }
+
     /// `[channels, height, width]`.
     fn shape(&self) -> Result<[usize; 3], DataError> {
         let [height, width] = [self.height, self.width];

@@ -4,6 +4,7 @@
 //! up to its last record, and a record that doesn't fit on the disk leaves the file as it was.
 
 mod append;
+mod callbacks;
 mod csv_log;
 mod error;
 mod event;

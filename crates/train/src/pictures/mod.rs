@@ -1,4 +1,4 @@
-//! Pictures of a training run, written as PNG files: [`curves`] of what it reports, the
+//! Pictures of a training run, written as PNG files: [`curves`] of what it reports ([`history`] draws those of a fit), the
 //! [`confusion`] matrix of a classifier, a [`sheet`] of images with captions.
 //!
 //! Text is set in a font compiled into the program, so pictures look the same on machines without
@@ -7,6 +7,7 @@
 
 pub mod confusion;
 pub mod curves;
+pub mod history;
 pub mod sheet;
 
 mod axis;

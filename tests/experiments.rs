@@ -1,0 +1,304 @@
+//! Experiments as a user without Rust runs them: files, folders of images, tables, and what is written.
+#![allow(clippy::unwrap_used, reason = "a test that fails should say where")]
+
+use shadegrad::experiment::{Config, Layer, model, optimizer, schedule};
+use shadegrad::train::Weights;
+use shadegrad::train::data::drawn;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+fn shadegrad(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shadegrad"));
+    command.current_dir(folder).env_remove("SHADEGRAD_DEVICE").args(arguments);
+    command.output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// Runs to the end, and says all of `words`.
+fn says(folder: &Path, arguments: &[&str], words: &[&str]) -> String {
+    let output = shadegrad(folder, arguments);
+    let text = text(&output);
+    assert!(output.status.success(), "{arguments:?}: {text}");
+    for word in words {
+        assert!(text.contains(word), "`{word}` is not in: {text}");
+    }
+    text
+}
+
+/// Fails without a backtrace, and says all of `words`.
+fn fails(folder: &Path, arguments: &[&str], words: &[&str]) {
+    let output = shadegrad(folder, arguments);
+    let text = text(&output);
+    assert!(!output.status.success() && !text.contains("panicked"), "{arguments:?}: {text}");
+    for word in words {
+        assert!(text.contains(word), "`{word}` is not in: {text}");
+    }
+}
+
+/// Three classes of digits as pictures in folders.
+fn pictures(root: &Path, count: usize, seed: u64) {
+    let digits = drawn::digits(count, seed);
+    for number in 0..digits.len() {
+        let name = match digits.labels[number] {
+            0 => "zero",
+            1 => "one",
+            7 => "seven",
+            _ => continue,
+        };
+        let folder = root.join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let pixels = digits.image(number).to_vec();
+        let image = image::GrayImage::from_raw(28, 28, pixels).unwrap();
+        image.save(folder.join(format!("{number}.png"))).unwrap();
+    }
+}
+
+#[test]
+fn a_folder_of_images_is_trained_on_stopped_taken_up_evaluated_and_predicted() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    pictures(&root.join("digits"), 1500, 1);
+    pictures(&root.join("others"), 400, 2);
+    let file = "seed = 3\n[data]\nkind = \"images\"\ntrain = \"digits\"\nvalidate = 0.2\nsize = 28\ngrey = true\n\
+                [data.augment]\ncrop = 2\nrotate = 10\n[model]\nkind = \"cnn\"\nchannels = [8, 16]\n\
+                [optimizer]\nlr = 0.01\n[train]\nepochs = 12\nbatch = 16\n";
+    std::fs::write(root.join("digits.toml"), file).unwrap();
+    let train = ["train", "digits.toml", "--device", "cpu"];
+    let told = says(
+        root,
+        &train,
+        &["device: cpu", "samples to train on", "dispatches", "epoch 12", "validation:"],
+    );
+    let accuracy = |text: &str| -> f64 {
+        let (_, rest) = text.rsplit_once("accuracy ").unwrap();
+        rest.split(' ').next().unwrap().parse().unwrap()
+    };
+    assert!(accuracy(&told) > 90.0, "{told}");
+    let run = root.join("runs/digits");
+    for name in ["model.safetensors", "curves.png", "confusion.png", "log.csv", "checkpoints"] {
+        assert!(run.join(name).exists(), "{name}");
+    }
+    let log = std::fs::read_to_string(run.join("log.csv")).unwrap();
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines.len(), 13, "{log}");
+    assert!(
+        lines[0].starts_with("epoch,step,loss,accuracy,validation_loss,validation_accuracy"),
+        "{log}"
+    );
+    let events = std::fs::read_dir(&run).unwrap().filter(|entry| {
+        entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("events.out.tfevents")
+    });
+    assert_eq!(events.count(), 1);
+
+    // Nothing is lost by asking again.
+    fails(root, &train, &["holds an earlier run", "--resume", "--restart", "--out"]);
+    // Another run, of which the last epoch is lost, and done again: the same weights.
+    let other = [&train[..], &["--out", "twice"]].concat();
+    says(root, &[&other[..], &["--epochs", "12"]].concat(), &["epoch 12"]);
+    std::fs::remove_file(
+        root.join("twice/checkpoints").join(newest(&root.join("twice/checkpoints"))),
+    )
+    .unwrap();
+    std::fs::remove_file(root.join("twice/model.safetensors")).unwrap();
+    says(root, &[&other[..], &["--resume"]].concat(), &["goes on after", "epoch 12"]);
+    let weights = |run: &Path| Weights::load(&run.join("model.safetensors")).unwrap();
+    assert!(weights(&run) == weights(&root.join("twice")), "the same bits");
+    says(root, &[&other[..], &["--restart", "--epochs", "1"]].concat(), &["epoch 1:", "written:"]);
+
+    let told = says(root, &["eval", "runs/digits", "others"], &["loss", "accuracy"]);
+    assert!(accuracy(&told) > 85.0, "{told}");
+    let seven =
+        std::fs::read_dir(root.join("others/seven")).unwrap().next().unwrap().unwrap().path();
+    let told =
+        says(root, &["predict", "runs/digits", seven.to_str().unwrap(), "--top", "2"], &[" %, "]);
+    assert!(told.contains(": seven "), "{told}");
+    fails(root, &["eval", "runs/digits", "digits/seven"], &["digits/seven"]);
+    fails(root, &["predict", "runs/digits", "none.png"], &["none.png"]);
+    fails(root, &["predict", "none", "none.png"], &["none"]);
+    fails(root, &["predict", "digits.toml", "none.png"], &["digits.toml", "safetensors"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn control_c_stops_with_a_checkpoint_from_which_the_run_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    pictures(&root.join("digits"), 600, 1);
+    let file = "[data]\nkind = \"images\"\ntrain = \"digits\"\nsize = 28\ngrey = true\n\
+                [model]\nkind = \"mlp\"\n[train]\nepochs = 100000\nbatch = 16\ncheckpoint_steps = 100000000\n";
+    std::fs::write(root.join("long.toml"), file).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shadegrad"));
+    command.current_dir(root).args(["train", "long.toml", "--device", "cpu"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // The log begins with the first epoch.
+    let log = root.join("runs/long/log.csv");
+    while std::fs::metadata(&log).map_or(0, |log| log.len()) == 0 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let asked = Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap();
+    assert!(asked.success());
+    let output = child.wait_with_output().unwrap();
+    let told = text(&output);
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("--resume goes on") && told.contains("again to end at once"), "{told}");
+    let (_, rest) = told.rsplit_once("stopped after ").unwrap();
+    let steps: usize = rest.split(' ').next().unwrap().parse().unwrap();
+    assert_eq!(newest(&root.join("runs/long/checkpoints")), format!("step-{steps:08}.safetensors"));
+    let resume = ["train", "long.toml", "--device", "cpu", "--resume", "--epochs", "1"];
+    says(root, &resume, &[&format!("goes on after {steps} steps")]);
+}
+
+fn newest(folder: &Path) -> String {
+    let names = std::fs::read_dir(folder).unwrap();
+    names.map(|e| e.unwrap().file_name().to_string_lossy().to_string()).max().unwrap()
+}
+
+#[test]
+fn tables_are_classified_and_regressed() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let rows = |first: u32| -> String {
+        let row = |i: u32| {
+            let (a, b) = (i * 7 % 100, i * 13 % 60);
+            let kind = ["red", "green", "blue"][(i % 3) as usize];
+            let class = if a + b > 75 { "high" } else { "low" };
+            format!(
+                "{i},{a},{b},{kind},{class},{}\n",
+                f64::from(2 * a) - f64::from(b) + f64::from(i % 3) * 10.0
+            )
+        };
+        "id,a,b,kind,class,value\n".to_string() + &(first..first + 600).map(row).collect::<String>()
+    };
+    std::fs::write(root.join("t.csv"), rows(0)).unwrap();
+    std::fs::write(root.join("more.csv"), rows(1000)).unwrap();
+    let file = |target: &str, omit: &str, regression: bool| {
+        format!(
+            "[data]\nkind = \"table\"\ntrain = \"t.csv\"\ntarget = \"{target}\"\nomit = [\"id\", \"{omit}\"]\n\
+             regression = {regression}\nvalidate = \"more.csv\"\n[model]\nkind = \"mlp\"\nhidden = [32]\n\
+             [optimizer]\nlr = 0.02\n[train]\nepochs = 40\nbatch = 32\n"
+        )
+    };
+    std::fs::write(root.join("class.toml"), file("class", "value", false)).unwrap();
+    std::fs::write(root.join("value.toml"), file("value", "class", true)).unwrap();
+    let told = says(root, &["train", "class.toml", "--device", "cpu"], &["validation: loss"]);
+    let after = |text: &str, word: &str| -> f64 {
+        let (_, rest) = text.rsplit_once(word).unwrap();
+        rest.trim_start().split([' ', ',', '\n']).next().unwrap().parse().unwrap()
+    };
+    assert!(after(&told, "accuracy ") > 95.0, "{told}");
+    let told = says(
+        root,
+        &["train", "value.toml", "--device", "cpu"],
+        &["r2 score", "mean absolute error"],
+    );
+    assert!(after(&told, "r2 score ") > 0.95, "{told}");
+    let told = says(root, &["eval", "runs/value", "more.csv"], &["r2 score"]);
+    assert!(after(&told, "r2 score ") > 0.95, "{told}");
+    // Without the target's column.
+    std::fs::write(root.join("new.csv"), "id,a,b,kind\n1,90,50,red\n2,3,4,blue\n").unwrap();
+    let told = says(
+        root,
+        &["predict", "runs/class", "new.csv", "--top", "1"],
+        &["new.csv 1: high", "new.csv 2: low"],
+    );
+    assert_eq!(told.lines().count(), 2, "{told}");
+    let told = says(root, &["predict", "runs/value", "new.csv"], &["new.csv 1: "]);
+    let first = after(told.lines().next().unwrap(), "1: ");
+    assert!((first - 130.0).abs() < 30.0, "{told}");
+    fails(root, &["predict", "runs/class", "t.toml"], &["t.toml"]);
+    std::fs::write(root.join("new.csv"), "id,a,b,kind\n1,90,50,violet\n").unwrap();
+    fails(root, &["predict", "runs/class", "new.csv"], &["new.csv", "violet"]);
+}
+
+#[test]
+fn files_that_make_no_sense_are_refused_by_line_and_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    pictures(&root.join("digits"), 100, 1);
+    let data = "[data]\nkind = \"images\"\ntrain = \"digits\"\nsize = 28\n";
+    let wrong = [
+        ("[train]\nepochs = 1\n".to_string(), vec!["bad.toml", "data"]),
+        (format!("{data}color = 3\n"), vec!["bad.toml", "color"]),
+        (format!("{data}[train]\nepoch = 3\n"), vec!["line 6", "epoch", "epochs"]),
+        ("[data]\nkind = \"pictures\"\n".to_string(), vec!["pictures", "images", "mnist", "table"]),
+        ("[data]\nkind = \"images\"\ntrain = \"nowhere\"\n".to_string(), vec!["nowhere"]),
+        (format!("{data}[optimizer]\nname = \"adams\"\n"), vec!["adams", "adamw", "sgd"]),
+        (format!("{data}[optimizer]\nmomentum = 0.9\n"), vec!["adamw", "momentum"]),
+        (
+            format!("{data}[schedule]\nname = \"cosine\"\ngamma = 0.9\n"),
+            vec!["cosine", "gamma", "floor"],
+        ),
+        (format!("{data}[optimizer]\nlr = -1\n[train]\nbatch = 8\n"), vec!["lr", "-1"]),
+        (format!("{data}[train]\nbatch = 5000\n"), vec!["batch", "5000"]),
+        (format!("{data}[train]\nbatch = 8\nmonitor = \"f1\"\n"), vec!["f1", "accuracy"]),
+        (
+            format!(
+                "{data}[model]\nkind = \"layers\"\nlayers = [\"flatten\", {{ conv2d = {{ out = 3 }} }}]\n"
+            ),
+            vec!["layer 2", "Conv2d", "[2352]"],
+        ),
+        (
+            format!(
+                "{data}[model]\nkind = \"layers\"\nlayers = [{{ max_pool = {{ size = 40 }} }}]\n"
+            ),
+            vec!["layer 1", "MaxPool", "[3, 28, 28]"],
+        ),
+    ];
+    for (text, words) in wrong {
+        std::fs::write(root.join("bad.toml"), &text).unwrap();
+        fails(root, &["train", "bad.toml", "--device", "cpu", "--restart"], &words);
+    }
+    fails(root, &["train", "none.toml"], &["none.toml"]);
+    std::fs::write(root.join("good.toml"), data).unwrap();
+    fails(root, &["train", "good.toml", "--resume", "--out", "empty"], &["no checkpoint"]);
+    let told = says(root, &["completions", "bash"], &["shadegrad", "--restart"]);
+    assert!(told.lines().count() > 50);
+}
+
+#[test]
+fn every_name_that_the_page_lists_is_known_and_no_other() {
+    let page = include_str!("../docs/training.md");
+    let config = |text: &str| Config::parse(&format!("[data]\nkind = \"mnist\"\n{text}"));
+    let names = [
+        "adadelta",
+        "adafactor",
+        "adagrad",
+        "adam",
+        "adamax",
+        "adamw",
+        "asgd",
+        "lamb",
+        "lion",
+        "muon",
+        "nadam",
+        "radam",
+        "rmsprop",
+        "rprop",
+        "sgd",
+    ];
+    for name in names {
+        assert!(page.contains(name), "{name}");
+        let config = config(&format!("[optimizer]\nname = \"{name}\"\n")).unwrap();
+        optimizer(&config.optimizer).unwrap();
+    }
+    for name in ["constant", "cosine", "exponential", "linear", "one-cycle", "step"] {
+        assert!(page.contains(name), "{name}");
+        let config = config(&format!("[schedule]\nname = \"{name}\"\n")).unwrap();
+        schedule(&config.schedule, 100, 10).unwrap();
+    }
+    let layers = "[model]\nkind = \"layers\"\nlayers = [{ conv2d = { out = 4, kernel = 3, stride = 1, padding = 1 } }, \"batch_norm\", \"relu\", \
+                  { max_pool = { size = 2 } }, { avg_pool = { size = 2 } }, \"gelu\", \"global_avg_pool\", \"flatten\", { linear = { out = 8 } }, \
+                  \"silu\", \"batch_norm\", \"tanh\", { dropout = { p = 0.5 } }, \"sigmoid\"]\n";
+    let config = config(layers).unwrap();
+    let shadegrad::experiment::Model::Layers { layers } = &config.model else { panic!("layers") };
+    assert_eq!(layers.len(), 14);
+    assert!(matches!(layers[0], Layer::Conv2d { out: 4, .. }));
+    let made = model(&config.model, &[1, 28, 28], 10).unwrap();
+    let parameters = shadegrad::models::Parameters::new(&made, 0).unwrap();
+    // 3x3x4 + 4, 4 + 4, 4x8 + 8, 8 + 8, 8x10 + 10.
+    assert_eq!(parameters.count(), 40 + 8 + 40 + 16 + 90);
+}
