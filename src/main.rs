@@ -103,6 +103,9 @@ enum Command {
         /// Megabytes of scratch memory to aim at by computing activations again
         #[arg(long, value_name = "MB")]
         recompute: Option<f64>,
+        /// Measure what the training loop costs beside the CNN's step instead: loader threads, logs, checkpoints
+        #[arg(long, conflicts_with_all = ["json", "compare", "from", "kernels", "workloads"])]
+        overhead: bool,
         /// Measure each kernel of a step as well
         #[arg(long)]
         kernels: bool,
@@ -216,11 +219,26 @@ fn run(command: Command) -> Result<()> {
             seconds,
             batch,
             recompute,
+            overhead,
             kernels,
             json,
             compare,
             from,
         } => {
+            if overhead {
+                for name in &device {
+                    let device = Device::open(name)?;
+                    println!("{}", device.info());
+                    let folder = std::env::temp_dir().join("shadegrad-overhead");
+                    std::fs::create_dir_all(&folder)
+                        .with_context(|| folder.display().to_string())?;
+                    let measured = bench::overhead(&device, seconds, &folder);
+                    // What was written was to be timed, not to be kept.
+                    let _ = std::fs::remove_dir_all(&folder);
+                    print!("{}", bench::overheads(&measured?));
+                }
+                return Ok(());
+            }
             if batch == Some(0) {
                 bail!("--batch is at least 1: a step of no samples does nothing");
             }

@@ -158,4 +158,8 @@ fn the_program_compares_with_a_file_and_refuses_what_it_cannot_do() {
     refused(&["bench", "--from", "missing.json", "--compare", &old], &["missing.json"]);
     refused(&["bench", "nothing"], &["no workload `nothing`", "lenet", "softmax"]);
     refused(&["bench", "--batch", "0"], &["--batch is at least 1"]);
+    let output = shadegrad(&["bench", "--overhead", "--device", "cpu", "--seconds", "0"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("streamed by threads"), "{text}");
+    assert_eq!(text.lines().filter(|line| line.ends_with(" %")).count(), 5, "{text}");
 }

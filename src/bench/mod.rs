@@ -5,10 +5,12 @@
 //! doesn't know.
 
 mod kernels;
+mod overhead;
 mod report;
 mod workloads;
 
 pub use kernels::{KERNELS, kernel};
+pub use overhead::{Overhead, overhead, overheads};
 pub use report::{Row, compare, json, read, table};
 pub use workloads::{LastState, TRAINING, cifar};
 
