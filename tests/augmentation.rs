@@ -162,18 +162,31 @@ fn affine_maps_are_those_that_were_asked_for() {
         assert!((-30.0..-20.0).contains(&least) && (20.0..30.0).contains(&most), "{least} {most}");
         let affine = RandomAffine::new(0.0).translate(0.1, 0.05).scale(0.8, 1.25).shear(20.0);
         let found = maps(&device, &affine, 8);
-        for [[xx, xy, x0], [yx, yy, y0]] in &found {
-            assert!((0.8 - 1e-3..1.25 + 1e-3).contains(xx) && (xx - yy).abs() < 1e-3);
-            assert!((xy / xx).atan().to_degrees().abs() < 20.01 && yx.abs() < 1e-3);
-            assert!(x0.abs() < 4.11 && y0.abs() < 2.06, "{x0} {y0}");
+        let slant = |map: &[[f64; 3]; 2]| (map[0][1] / map[0][0]).atan().to_degrees();
+        // How far the image's middle has moved, whatever it was scaled by.
+        let moved = |map: &[[f64; 3]; 2]| {
+            let down = -map[1][2] / map[1][1];
+            (-(map[0][2] + map[0][1] * down) / map[0][0], down)
+        };
+        for map in &found {
+            let [[xx, ..], [yx, yy, _]] = map;
+            assert!((0.8 - 1e-3..1.25 + 1e-3).contains(&(1.0 / xx)) && (xx - yy).abs() < 1e-3);
+            assert!(slant(map).abs() < 20.01 && yx.abs() < 1e-3);
+            let (across, down) = moved(map);
+            assert!(across.abs() < 4.11 && down.abs() < 2.06, "{across} {down}");
         }
         let far = |of: &dyn Fn(&[[f64; 3]; 2]) -> f64, most: f64| {
             assert!(found.iter().any(|map| of(map).abs() > 0.7 * most), "{most} isn't reached");
         };
-        far(&|map| map[0][2], 4.1);
-        far(&|map| map[1][2], 2.05);
-        far(&|map| (map[0][1] / map[0][0]).atan().to_degrees(), 20.0);
+        far(&|map| moved(map).0, 4.1);
+        far(&|map| moved(map).1, 2.05);
+        far(&slant, 20.0);
+        // The scale itself is uniform, not its inverse: 144 draws of mean 1.25 and deviation 0.43.
+        let scales = maps(&device, &RandomAffine::new(0.0).scale(0.5, 2.0), 16);
+        let mean = scales.iter().map(|map| 1.0 / map[0][0]).sum::<f64>() / scales.len() as f64;
+        assert!((mean - 1.25).abs() < 0.15, "{mean}");
     }
+    settings_are_refused();
     // What isn't square keeps its angles.
     let device = Device::cpu(Some(1));
     let mut pixels = vec![0.0; 21 * 41];
@@ -195,6 +208,24 @@ fn affine_maps_are_those_that_were_asked_for() {
         for (i, j) in [left, right] {
             assert!((i.hypot(j) - 4.5).abs() < 0.2, "{i} {j}");
         }
+    }
+}
+
+fn settings_are_refused() {
+    let none = ColorJitter::default();
+    let wrong: [(Box<dyn Transform>, &str); 6] = [
+        (Box::new(RandomHorizontalFlip(7.0)), "probability is 7"),
+        (Box::new(RandomVerticalFlip(f64::NAN)), "probability is NaN"),
+        (Box::new(ColorJitter { contrast: -1.0, ..none }), "contrast is -1"),
+        (Box::new(RandomAffine::new(0.0).shear(90.0)), "shear is 90"),
+        (Box::new(RandomAffine::new(0.0).translate(9.0, 0.0)), "translate across is 9"),
+        (Box::new(RandomAffine::new(0.0).scale(0.0, 1.0)), "scale is 0"),
+    ];
+    for (transform, words) in wrong {
+        let graph = Graph::training(&Variable::word("seed", 7), &Variable::word("step", 0));
+        transform.apply(&graph.full(&[2, 3, 4, 4], DType::F32, 1.0));
+        let error = graph.error().unwrap().to_string();
+        assert!(error.contains(words), "{error}");
     }
 }
 

@@ -4,11 +4,11 @@
 mod harness;
 
 use shadegrad::device::{Device, random};
-use shadegrad::models::{Cosine, TextClassifier, WarmUp};
 use shadegrad::prelude::*;
+use shadegrad::train::augment::RandomCrop;
 use shadegrad::train::data::drawn;
 use shadegrad::train::data::text::Sequences;
-use shadegrad::train::{Checkpoints, Control, Ended, History, TrainError};
+use shadegrad::train::{Checkpoints, Control, Ended, History, TrainError, Transforms};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -262,6 +262,151 @@ fn training_stops_early_where_nothing_gets_better() {
     assert!(refused.contains("`f1`") && refused.contains("`loss`"), "{refused}");
     let refused = error(Fit::epochs(1).batch(32).early_stopping(2).quiet());
     assert!(refused.contains("early_stopping") && refused.contains("validate"), "{refused}");
+}
+
+/// A trainer with everything that remembers.
+fn rich(device: &Device) -> Trainer<Sequential> {
+    let plateau = || ReduceLROnPlateau::new().patience(1).factor(0.5).threshold(0.5);
+    let schedule = SequentialLR::new(plateau(), 9, plateau().every(4));
+    Trainer::with_seed(device, cnn(), CrossEntropy, NAdam::new(1e-2), 5)
+        .unwrap()
+        .schedule(schedule)
+        .clip_grad_norm(1.0)
+        .accumulate(2)
+        .ema(0.9)
+        .group(Group::prefix("0").lr_multiplier(0.5))
+        .metric(shadegrad::models::TopK(2))
+        .mixup(0.4)
+}
+
+#[test]
+fn accumulated_gradients_averages_and_plateaus_resume() {
+    for (device, _) in harness::devices() {
+        let data = drawn::digits(90, 4).augmented(Transforms::new().add(RandomCrop { padding: 2 }));
+        let held = drawn::digits(40, 2);
+        let fit = || Fit::epochs(6).batch(16).validate(&held).quiet();
+        let mut straight = rich(&device);
+        let whole = straight.fit(&data, fit()).unwrap();
+        // What the schedule has come to: it was told of validations.
+        let factor = straight.updater().state().into_iter().find(|m| m.name == "schedule.4.factor");
+        let factor = straight.session().read_array(&factor.unwrap().variable).unwrap().data[0];
+        assert!(factor < 1.0, "{factor}");
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = || Checkpoints::new(folder.path()).every_steps(7).keep_last(9);
+        rich(&device).fit(&data, fit().checkpoints(checkpoints())).unwrap();
+        for step in [7, 21] {
+            let mut second = rich(&device);
+            second.resume(folder.path().join(format!("step-{step:08}.safetensors"))).unwrap();
+            let history = second.fit(&data, fit()).unwrap();
+            assert_eq!(timeless(history), timeless(whole.clone()), "from step {step}");
+            assert!(bits(&mut straight) == bits(&mut second), "on {}", device.info());
+        }
+        // Another optimizer has no place for what this one remembers, nor this one without its averages.
+        let path = folder.path().join("step-00000007.safetensors");
+        let other = Trainer::new(&device, cnn(), CrossEntropy, Sgd::new(0.1)).unwrap();
+        let error = other.metric(shadegrad::models::TopK(2)).resume(&path).unwrap_err().to_string();
+        assert!(error.contains("no state of this trainer's optimizer"), "{error}");
+    }
+}
+
+#[test]
+fn a_run_that_a_number_of_steps_cut_short_goes_on_and_one_that_stopped_early_does_not() {
+    let device = Device::cpu(Some(2));
+    let (data, held) = (drawn::digits(90, 4), drawn::digits(40, 2));
+    let fit = || Fit::epochs(5).batch(16).validate(&held).quiet();
+    let mut straight = trainer(&device, 1);
+    let whole = straight.fit(&data, fit()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let part = fit().steps(14).checkpoints(Checkpoints::new(folder.path()));
+    assert_eq!(trainer(&device, 1).fit(&data, part).unwrap().losses.len(), 14);
+    let mut second = trainer(&device, 1);
+    assert_eq!(second.resume(folder.path()).unwrap().step, 14);
+    // The wrong batch is refused and changes nothing.
+    assert!(second.fit(&data, Fit::epochs(5).batch(8).quiet()).is_err());
+    let history = second.fit(&data, fit()).unwrap();
+    assert_eq!(history.losses, whole.losses);
+    assert!(bits(&mut straight) == bits(&mut second));
+
+    let folder = tempfile::tempdir().unwrap();
+    let patient = || fit().monitor("loss").early_stopping(1).keep_best();
+    let still = || Trainer::new(&device, cnn(), CrossEntropy, Sgd::new(0.0)).unwrap();
+    let checkpoints = Checkpoints::new(folder.path());
+    let mut first = still();
+    let ended = first.fit(&data, patient().checkpoints(checkpoints)).unwrap();
+    if ended.ended == Ended::Early {
+        let mut second = still();
+        second.resume(folder.path()).unwrap();
+        let history = second.fit(&data, patient()).unwrap();
+        assert_eq!(timeless(history), timeless(ended));
+        assert_eq!(second.weights().unwrap(), first.weights().unwrap());
+    }
+}
+
+#[test]
+fn no_run_writes_over_another_and_nothing_poisoned_is_written() {
+    let device = Device::cpu(Some(1));
+    let data = drawn::digits(64, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let fit = || {
+        let checkpoints = Checkpoints::new(folder.path()).every_steps(1).keep_last(1);
+        Fit::epochs(2).batch(16).quiet().checkpoints(checkpoints)
+    };
+    trainer(&device, 1).fit(&data, fit()).unwrap();
+    let before = files(folder.path());
+    let error = trainer(&device, 2).fit(&data, fit()).unwrap_err().to_string();
+    assert!(error.contains("step-00000008") && error.contains("further"), "{error}");
+    assert_eq!(files(folder.path()), before);
+    // An update that is too large: the checkpoint before it stays.
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::new(folder.path()).every_steps(1).keep_last(1);
+    let schedule = WarmUp { steps: 1, then: ExponentialLR::new(1e20) };
+    let mut wild = Trainer::new(&device, cnn(), CrossEntropy, Sgd::new(1e-3)).unwrap();
+    wild = wild.schedule(schedule);
+    let fit = Fit::epochs(9).batch(16).quiet().checkpoints(checkpoints);
+    let error = wild.fit(&data, fit).unwrap_err();
+    assert!(matches!(error, TrainError::Diverged { .. }), "{error}");
+    let mut resumed = Trainer::new(&device, cnn(), CrossEntropy, Sgd::new(1e-3)).unwrap();
+    resumed.resume(folder.path()).unwrap();
+    let weights = resumed.weights().unwrap();
+    assert!(weights.tensors.values().all(|(_, data)| data.iter().all(|v| v.is_finite())));
+}
+
+#[test]
+fn hostile_checkpoints_are_refused() {
+    use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+    let device = Device::cpu(Some(1));
+    let data = drawn::digits(64, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::new(folder.path()).every_steps(3).keep_last(1);
+    let fit = Fit::epochs(2).batch(16).quiet().checkpoints(checkpoints);
+    trainer(&device, 1).fit(&data, fit).unwrap();
+    let path = folder.path().join(newest(folder.path()));
+    let whole = std::fs::read(&path).unwrap();
+    let (_, metadata) = SafeTensors::read_metadata(&whole).unwrap();
+    let notes = metadata.metadata().clone();
+    let parsed = SafeTensors::deserialize(&whole).unwrap();
+    let huge = u64::MAX.to_le_bytes();
+    for (name, shape, bytes) in [
+        ("shadegrad/step", vec![0], vec![]),
+        ("shadegrad/step", vec![1], 4u64.to_le_bytes().to_vec()),
+        ("shadegrad/epoch_start", vec![1], huge.to_vec()),
+        ("shadegrad/place", vec![4], [huge; 4].concat()),
+        ("shadegrad/turns", vec![1], huge.to_vec()),
+        ("shadegrad/done", vec![1], huge.to_vec()),
+    ] {
+        let mut views: Vec<(&str, TensorView<'_>)> = parsed.iter().collect();
+        views.retain(|(other, _)| *other != name);
+        views.push((name, TensorView::new(Dtype::U64, shape, &bytes).unwrap()));
+        std::fs::write(&path, safetensors::serialize(views, notes.clone()).unwrap()).unwrap();
+        let mut trainer = trainer(&device, 1);
+        let error = trainer.resume(&path).unwrap_err().to_string();
+        assert!(error.contains("step-0"), "{name}: {error}");
+        assert_eq!(trainer.steps_done(), 0);
+    }
+}
+
+fn newest(folder: &Path) -> String {
+    files(folder).pop().unwrap()
 }
 
 /// The program that is killed: trains in the folder that the environment names, from the newest checkpoint on.

@@ -3,10 +3,12 @@
 
 mod harness;
 
+use shadegrad::device::random;
 use shadegrad::models::{Initializer, Loss, Parameter};
 use shadegrad::prelude::*;
 use shadegrad::train::data::drawn;
-use shadegrad::train::{History, TrainError};
+use shadegrad::train::data::text::Sequences;
+use shadegrad::train::{Answer, Callback, Control, History, Streaming, TrainError};
 
 /// The logarithm of a number that falls by a tenth with each step.
 struct Falling {
@@ -58,7 +60,7 @@ fn the_step_and_the_operation_are_named_and_the_weights_are_those_before() {
             assert!(text.contains(part), "{text}");
         }
         assert_eq!(history.losses.len(), 4);
-        // Hundreds of steps were queued behind it.
+        // Steps were queued behind it.
         let weights = trainer.weights().unwrap();
         let level = weights.tensors["level"].1[0];
         assert!((level + 0.05).abs() < 1e-6, "{level}");
@@ -71,6 +73,109 @@ fn the_step_and_the_operation_are_named_and_the_weights_are_those_before() {
         trainer.advance(&mut course, 20, &mut history).unwrap();
         let level = trainer.weights().unwrap().tensors["level"].1[0];
         assert!((level - 8.0).abs() < 1e-4, "{level}");
+    }
+}
+
+/// Digits of which one label is no class.
+fn mislabelled(count: usize, at: usize) -> Images {
+    let mut data = drawn::digits(count, 1);
+    data.labels[at] = 200;
+    data
+}
+
+fn linear() -> Sequential {
+    Sequential::new().add(Flatten).add(BatchNorm1d::new(784)).add(Linear::new(784, 10))
+}
+
+#[test]
+fn a_label_that_is_no_class_is_found_wherever_the_data_lies() {
+    // Nearly four hundred steps, more than the device keeps the losses of.
+    let data = mislabelled(1000, 700);
+    for (device, _) in harness::devices() {
+        let statistics = data.statistics().unwrap();
+        let streamed = Streaming::new(data.clone()).normalised(statistics).threads(2);
+        let mut steps = vec![];
+        let all: [&dyn Dataset; 2] = [&data, &streamed];
+        for data in all {
+            let mut trainer =
+                Trainer::with_seed(&device, linear(), CrossEntropy, Sgd::new(0.01), 4).unwrap();
+            let error = trainer.fit(data, Fit::epochs(3).batch(3).quiet()).unwrap_err();
+            let TrainError::Diverged { step, .. } = error else { panic!("{error}") };
+            let text = error.to_string();
+            assert!(text.contains("`select` [3]") && text.contains("1 NaN"), "{text}");
+            assert_eq!(trainer.steps_done(), step);
+            // The weights are those of as many good steps.
+            let mut other =
+                Trainer::with_seed(&device, linear(), CrossEntropy, Sgd::new(0.01), 4).unwrap();
+            let mut course = other.start(data, 3).unwrap();
+            other.advance(&mut course, step, &mut History::default()).unwrap();
+            let (mut found, mut expected) = (trainer.weights().unwrap(), other.weights().unwrap());
+            // Running statistics may have seen the inputs.
+            for weights in [&mut found, &mut expected] {
+                weights.tensors.retain(|name, _| !name.contains("running"));
+            }
+            assert_eq!(found, expected);
+            steps.push(step);
+        }
+        assert_eq!(steps[0], steps[1]);
+        assert!(steps[0] > 0);
+    }
+}
+
+#[test]
+fn a_loss_of_one_of_several_parts_is_not_hidden_by_the_others() {
+    let length = |n: u32| [3, 7, 12][n as usize % 3];
+    let tokens: Vec<Vec<u32>> =
+        (0..300).map(|n| (0..length(n)).map(|i| 2 + random(n, i) % 38).collect()).collect();
+    let mut labels: Vec<u8> = tokens.iter().map(|words| u8::from(words[0] > 20)).collect();
+    labels[137] = 9;
+    let data = Sequences { tokens, labels, classes: 2, cut: 0 };
+    for seed in 0..6 {
+        let model = TextClassifier::new(40, 4, 4, 2);
+        let device = Device::cpu(Some(1));
+        let mut trainer =
+            Trainer::with_seed(&device, model, CrossEntropy, Sgd::new(0.1), seed).unwrap();
+        let error = trainer.fit(&data, Fit::epochs(2).batch(4).quiet()).unwrap_err();
+        let TrainError::Diverged { step, .. } = error else { panic!("{error}") };
+        assert!(error.to_string().contains("`select` [4]"), "{error}");
+        assert!(step < 75, "in the first epoch, not at {step}");
+    }
+}
+
+#[test]
+fn a_callback_that_fails_loses_no_count_of_steps() {
+    struct Failing;
+    impl Callback for Failing {
+        fn steps(&mut self, _: usize, history: &History) -> Answer {
+            match history.losses.len() >= 20 {
+                true => Err("enough".into()),
+                false => Ok(Control::Continue),
+            }
+        }
+    }
+    let data = drawn::digits(300, 1);
+    for (device, _) in harness::devices() {
+        let mut trainer =
+            Trainer::with_seed(&device, linear(), CrossEntropy, Sgd::new(0.01), 4).unwrap();
+        let fit = Fit::epochs(1).batch(3).quiet();
+        let error = trainer.fit(&data, fit.callback(Failing)).unwrap_err().to_string();
+        assert!(error.contains("enough"), "{error}");
+        let done = trainer.steps_done();
+        assert!(done >= 20);
+        // What follows is what follows on the device.
+        let mut course = trainer.start(&data, 3).unwrap();
+        let mut history = History::default();
+        trainer.advance(&mut course, 5, &mut history).unwrap();
+        assert_eq!((trainer.steps_done(), history.losses.len()), (done + 5, 5));
+        let mut other =
+            Trainer::with_seed(&device, linear(), CrossEntropy, Sgd::new(0.01), 4).unwrap();
+        let mut whole = History::default();
+        let mut first = other.start(&data, 3).unwrap();
+        other.advance(&mut first, done, &mut whole).unwrap();
+        let mut second = other.start(&data, 3).unwrap();
+        let mut rest = History::default();
+        other.advance(&mut second, 5, &mut rest).unwrap();
+        assert_eq!(history.losses, rest.losses);
     }
 }
 

@@ -50,13 +50,13 @@ fn on(
         let mut session = Session::new(device);
         let mut program = session.compile(&graph, &sums.iter().collect::<Vec<_>>()).unwrap();
         program.run(1).unwrap();
-        let mut at = 0;
+        let mut own = vec![];
         for (number, size) in metric.sizes().into_iter().enumerate() {
             let found = program.read_array(number).unwrap();
             assert_eq!(found.data.len(), size, "{}", metric.name());
-            all[at..at + size].iter_mut().zip(found.data).for_each(|(all, own)| *all += own);
-            at += size;
+            own.extend(found.data);
         }
+        all.iter_mut().zip(metric.added(&own)).for_each(|(all, own)| *all += own);
         start += size;
     }
     metric.value(&all)
@@ -194,6 +194,43 @@ fn metrics_of_numbers_agree_with_their_formulas() {
                 close(&metric.name(), on(&device, metric, &x, &y, 1, &cuts), expected, 1e-5);
             }
         }
+    }
+}
+
+#[test]
+fn determination_is_exact_where_the_mean_is_large() {
+    const COUNT: usize = 400;
+    let noise = |seed, i: usize| f64::from(random(seed, i as u32) % 257) / 64.0 - 2.0;
+    for middle in [1000.0, 100_000.0] {
+        let y: Vec<f64> = (0..COUNT).map(|i| middle + noise(1, i)).collect();
+        let x: Vec<f64> = (0..COUNT).map(|i| y[i] + noise(2, i) / 2.0).collect();
+        let sum = |of: &dyn Fn(usize) -> f64| (0..COUNT).map(of).sum::<f64>();
+        let mean = sum(&|i| y[i]) / COUNT as f64;
+        let expected = 1.0 - sum(&|i| (x[i] - y[i]).powi(2)) / sum(&|i| (y[i] - mean).powi(2));
+        let y = Array::new(&[COUNT], DType::F32, y);
+        for (device, _) in harness::devices() {
+            let got = on(&device, &R2Score, &x, &y, 1, &[150, 150, 100]);
+            // Numbers near 100 000 are whole 128ths in f32, and the mean of a batch is off by a few.
+            close("r2_score", got, expected, 2e-3);
+        }
+    }
+}
+
+#[test]
+fn what_a_metric_cannot_be_of_is_refused_and_what_is_no_number_is_not_right() {
+    let graph = Graph::new();
+    let scores = graph.full(&[2, 3], DType::F32, f64::NAN);
+    let (target, weight) = (graph.full(&[2], DType::U32, 1.0), graph.full(&[2], DType::F32, 1.0));
+    let right = &TopK(2).sums(&scores, &target, &weight)[0];
+    assert_eq!(right.eval(&Device::cpu(Some(1))).unwrap().data, [0.0]);
+    for metric in [F1Score::new(5), F1Score::new(3).average(Average::Class(3))] {
+        let graph = Graph::new();
+        let scores = graph.full(&[2, 3], DType::F32, 1.0);
+        let (target, weight) =
+            (graph.full(&[2], DType::U32, 1.0), graph.full(&[2], DType::F32, 1.0));
+        let _ = metric.sums(&scores, &target, &weight);
+        let error = graph.error().unwrap().to_string();
+        assert!(error.contains("f1_score") && error.contains("classes"), "{error}");
     }
 }
 

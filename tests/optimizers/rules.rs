@@ -175,11 +175,11 @@ fn what_is_remembered_has_names_and_initial_values() {
             "optimizer.1.momentum_buffer",
             "gradient.1",
             "ema.1",
-            "schedule.observed",
-            "schedule.best",
-            "schedule.num_bad_epochs",
-            "schedule.cooldown_counter",
-            "schedule.factor"
+            "schedule.0.observed",
+            "schedule.1.best",
+            "schedule.2.num_bad_epochs",
+            "schedule.3.cooldown_counter",
+            "schedule.4.factor"
         ]
     );
 }

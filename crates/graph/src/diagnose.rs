@@ -1,7 +1,7 @@
 //! Diagnose: which value of a recording is the first that isn't finite.
 
 use crate::ops::Op;
-use crate::{Graph, GraphError, Loaded, Nodes, Options, Session, Tensor, Value, Variable, compile};
+use crate::{GraphError, Loaded, Nodes, Options, Session, Tensor, Value, Variable, compile};
 use shadegrad_device::DType;
 use std::fmt;
 use std::panic::Location;
@@ -49,13 +49,15 @@ impl fmt::Display for NotFinite {
 }
 
 impl Session {
-    /// Runs a recording as it is, without what it assigns, and finds the first value that has NaN although its inputs
-    /// have none, or the first infinite one of finite inputs that it comes from.
+    /// Runs a recording as it is, without what it assigns, and finds where what a value has of NaN or infinity comes
+    /// from: the first value that has NaN although its inputs have none, or the first infinite one of finite inputs that that
+    /// comes from.
     ///
     /// # Errors
     /// As [`Session::compile`] and [`Loaded::read`].
-    pub fn first_not_finite(&mut self, graph: &Graph) -> Result<Option<NotFinite>, GraphError> {
-        let recorded = graph.nodes(&[])?;
+    pub fn first_not_finite(&mut self, of: &Tensor) -> Result<Option<NotFinite>, GraphError> {
+        let graph = of.graph();
+        let recorded = Nodes { assigns: vec![], ..graph.nodes(&[of])? };
         let needed = recorded.reachable();
         let float = |number: &usize| {
             needed[*number] && recorded.nodes[*number].ty.dtype.loaded() == DType::F32
@@ -83,17 +85,20 @@ impl Session {
         let first = |kind: usize, among: &[bool]| {
             values.iter().copied().filter(|&number| among[number]).find(|&number| {
                 let inputs = &recorded.nodes[number].inputs;
-                // A constant is what someone wrote, such as a mask of infinities.
-                let written = matches!(recorded.nodes[number].op, Op::Full(_));
-                found[number][kind] > 0
-                    && !written
-                    && inputs.iter().all(|input| found[input.index()][kind] == 0)
+                // A constant is what someone wrote: infinity to leave something out, NaN to say that a class is none. Who
+                // takes the NaN is to blame.
+                let written = |number: usize| matches!(recorded.nodes[number].op, Op::Full(_));
+                let clean = |input: &Value| {
+                    let nan = kind == 0 && written(input.index());
+                    found[input.index()][kind] == 0 || nan
+                };
+                found[number][kind] > 0 && !written(number) && inputs.iter().all(clean)
             })
         };
         let blamed = match first(0, &needed) {
             Some(nan) => {
                 let outputs = vec![Value(nan as u32)];
-                let behind = Nodes { outputs, assigns: vec![], ..recorded.clone() }.reachable();
+                let behind = Nodes { outputs, ..recorded.clone() }.reachable();
                 first(1, &behind).or(Some(nan))
             }
             None => first(1, &needed),

@@ -146,7 +146,8 @@ impl<'a> Rerun<'a> {
             let cost: u64 = makers.iter().map(|maker| work.get(maker).unwrap_or(&0)).sum();
             bytes as f64 / cost.max(1) as f64
         };
-        let waits = now.touched.keys().flat_map(|&value| now.waits(value));
+        let free = now.touched.keys().filter(|value| !self.kept.contains(value));
+        let waits = free.flat_map(|&value| now.waits(value));
         let promises = waits.map(|wait| (promise(&wait), wait));
         let mut promises: Vec<_> = promises.filter(|(promise, _)| *promise > 0.0).collect();
         promises.sort_by(|(a, _), (b, _)| b.total_cmp(a));

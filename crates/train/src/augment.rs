@@ -7,6 +7,7 @@
 use shadegrad_device::DType;
 use shadegrad_graph::{Interpolation, Tensor};
 use std::f64::consts::PI;
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 /// What becomes of images in training.
@@ -59,6 +60,24 @@ fn are_images(transform: &str, images: &Tensor) -> bool {
     fine
 }
 
+/// Refuses a setting that isn't within what is possible.
+#[track_caller]
+fn is_sound(
+    transform: &str,
+    images: &Tensor,
+    what: &str,
+    value: f64,
+    possible: RangeInclusive<f64>,
+) -> bool {
+    let fine = possible.contains(&value);
+    if !fine {
+        let (low, high) = possible.into_inner();
+        let reason = format!("{what} is {value}: it must be {low} to {high}");
+        images.graph().refuse(transform, &[images], &reason);
+    }
+    fine
+}
+
 /// The second with probability `p` for each image, else the first.
 #[track_caller]
 fn sometimes(images: &Tensor, p: f64, changed: &Tensor) -> Tensor {
@@ -85,7 +104,9 @@ macro_rules! flip {
         impl Transform for $transform {
             #[track_caller]
             fn apply(&self, images: &Tensor) -> Tensor {
-                match are_images($name, images) {
+                let fine = are_images($name, images)
+                    && is_sound($name, images, "the probability", self.0, 0.0..=1.0);
+                match fine {
                     true => sometimes(images, self.0, &images.flip($axis)),
                     false => images.clone(),
                 }
@@ -135,7 +156,8 @@ impl Transform for RandomCrop {
     }
 }
 
-/// Rotates, moves, scales and shears about the middle, bilinearly; outside is black.
+/// Shears, rotates, scales and moves, in this order and about the middle, bilinearly (torchvision's default is the nearest pixel, and moves
+/// of whole pixels); outside is black.
 #[derive(Clone, Copy, Debug)]
 pub struct RandomAffine {
     degrees: f64,
@@ -186,25 +208,34 @@ impl Transform for RandomAffine {
         if !are_images("random_affine", images) {
             return images.clone();
         }
-        let [low, high] = self.scale;
-        if !(low > 0.0 && high >= low) {
-            let reason = format!("scales from {low} to {high}: they must be above 0, in order");
-            return images.graph().refuse("random_affine", &[images], &reason);
+        let RandomAffine { degrees, translate, scale: [low, high], shear } = *self;
+        let sound = [
+            is_sound("random_affine", images, "degrees", degrees, 0.0..=360.0),
+            is_sound("random_affine", images, "shear", shear, 0.0..=89.0),
+            is_sound("random_affine", images, "translate across", translate[0], 0.0..=1.0),
+            is_sound("random_affine", images, "translate down", translate[1], 0.0..=1.0),
+            is_sound("random_affine", images, "the least scale", low, f64::MIN_POSITIVE..=high),
+            is_sound("random_affine", images, "the largest scale", high, low..=f64::MAX),
+        ];
+        if sound.contains(&false) {
+            return images.clone();
         }
         let &[batch, _, h, w] = images.shape().as_slice() else { return images.clone() };
         let either = |most: f64| drawn(images, -most, most).reshape(&[batch, 1, 1]);
         let (angle, shear) = (either(self.degrees * PI / 180.0), either(self.shear * PI / 180.0));
-        let size = drawn(images, 1.0 / high, 1.0 / low).reshape(&[batch, 1, 1]);
+        let scale = drawn(images, low, high).reshape(&[batch, 1, 1]);
         let [across, down] = self.translate.map(|part| either(2.0 * part));
         let graph = images.graph();
-        // From pixels of the result to those of the image: the inverse of rotation, shear and scale.
-        let (cos, sin) = (angle.cos() * &size, angle.sin() * &size);
-        let slant = shear.tan();
+        // An image is sheared, rotated, scaled and then moved; this is the way back, from pixels of the result.
+        let (cos, sin, slant) = (angle.cos() / &scale, angle.sin() / &scale, shear.tan());
         let aspect = w as f64 / h.max(1) as f64;
-        let (a, b) = (cos.clone(), (&sin - &cos * &slant) * (1.0 / aspect));
-        let (c, d) = (-&sin * aspect, cos + sin * slant);
-        let row = |x: Tensor, y: Tensor, t: Tensor| graph.concat(&[&x, &y, &t], 2);
-        let rows = [row(a, b, across), row(c, d, down)];
+        let (a, b) = (&cos - &sin * &slant, (&cos * &slant + &sin) * (1.0 / aspect));
+        let (c, d) = (-&sin * aspect, cos);
+        let row = |x: Tensor, y: Tensor| {
+            let start = -(&x * &across + &y * &down);
+            graph.concat(&[&x, &y, &start], 2)
+        };
+        let rows = [row(a, b), row(c, d)];
         let theta = graph.concat(&[&rows[0], &rows[1]], 1);
         let grid = graph.affine_grid(&theta, [h, w], false);
         images.grid_sample(&grid, Interpolation::Bilinear { align_corners: false })
@@ -236,7 +267,15 @@ fn grey(images: &Tensor) -> Tensor {
 impl Transform for ColorJitter {
     #[track_caller]
     fn apply(&self, images: &Tensor) -> Tensor {
-        if !are_images("color_jitter", images) {
+        let factors = [
+            ("brightness", self.brightness),
+            ("contrast", self.contrast),
+            ("saturation", self.saturation),
+        ];
+        let sound = |(what, value): (&str, f64)| {
+            is_sound("color_jitter", images, what, value, 0.0..=f64::MAX)
+        };
+        if !(are_images("color_jitter", images) && factors.into_iter().all(sound)) {
             return images.clone();
         }
         let factor = |most: f64| drawn(images, (1.0 - most).max(0.0), 1.0 + most);

@@ -27,7 +27,7 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// In a folder, which is made if it isn't there, after every epoch; the last two are kept. Files are named
+    /// In a folder of this run alone, which is made if it isn't there, after every epoch; the last two are kept. Files are named
     /// `step-00001234.safetensors` after the steps that are done.
     pub fn new(folder: impl Into<PathBuf>) -> Checkpoints {
         Checkpoints { folder: folder.into(), every: None, keep: 2, best: false, go_on: false }
@@ -63,9 +63,17 @@ impl Checkpoints {
         self.every
     }
 
-    /// Makes the folder.
-    pub(crate) fn prepare(&self) -> Result<(), TrainError> {
-        std::fs::create_dir_all(&self.folder).map_err(|source| io(&self.folder, source))
+    /// Makes the folder, and refuses one with checkpoints of more steps than are done: they are of another run.
+    pub(crate) fn prepare(&self, done: usize) -> Result<(), TrainError> {
+        std::fs::create_dir_all(&self.folder).map_err(|source| io(&self.folder, source))?;
+        match list(&self.folder)?.first().and_then(|newest| Some((newest, number(newest)?))) {
+            Some((newest, steps)) if steps > done as u64 => Err(TrainError::Setting {
+                what: "the folder of checkpoints",
+                value: format!("one with {}, of a run that has come further", newest.display()),
+                expected: "another, or the run that is resumed".to_string(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn path(&self, step: usize) -> PathBuf {
@@ -76,13 +84,15 @@ impl Checkpoints {
         self.folder.join("best.safetensors")
     }
 
-    /// Removes all but the last, and what killed runs left unfinished.
-    pub(crate) fn prune(&self) -> Result<(), TrainError> {
+    /// Removes all but the last up to the one that was just written, and what killed runs left unfinished.
+    pub(crate) fn prune(&self, written: &Path) -> Result<(), TrainError> {
         let entries = std::fs::read_dir(&self.folder).map_err(|e| io(&self.folder, e))?;
         let unfinished = entries
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(PART)));
-        let old = list(&self.folder)?.into_iter().skip(self.keep);
+        let own = number(written);
+        let earlier = list(&self.folder)?.into_iter().filter(|path| number(path) <= own);
+        let old = earlier.skip(self.keep);
         // What can't be removed is tried again after the next one.
         unfinished.chain(old).for_each(|path| _ = std::fs::remove_file(path));
         Ok(())
@@ -93,15 +103,17 @@ pub(crate) fn io(path: &Path, source: std::io::Error) -> TrainError {
     crate::WeightsError::Io { path: path.to_path_buf(), source }.into()
 }
 
+/// The steps that a checkpoint is named after.
+fn number(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse().ok()
+}
+
 /// The checkpoints in a folder, the newest first.
 pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
     let entries = std::fs::read_dir(folder).map_err(|source| io(folder, source))?;
-    let step = |path: &PathBuf| {
-        let name = path.file_name()?.to_str()?;
-        name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse::<u64>().ok()
-    };
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let mut found: Vec<(u64, PathBuf)> = paths.filter_map(|p| Some((step(&p)?, p))).collect();
+    let mut found: Vec<(u64, PathBuf)> = paths.filter_map(|p| Some((number(&p)?, p))).collect();
     found.sort_by(|(a, _), (b, _)| b.cmp(a));
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }

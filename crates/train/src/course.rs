@@ -4,14 +4,14 @@ use crate::TrainError;
 use crate::state::Position;
 use crate::stream::Loader;
 use shadegrad_device::random;
-use shadegrad_graph::{Graph, Loaded, Session};
+use shadegrad_graph::{Loaded, Session, Tensor};
 use std::collections::VecDeque;
 
 /// Training on one data set with one batch size, compiled.
 pub struct Course {
     programs: Vec<Loaded>,
-    /// The recordings of the same.
-    graphs: Vec<Graph>,
+    /// The loss in the recording of each.
+    losses: Vec<Tensor>,
     /// What brings the samples of each part to the device, if they don't lie there.
     loaders: Vec<Option<Loader>>,
     sizes: Vec<usize>,
@@ -35,14 +35,14 @@ pub(crate) fn end_of(epochs: usize, samples: usize, batch: usize) -> usize {
 
 impl Course {
     pub(crate) fn new(
-        (programs, graphs, loaders): (Vec<Loaded>, Vec<Graph>, Vec<Option<Loader>>),
+        (programs, losses, loaders): (Vec<Loaded>, Vec<Tensor>, Vec<Option<Loader>>),
         sizes: Vec<usize>,
         batch: usize,
         seed: u64,
         before: usize,
     ) -> Course {
         let turns = VecDeque::new();
-        Course { programs, graphs, loaders, sizes, batch, seed, before, epoch: 0, turns, pace: 1 }
+        Course { programs, losses, loaders, sizes, batch, seed, before, epoch: 0, turns, pace: 1 }
     }
 
     /// Epochs that have begun, those of earlier courses among them.
@@ -60,9 +60,22 @@ impl Course {
         &self.programs
     }
 
-    /// The recorded step of each part.
-    pub fn graphs(&self) -> &[Graph] {
-        &self.graphs
+    /// Whether an epoch is over and the next hasn't begun.
+    pub(crate) fn is_between(&self) -> bool {
+        self.turns.is_empty()
+    }
+
+    /// The recorded loss of a part, with the samples of a step on the device.
+    pub(crate) fn loss(
+        &mut self,
+        session: &mut Session,
+        part: usize,
+        step: u32,
+    ) -> Result<Option<Tensor>, TrainError> {
+        if let Some(Some(loader)) = self.loaders.get_mut(part) {
+            loader.reload(session, step)?;
+        }
+        Ok(self.losses.get(part).cloned())
     }
 
     /// Steps until every sample has been visited once more; never none.

@@ -41,6 +41,11 @@ pub struct Statistics {
     pub deviation: f64,
 }
 
+impl Statistics {
+    /// Inputs stay as they are.
+    pub const NONE: Statistics = Statistics { mean: 0.0, deviation: 1.0 };
+}
+
 /// Samples of a data set that share a shape.
 pub struct Part {
     /// The samples on the device.

@@ -1,6 +1,7 @@
 //! Evaluation: what a model does on a data set, as a program for each of its parts.
 
 use crate::stream::{Loader, sequential};
+use crate::trainer::added;
 use crate::{Dataset, Order, Samples, Scores, Statistics, Streamed, TrainError};
 use shadegrad_device::{DType, Pending};
 use shadegrad_graph::{Graph, Init, Loaded, Session, Tensor, Variable};
@@ -130,7 +131,7 @@ impl Evaluator {
         session: &mut Session,
         metrics: &[Box<dyn Metric>],
     ) -> Result<Evaluation, TrainError> {
-        let mut found = Found { sums: vec![], predictions: vec![vec![]; self.samples] };
+        let mut found = Found { metrics, sums: vec![], predictions: vec![vec![]; self.samples] };
         for part in &mut self.parts {
             session.write(&part.cursor, &0u32.to_le_bytes())?;
             let samples = || sequential(part.numbers.len(), part.batch);
@@ -161,12 +162,13 @@ impl Evaluator {
 }
 
 /// What has been found so far.
-struct Found {
+struct Found<'m> {
+    metrics: &'m [Box<dyn Metric>],
     sums: Vec<f64>,
     predictions: Vec<Vec<u32>>,
 }
 
-impl Found {
+impl Found<'_> {
     fn take(
         &mut self,
         (numbers, sums, classes): (&[usize], Pending, Option<Pending>),
@@ -174,8 +176,11 @@ impl Found {
     ) -> Result<(), TrainError> {
         let wait = |pending: Pending| pending.wait().map_err(shadegrad_graph::GraphError::from);
         let sums: Vec<f32> = bytemuck::pod_collect_to_vec(&wait(sums)?);
+        let mut sums: Vec<f64> = sums.into_iter().map(f64::from).collect();
+        let metrics = sums.split_off(2);
+        sums.extend(added(self.metrics.iter().map(|metric| &**metric), &metrics));
         self.sums.resize(sums.len(), 0.0);
-        self.sums.iter_mut().zip(&sums).for_each(|(all, own)| *all += f64::from(*own));
+        self.sums.iter_mut().zip(&sums).for_each(|(all, own)| *all += own);
         let Some(classes) = classes else { return Ok(()) };
         let classes: Vec<u32> = bytemuck::pod_collect_to_vec(&wait(classes)?);
         let each = classes.len() / batch;

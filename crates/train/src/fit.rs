@@ -2,7 +2,7 @@
 
 use crate::{
     Callback, Checkpoints, Control, Course, Dataset, Ended, Epoch, Evaluator, History, Scores,
-    TrainError, Trainer, Weights, course::end_of,
+    TrainError, Trainer, Weights, WeightsError, course::end_of,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use shadegrad_models::Module;
@@ -156,6 +156,11 @@ impl<M: Module> Trainer<M> {
     pub fn fit(&mut self, data: &dyn Dataset, fit: Fit<'_>) -> Result<History, TrainError> {
         let total = fit.total_steps(data);
         let mut run = Run::new(self, data, fit)?;
+        if run.waited_enough() {
+            // The run that it resumes had ended.
+            run.past.history.ended = Ended::Early;
+            return run.end(self);
+        }
         while run.past.history.epochs.len() < run.fit.epochs {
             let left = total.saturating_sub(run.done());
             let steps = run.course.left_in_epoch().min(left);
@@ -167,13 +172,7 @@ impl<M: Module> Trainer<M> {
                 break;
             }
         }
-        let Past { history, best } = run.past;
-        if let Some(Best { weights: Some(weights), .. }) = best
-            && !matches!(history.ended, Ended::Asked(_))
-        {
-            self.restore(&weights, Path::new("the best epoch"))?;
-        }
-        Ok(history)
+        run.end(self)
     }
 }
 
@@ -211,13 +210,25 @@ impl<'f> Run<'f> {
         }
         let (monitored, higher) = trainer.monitored(fit.monitor.as_deref())?;
         if let Some(checkpoints) = &fit.checkpoints {
-            checkpoints.prepare()?;
+            checkpoints.prepare(trainer.steps_done())?;
         }
-        let mut past = trainer.past.take().unwrap_or_default();
+        let (course, mut past) = trainer.begin(data, fit.batch)?;
         past.history.ended = Ended::Done;
-        let course = trainer.start(data, fit.batch)?;
+        // A checkpoint without the best weights was written by a fit that didn't keep them.
+        past.best = past.best.filter(|best| !fit.keep_best || best.weights.is_some());
         let validation = fit.validate.map(|data| trainer.evaluator(data)).transpose()?;
         Ok(Run { fit, course, past, validation, monitored, higher })
+    }
+
+    /// The history, with the weights that were asked for in the trainer.
+    fn end<M: Module>(self, trainer: &mut Trainer<M>) -> Result<History, TrainError> {
+        let Past { history, best } = self.past;
+        // Who goes on from a checkpoint goes on with its weights.
+        let goes_on = matches!(history.ended, Ended::Asked(Some(_)));
+        if let Some(Best { weights: Some(weights), .. }) = best.filter(|_| !goes_on) {
+            trainer.restore(&weights, Path::new("the best epoch"))?;
+        }
+        Ok(history)
     }
 
     /// Steps that are done.
@@ -262,6 +273,13 @@ impl<'f> Run<'f> {
         }
         bar.finish_and_clear();
         let validation = self.validate(trainer, number)?;
+        let every = self.fit.checkpoints.as_ref().map(Checkpoints::every);
+        let due = every.is_some_and(|every| every.is_none_or(|every| end.is_multiple_of(every)));
+        // Of an epoch that the number of steps cuts short the rest may follow.
+        let whole = self.course.is_between();
+        if due && !whole {
+            self.checkpoint(trainer)?;
+        }
         let history = &mut self.past.history;
         let losses = &history.losses[history.epoch_start..];
         let loss = losses.iter().map(|&l| f64::from(l)).sum::<f64>() / losses.len().max(1) as f64;
@@ -277,8 +295,7 @@ impl<'f> Run<'f> {
         history.epochs.push(epoch);
         history.epoch_start = end;
         history.sums.clear();
-        let every = self.fit.checkpoints.as_ref().map(Checkpoints::every);
-        if every.is_some_and(|every| every.is_none_or(|every| end.is_multiple_of(every))) {
+        if due && whole {
             self.checkpoint(trainer)?;
         }
         let history = &self.past.history;
@@ -333,10 +350,12 @@ impl<'f> Run<'f> {
         let Some(evaluator) = &mut self.validation else { return Ok(None) };
         let scores = trainer.evaluate_with(evaluator)?.scores;
         let score = scores.get(&self.monitored).unwrap_or(f64::NAN);
+        trainer.updater.report(&mut trainer.session, scores.loss, score)?;
         let before = self.past.best.as_ref().map(|best| best.score);
         let better = match before {
-            Some(before) if self.higher => score > before || before.is_nan(),
-            Some(before) => score < before || before.is_nan(),
+            Some(before) if before.is_nan() => !score.is_nan(),
+            Some(before) if self.higher => score > before,
+            Some(before) => score < before,
             None => true,
         };
         let checkpoints = self.fit.checkpoints.as_ref().filter(|c| c.best).cloned();
@@ -370,15 +389,18 @@ impl<'f> Run<'f> {
     ) -> Result<Option<PathBuf>, TrainError> {
         let Some(checkpoints) = self.fit.checkpoints.clone() else { return Ok(None) };
         let path = checkpoints.path(trainer.steps_done());
-        let saved =
-            trainer.save_past(&path, &self.course, &self.past).and_then(|()| checkpoints.prune());
+        let saved = trainer
+            .save_past(&path, &self.course, &self.past)
+            .and_then(|()| checkpoints.prune(&path));
         Ok(self.survive(saved)?.map(|()| path))
     }
 
     /// Notes an error of writing if training is to go on without.
     fn survive(&mut self, saved: Result<(), TrainError>) -> Result<Option<()>, TrainError> {
         match saved {
-            Err(error) if self.fit.checkpoints.as_ref().is_some_and(|c| c.go_on) => {
+            Err(error @ TrainError::Weights(WeightsError::Io { .. }))
+                if self.fit.checkpoints.as_ref().is_some_and(|c| c.go_on) =>
+            {
                 if self.fit.progress {
                     eprintln!("training goes on without a checkpoint: {error}");
                 }

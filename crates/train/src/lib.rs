@@ -41,7 +41,7 @@ pub use history::{Ended, Epoch, History};
 pub use log::{CsvLog, LogError, TensorBoard};
 pub use resident::{Augmented, Resident};
 pub use scores::Scores;
-pub use state::Resumed;
+pub use state::{Matched, Resumed};
 pub use stream::{Source, Streamed, Streaming};
 pub use tabular::Tabular;
 pub use tokens::{Padded, Windows};

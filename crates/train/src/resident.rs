@@ -34,10 +34,11 @@ impl Row {
         };
         let rows = &changed;
         let rows = match (self.ty.dtype, self.statistics) {
+            // Words such as tokens are no amounts.
+            (DType::U32, _) => rows.clone(),
             (_, Some(Statistics { mean, deviation })) => {
                 rows.to(DType::F32) * (1.0 / deviation) - mean / deviation
             }
-            (DType::U32, None) => rows.clone(),
             _ => rows.to(DType::F32),
         };
         rows.reshape(&shape)

@@ -47,6 +47,33 @@ impl Position {
     }
 }
 
+/// What [`Trainer::load_matching`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Matched {
+    /// Names that were taken.
+    pub loaded: Vec<String>,
+    /// Names of the model that the file doesn't have.
+    pub missing: Vec<String>,
+    /// Names of the file that the model doesn't have.
+    pub extra: Vec<String>,
+    /// Names of both with their shapes, in the file and in the model.
+    pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
+}
+
+impl std::fmt::Display for Matched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} tensors loaded", self.loaded.len())?;
+        let lists = [("missing in the file", &self.missing), ("not in the model", &self.extra)];
+        for (what, names) in lists.into_iter().filter(|(_, names)| !names.is_empty()) {
+            write!(f, "; {what}: {}", names.join(", "))?;
+        }
+        for (name, found, wanted) in &self.misshapen {
+            write!(f, "; {name} is {found:?} in the file, {wanted:?} in the model")?;
+        }
+        Ok(())
+    }
+}
+
 /// What [`Trainer::resume`] found.
 #[derive(Debug)]
 pub struct Resumed {
@@ -81,7 +108,9 @@ impl<M: Module> Trainer<M> {
             let data = bytemuck::pod_collect_to_vec::<u8, f32>(&self.session.read(variable)?);
             weights.tensors.insert(name.to_string(), (variable.ty().shape.clone(), data));
         }
-        if let Some(Statistics { mean, deviation }) = self.statistics {
+        if let Some(Statistics { mean, deviation }) =
+            self.statistics.filter(|statistics| *statistics != Statistics::NONE)
+        {
             weights.notes.insert("pixel_mean".into(), mean.to_string());
             weights.notes.insert("pixel_deviation".into(), deviation.to_string());
         }
@@ -103,6 +132,38 @@ impl<M: Module> Trainer<M> {
     pub fn load(&mut self, path: impl AsRef<Path>) -> Result<(), TrainError> {
         let weights = Weights::load(path.as_ref())?;
         self.restore(&weights, path.as_ref())
+    }
+
+    /// Takes from a file what the model has under the same names and in the same shapes, as for a model with another
+    /// last layer, and leaves the rest of the model as it is. How inputs are normalised is not taken: that is said by the data that is trained on.
+    ///
+    /// # Errors
+    /// [`TrainError::Weights`] for a file that is damaged, or that has nothing of the model.
+    pub fn load_matching(&mut self, path: impl AsRef<Path>) -> Result<Matched, TrainError> {
+        let path = path.as_ref();
+        let file = Weights::load(path)?;
+        let mut weights = self.weights()?;
+        let mut matched = Matched::default();
+        for (name, (shape, own)) in &mut weights.tensors {
+            match file.tensors.get(name) {
+                Some((found, data)) if found == shape => {
+                    own.clone_from(data);
+                    matched.loaded.push(name.clone());
+                }
+                Some((found, _)) => {
+                    matched.misshapen.push((name.clone(), found.clone(), shape.clone()));
+                }
+                None => matched.missing.push(name.clone()),
+            }
+        }
+        let extra = file.tensors.keys().filter(|name| !weights.tensors.contains_key(*name));
+        matched.extra = extra.cloned().collect();
+        if matched.loaded.is_empty() {
+            let (path, report) = (path.to_path_buf(), format!("\n  {matched}"));
+            return Err(WeightsError::Mismatch { path, report }.into());
+        }
+        self.restore(&weights, path)?;
+        Ok(matched)
     }
 
     /// Takes weights into the model; `origin` is where errors say they are from.
@@ -150,6 +211,15 @@ impl<M: Module> Trainer<M> {
         past: &Past,
     ) -> Result<(), TrainError> {
         let weights = self.weights()?;
+        let wrong = |(_, (_, data)): &(&String, &(Vec<usize>, Vec<f32>))| {
+            data.iter().any(|value| !value.is_finite())
+        };
+        if let Some((name, _)) = weights.tensors.iter().find(wrong) {
+            // It would take the place of one from which training can go on.
+            let cause = format!("parameter `{name}` isn't finite after the step before");
+            let (step, loss) = (self.steps_done, f32::NAN);
+            return Err(TrainError::Diverged { step, loss, cause });
+        }
         let mut file = TensorFile { notes: weights.notes.clone(), ..TensorFile::default() };
         weights.put(&mut file, "");
         for (name, shape, variable, range) in self.optimizer_state() {
@@ -242,24 +312,25 @@ impl<M: Module> Trainer<M> {
         }
         let none =
             std::io::Error::new(std::io::ErrorKind::NotFound, "no whole checkpoint is there");
-        Err(damaged.pop().unwrap_or_else(|| checkpoint::io(path, none)))
+        Err(damaged.into_iter().next().unwrap_or_else(|| checkpoint::io(path, none)))
     }
 
     fn resume_from(&mut self, path: &Path) -> Result<usize, TrainError> {
         let file = TensorFile::load(path)?;
         let reader = Reader { file: &file, path };
         if !file.tensors.contains_key(&format!("{STATE}version")) {
-            return Err(reader.wrong("it has weights only: `load` reads them").into());
+            return Err(reader.unfit("it has weights only: `load` reads them").into());
         }
         if reader.numbers("version")? != [VERSION] {
-            return Err(reader.wrong("another version of this program wrote it").into());
+            return Err(reader.unfit("another version of this program wrote it").into());
         }
         let names = self.metric_names().join(",");
         if file.notes.get("metrics") != Some(&names) {
             let found = file.notes.get("metrics").map_or("", String::as_str);
             let reason = format!("its metrics are `{found}`, not `{names}`");
-            return Err(reader.wrong(&reason).into());
+            return Err(reader.unfit(&reason).into());
         }
+        self.knows_all(&reader)?;
         // All is read before anything is changed.
         let [batch, before, epoch, left] = reader.array("place")?;
         let word = |v: u64| u32::try_from(v).map_err(|_| reader.wrong("a counter is too large"));
@@ -267,8 +338,13 @@ impl<M: Module> Trainer<M> {
             reader.numbers("turns")?.into_iter().map(word).collect::<Result<Vec<u32>, _>>()?;
         let sizes = reader.numbers("sizes")?.iter().map(|&v| v as usize).collect();
         let position = Position { batch, sizes, before, epoch, left, turns };
-        let ([steps_done, epochs], step) =
-            (reader.array("done")?, word(reader.numbers("step")?[0])?);
+        let ([steps_done, epochs], [step]) = (reader.array("done")?, reader.array("step")?);
+        // Every epoch has a step.
+        let possible = step == steps_done && epoch <= steps_done + 1 && left <= isize::MAX as usize;
+        let step = word(step as u64)?;
+        if !possible {
+            return Err(reader.wrong("its counters contradict each other").into());
+        }
         let [seed] = reader.numbers("seed")?[..] else {
             return Err(reader.wrong("it has no seed").into());
         };
@@ -293,7 +369,7 @@ impl<M: Module> Trainer<M> {
         self.session.write(&self.step, &step.to_le_bytes())?;
         self.session.write(&self.seed, &(seed as u32 ^ (seed >> 32) as u32).to_le_bytes())?;
         (self.seed_value, self.steps_done, self.epochs) = (seed, steps_done, epochs);
-        (self.position, self.past) = (Some(position), Some(past));
+        self.resumed = Some((position, past));
         Ok(steps_done)
     }
 
@@ -324,6 +400,11 @@ impl<M: Module> Trainer<M> {
         }
         history.sums = reader.floats("sums")?;
         [history.epoch_start] = reader.array("epoch_start")?;
+        let steps = history.losses.len();
+        let whole = history.metrics.values().all(|values| values.len() == steps);
+        if history.epoch_start > steps || !whole {
+            return Err(reader.wrong("its history contradicts itself").into());
+        }
         history.best = reader.numbers("best_epoch")?.first().map(|&best| best as usize);
         let best = match reader.floats("best")?[..] {
             [score, epoch, waited] => {
@@ -334,6 +415,24 @@ impl<M: Module> Trainer<M> {
             _ => None,
         };
         Ok(Past { history, best })
+    }
+
+    /// Refuses a checkpoint with state that this trainer has no place for.
+    fn knows_all(&self, reader: &Reader<'_>) -> Result<(), TrainError> {
+        let own: Vec<String> = self.optimizer_state().into_iter().map(|(name, ..)| name).collect();
+        let kinds =
+            ["optimizer", "gradient", "ema", "schedule"].map(|kind| format!("{STATE}{kind}"));
+        let foreign = |name: &&String| {
+            kinds.iter().any(|kind| name.starts_with(kind)) && !own.contains(*name)
+        };
+        match reader.file.tensors.keys().find(foreign) {
+            Some(name) => {
+                let reason =
+                    format!("it has `{name}`, which is no state of this trainer's optimizer");
+                Err(reader.unfit(&reason).into())
+            }
+            None => Ok(()),
+        }
     }
 
     /// What the optimizer remembers: name in files, shape, the variable that it is in, and where. What there is one of for each parameter is
@@ -380,13 +479,19 @@ impl<'a> Reader<'a> {
         WeightsError::Format { path: self.path.to_path_buf(), reason: reason.to_string() }
     }
 
+    /// Of a whole file that isn't one of this trainer.
+    fn unfit(&self, reason: &str) -> WeightsError {
+        let report = format!("\n  {reason}");
+        WeightsError::Mismatch { path: self.path.to_path_buf(), report }
+    }
+
     fn stored(&self, name: &str, dtype: Dtype) -> Result<&'a Stored, WeightsError> {
         match self.file.tensors.get(name) {
             Some(stored) if stored.dtype == dtype => Ok(stored),
             Some(stored) => {
                 Err(self.wrong(&format!("`{name}` is {:?}, not {dtype:?}", stored.dtype)))
             }
-            None => Err(self.wrong(&format!("`{name}` is missing"))),
+            None => Err(self.unfit(&format!("`{name}` is missing"))),
         }
     }
 
@@ -417,7 +522,7 @@ impl<'a> Reader<'a> {
         let stored = self.stored(name, Dtype::F32)?;
         match stored.shape == shape {
             true => Ok(&stored.bytes),
-            false => Err(self.wrong(&format!("`{name}` is {:?}, not {shape:?}", stored.shape))),
+            false => Err(self.unfit(&format!("`{name}` is {:?}, not {shape:?}", stored.shape))),
         }
     }
 }

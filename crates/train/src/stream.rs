@@ -13,6 +13,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 /// Steps of a chunk, at most.
 const SLOTS: usize = 16;
 
+/// Bytes of a chunk's inputs, at most, where one step doesn't have more.
+const CHUNK: usize = 32 << 20;
+
 /// Samples that are fetched by their numbers, by several threads at once.
 pub trait Source: Send + Sync + 'static {
     /// How many.
@@ -155,7 +158,7 @@ impl Streamed {
     /// The same with a window for a few steps, and how many these are.
     pub(crate) fn for_steps(&self, batch: usize, limit: usize) -> (Streamed, usize) {
         let step = batch * self.source.input().bytes().max(self.source.target().bytes()).max(1);
-        let slots = (limit / step.max(1)).clamp(1, SLOTS);
+        let slots = (limit.min(CHUNK) / step.max(1)).clamp(1, SLOTS);
         (self.with_window(slots * batch), slots)
     }
 }
@@ -186,7 +189,7 @@ impl Samples for Streamed {
 /// Fetches chunks ahead and brings them to the device, one after the other.
 pub(crate) struct Loader {
     window: Window,
-    slots: usize,
+    fetch: Arc<Fetch>,
     /// Steps that have been run.
     done: u32,
     /// What each thread has fetched; they take turns.
@@ -200,11 +203,33 @@ struct Chunk {
     targets: Vec<u8>,
 }
 
+/// What is fetched for a step.
+type Numbers = dyn Fn(u32) -> Vec<u32> + Send + Sync;
+
+/// How chunks are fetched.
+struct Fetch {
+    source: Arc<dyn Source>,
+    samples: Box<Numbers>,
+    slots: usize,
+    /// Bytes of a chunk's inputs and targets.
+    sizes: [usize; 2],
+}
+
+impl Fetch {
+    fn chunk(&self, number: u32) -> Result<Chunk, DataError> {
+        let first = number.wrapping_mul(self.slots as u32);
+        let steps = 0..self.slots as u32;
+        let index: Vec<u32> =
+            steps.flat_map(|step| (self.samples)(first.wrapping_add(step))).collect();
+        let [mut inputs, mut targets] = self.sizes.map(|bytes| vec![0; bytes]);
+        self.source.fetch(&index, &mut inputs, &mut targets)?;
+        Ok(Chunk { inputs, targets })
+    }
+}
+
 impl Loader {
-    /// Begins to fetch for the steps from number `done` on. `samples` are the numbers of a step's samples.
-    ///
-    /// # Panics
-    /// Never: samples without a window load nothing.
+    /// Begins to fetch for the steps from number `done` on. `samples` are the numbers of a step's samples. Samples without a window
+    /// load nothing.
     pub(crate) fn new(
         streamed: &Streamed,
         slots: usize,
@@ -212,33 +237,29 @@ impl Loader {
         samples: impl Fn(u32) -> Vec<u32> + Send + Sync + 'static,
     ) -> Option<Loader> {
         let window = streamed.window.clone()?;
-        let samples = Arc::new(samples);
         let sizes = [window.inputs.ty().bytes(), window.targets.ty().bytes()];
+        let (source, samples) = (streamed.source.clone(), Box::new(samples));
+        let fetch = Arc::new(Fetch { source, samples, slots, sizes });
         let threads = streamed.threads as u32;
         let fetched = (0..threads).map(|thread| {
             let (send, receive) = sync_channel(1);
-            let (source, samples) = (streamed.source.clone(), samples.clone());
+            let fetch = fetch.clone();
             std::thread::spawn(move || {
-                let mut chunk = done / slots as u32 + thread;
+                let mut number = done / fetch.slots as u32 + thread;
                 loop {
-                    let steps = 0..slots as u32;
-                    let first = chunk.wrapping_mul(slots as u32);
-                    let index: Vec<u32> =
-                        steps.flat_map(|step| samples(first.wrapping_add(step))).collect();
-                    let [mut inputs, mut targets] = sizes.map(|bytes| vec![0; bytes]);
-                    let result = source.fetch(&index, &mut inputs, &mut targets);
-                    let failed = result.is_err();
+                    let chunk = fetch.chunk(number);
+                    let failed = chunk.is_err();
                     // Whoever waits may have gone.
-                    if send.send(result.map(|()| Chunk { inputs, targets })).is_err() || failed {
+                    if send.send(chunk).is_err() || failed {
                         return;
                     }
-                    chunk = chunk.wrapping_add(threads);
+                    number = number.wrapping_add(threads);
                 }
             });
             receive
         });
         let fetched = fetched.collect();
-        Some(Loader { window, slots, done, fetched, next: 0, loaded: false })
+        Some(Loader { window, fetch, done, fetched, next: 0, loaded: false })
     }
 
     /// Brings what the next step needs to the device; how many steps, at most `steps`, can run with it.
@@ -247,21 +268,31 @@ impl Loader {
         session: &mut Session,
         steps: usize,
     ) -> Result<usize, TrainError> {
-        let place = self.done as usize % self.slots;
+        let place = self.done as usize % self.fetch.slots;
         if place == 0 || !self.loaded {
             let chunk = self.fetched[self.next].recv().map_err(|_| TrainError::Setting {
                 what: "the source of streamed samples",
                 value: "one that panicked".to_string(),
                 expected: "one that returns its errors".to_string(),
             })??;
-            session.write(&self.window.inputs, &chunk.inputs)?;
-            session.write(&self.window.targets, &chunk.targets)?;
+            self.write(session, &chunk)?;
             self.next = (self.next + 1) % self.fetched.len();
             self.loaded = true;
         }
-        let steps = steps.min(self.slots - place);
+        let steps = steps.min(self.fetch.slots - place);
         self.done = self.done.wrapping_add(steps as u32);
         Ok(steps)
+    }
+
+    /// Brings what a step needed to the device once more.
+    pub(crate) fn reload(&mut self, session: &mut Session, step: u32) -> Result<(), TrainError> {
+        let chunk = self.fetch.chunk(step / self.fetch.slots as u32)?;
+        self.write(session, &chunk)
+    }
+
+    fn write(&self, session: &mut Session, chunk: &Chunk) -> Result<(), TrainError> {
+        session.write(&self.window.inputs, &chunk.inputs)?;
+        Ok(session.write(&self.window.targets, &chunk.targets)?)
     }
 }
 

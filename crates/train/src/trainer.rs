@@ -49,10 +49,8 @@ pub struct Trainer<M> {
     pub(crate) seed_value: u64,
     /// Mean and deviation of the inputs trained on.
     pub(crate) statistics: Option<Statistics>,
-    /// Where a checkpoint was written, until training goes on from there.
-    pub(crate) position: Option<Position>,
-    /// What had happened until then.
-    pub(crate) past: Option<Past>,
+    /// Where a checkpoint was written and what had happened until then, until training goes on from there.
+    pub(crate) resumed: Option<(Position, Past)>,
     /// How inputs are mixed.
     mixup: Option<f64>,
     /// How steps are compiled.
@@ -105,8 +103,7 @@ impl<M: Module> Trainer<M> {
             steps_done: 0,
             seed_value: seed,
             statistics: None,
-            position: None,
-            past: None,
+            resumed: None,
             mixup: None,
             options: Options::default(),
             predictors: vec![],
@@ -133,7 +130,8 @@ impl<M: Module> Trainer<M> {
         self
     }
 
-    /// Mixes inputs and losses in pairs in training, see [`mixup`]; metrics are of the samples themselves.
+    /// Mixes inputs and losses in pairs in training, see [`mixup`]; the metrics of training compare what is said of mixed inputs with the
+    /// targets of their first samples.
     pub fn mixup(mut self, alpha: f64) -> Self {
         self.mixup = Some(alpha);
         self
@@ -206,10 +204,11 @@ impl<M: Module> Trainer<M> {
     #[track_caller]
     pub fn record(&self, data: &dyn Samples, batch: usize) -> Graph {
         let limit = self.session.device().limits().binding_bytes;
-        match data.streamed().map(|streamed| streamed.for_steps(batch, limit)) {
+        let recorded = match data.streamed().map(|streamed| streamed.for_steps(batch, limit)) {
             Some((window, slots)) => self.record_turn(&window, Some(slots), batch, 0),
             None => self.record_turn(data, None, batch, 0),
-        }
+        };
+        recorded.0
     }
 
     #[track_caller]
@@ -219,7 +218,7 @@ impl<M: Module> Trainer<M> {
         slots: Option<usize>,
         batch: usize,
         number: usize,
-    ) -> Graph {
+    ) -> (Graph, Tensor) {
         let turn = &self.turns[number];
         let graph = Graph::training(&self.seed, &self.step);
         let (step, turns) = (graph.step(), graph.variable(turn));
@@ -261,15 +260,19 @@ impl<M: Module> Trainer<M> {
         let here = ring.along(1).equal(&step.remainder(&step.full_like(RING as f64)));
         let row = ring.along(0);
         self.guard(&graph, &loss, number);
-        let new = values.iter().enumerate().skip(1).fold(loss, |rest, (number, value)| {
+        let new = values.iter().enumerate().skip(1).fold(loss.clone(), |rest, (number, value)| {
             row.equal(&row.full_like(number as f64)).select(value, &rest)
         });
+        // What comes after a loss that isn't finite doesn't hide it.
+        let halted = graph.variable(&self.halted);
+        let here = here.and(&halted.equal(&halted.full_like(0.0)));
         graph.assign(&self.ring, &here.select(&new, &ring));
-        graph
+        (graph, loss)
     }
 
     /// Keeps everything as it was before the first step whose loss isn't finite, from that step on: what is
-    /// assigned so far takes effect only in steps before it. Nothing is lost, and the step can be looked at.
+    /// assigned so far takes effect only in steps before it. Nothing is lost, and the step can be looked at. Running
+    /// statistics are the exception: they may have seen the step's inputs.
     #[track_caller]
     fn guard(&self, graph: &Graph, loss: &Tensor, part: usize) {
         let halted = graph.variable(&self.halted);
@@ -296,6 +299,13 @@ impl<M: Module> Trainer<M> {
     /// # Errors
     /// [`TrainError::Graph`].
     pub fn compile(&mut self, data: &dyn Samples, batch: usize) -> Result<Loaded, TrainError> {
+        if data.streamed().is_some() {
+            return Err(TrainError::Setting {
+                what: "the data of a step that is run by hand",
+                value: "streamed".to_string(),
+                expected: "on the device; `start` streams".to_string(),
+            });
+        }
         let graph = self.record(data, batch);
         Ok(self.session.compile_with(&graph, &[], &self.options)?)
     }
@@ -307,12 +317,23 @@ impl<M: Module> Trainer<M> {
     /// for what can't be compiled.
     #[track_caller]
     pub fn start(&mut self, data: &dyn Dataset, batch: usize) -> Result<Course, TrainError> {
+        Ok(self.begin(data, batch)?.0)
+    }
+
+    /// [`Trainer::start`], and what had happened when the checkpoint was written from which it goes on.
+    #[track_caller]
+    pub(crate) fn begin(
+        &mut self,
+        data: &dyn Dataset,
+        batch: usize,
+    ) -> Result<(Course, Past), TrainError> {
         check(data, batch)?;
-        let position = self.position.take();
-        if let Some(position) = &position {
+        if let Some((position, _)) = &self.resumed {
             position.fits(batch, &data.sizes(batch))?;
         }
-        self.statistics = data.statistics();
+        let (position, past) = self.resumed.take().unzip();
+        // What isn't normalised in training isn't in evaluation.
+        self.statistics = Some(data.statistics().unwrap_or(Statistics::NONE));
         // A course begins with a pass of its own, in orders that no earlier one had.
         let (before, done) = match &position {
             Some(position) => (position.before, position.turns.clone()),
@@ -320,7 +341,7 @@ impl<M: Module> Trainer<M> {
         };
         let limit = self.session.device().limits().binding_bytes;
         let seed = self.seed_value as u32 ^ (self.seed_value >> 32) as u32;
-        let (mut programs, mut graphs, mut loaders) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut programs, mut losses, mut loaders) = (Vec::new(), Vec::new(), Vec::new());
         for (number, part) in data.parts(batch, None).iter().enumerate() {
             if number == self.turns.len() {
                 self.turns.push(Variable::word("turn", 0));
@@ -328,7 +349,7 @@ impl<M: Module> Trainer<M> {
             let turns = done.get(number).copied().unwrap_or(0);
             self.session.write(&self.turns[number], &turns.to_le_bytes())?;
             let streamed = part.samples.streamed().map(|s| s.for_steps(batch, limit));
-            let graph = match &streamed {
+            let (graph, loss) = match &streamed {
                 Some((window, slots)) => self.record_turn(window, Some(*slots), batch, number),
                 None => self.record_turn(&*part.samples, None, batch, number),
             };
@@ -337,17 +358,17 @@ impl<M: Module> Trainer<M> {
                 Loader::new(&window, slots, turns, samples)
             }));
             programs.push(self.session.compile_with(&graph, &[], &self.options)?);
-            graphs.push(graph);
+            losses.push(loss);
         }
         self.session.write(&self.before, &(before as u32).to_le_bytes())?;
         self.session.write(&self.halted, &0u32.to_le_bytes())?;
         let sizes = data.sizes(batch);
-        let programs = (programs, graphs, loaders);
+        let programs = (programs, losses, loaders);
         let mut course = Course::new(programs, sizes, batch, self.seed_value, before);
         if let Some(position) = position {
             course.go_to(position.epoch, position.left);
         }
-        Ok(course)
+        Ok((course, past.unwrap_or_default()))
     }
 
     /// Goes on with a course for some steps, whose losses the history takes.
@@ -367,6 +388,22 @@ impl<M: Module> Trainer<M> {
     /// Queues steps and looks at losses one batch of steps late, so that the device never waits. `watch` is told of
     /// the first step that is new in the history, and may end it.
     pub(crate) fn run(
+        &mut self,
+        course: &mut Course,
+        steps: usize,
+        history: &mut History,
+        watch: &mut Watch<'_>,
+    ) -> Result<Control, TrainError> {
+        let done = self.queue(course, steps, history, watch);
+        if done.is_err() {
+            // Steps may be on their way that nobody looks at any more; the device knows how many.
+            let steps = self.session.read_array(&self.step);
+            self.steps_done = steps.map_or(self.steps_done, |steps| steps.data[0] as usize);
+        }
+        done
+    }
+
+    fn queue(
         &mut self,
         course: &mut Course,
         steps: usize,
@@ -411,7 +448,7 @@ impl<M: Module> Trainer<M> {
         &mut self,
         pending: Pending,
         count: usize,
-        course: &Course,
+        course: &mut Course,
         history: &mut History,
     ) -> Result<(), TrainError> {
         let bytes = pending.wait().map_err(shadegrad_graph::GraphError::from)?;
@@ -419,14 +456,15 @@ impl<M: Module> Trainer<M> {
         for step in self.steps_done..self.steps_done + count {
             let loss = ring[step % RING];
             if !loss.is_finite() {
-                // The device has done nothing since.
-                self.steps_done = step;
-                let cause = self.cause(course)?;
+                let cause = self.cause(course, step);
+                let cause =
+                    cause.unwrap_or_else(|error| format!("why can't be found out: {error}"));
                 return Err(TrainError::Diverged { step, loss, cause });
             }
             history.losses.push(loss);
-            let sums: Vec<f64> =
+            let found: Vec<f64> =
                 ring.chunks(RING).skip(1).map(|row| f64::from(row[step % RING])).collect();
+            let sums = added(self.followed(), &found);
             for (name, value) in Scores::of(0.0, self.followed(), &sums).metrics {
                 history.metrics.entry(name).or_default().push(value as f32);
             }
@@ -438,11 +476,14 @@ impl<M: Module> Trainer<M> {
     }
 
     /// Where the loss that isn't finite comes from: the step is still there, as nothing was changed since.
-    fn cause(&mut self, course: &Course) -> Result<String, TrainError> {
+    fn cause(&mut self, course: &mut Course, step: usize) -> Result<String, TrainError> {
         let part = self.session.read_array(&self.halted)?.data[0] as usize;
-        let graph = part.checked_sub(1).and_then(|part| course.graphs().get(part));
-        let found = match graph {
-            Some(graph) => self.session.first_not_finite(graph)?,
+        let Some(part) = part.checked_sub(1).filter(|part| *part < self.turns.len()) else {
+            return Ok("the device doesn't say in which part of the data".to_string());
+        };
+        let turn = self.session.read_array(&self.turns[part])?.data[0] as u32;
+        let found = match course.loss(&mut self.session, part, turn)? {
+            Some(loss) => self.session.first_not_finite(&loss)?,
             None => None,
         };
         let Some(found) = found else { return Ok("no operation of the step is to blame".into()) };
@@ -453,9 +494,8 @@ impl<M: Module> Trainer<M> {
         Ok(match parameter {
             Some(name) => {
                 let shape = &found.shape;
-                format!(
-                    "parameter `{name}` {shape:?} isn't finite since the update before the step"
-                )
+                let since = if step == 0 { "the beginning" } else { "the update before the step" };
+                format!("parameter `{name}` {shape:?} isn't finite since {since}")
             }
             None => found.to_string(),
         })
@@ -568,6 +608,20 @@ impl<M: Module> Trainer<M> {
         }
         Ok(output)
     }
+}
+
+/// What is added up over steps, of the sums of one step.
+pub(crate) fn added<'m>(
+    metrics: impl Iterator<Item = &'m dyn Metric>,
+    mut sums: &[f64],
+) -> Vec<f64> {
+    let mut all = Vec::with_capacity(sums.len());
+    for metric in metrics {
+        let (own, rest) = sums.split_at(metric.sizes().iter().sum());
+        all.extend(metric.added(own));
+        sums = rest;
+    }
+    all
 }
 
 /// Is told of the first new step of a history.

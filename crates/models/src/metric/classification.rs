@@ -56,7 +56,9 @@ impl Metric for TopK {
             &output.greater(&own).to(DType::F32),
         );
         let rank = before.sum(&[1]);
-        mean_of(&rank.less(&rank.full_like(self.0 as f64)).to(DType::F32), weight)
+        // A score that is no number is among none.
+        let among = rank.less(&rank.full_like(self.0 as f64)).and(&own.squeeze(1).is_nan().not());
+        mean_of(&among.to(DType::F32), weight)
     }
 
     fn value(&self, sums: &[f64]) -> f64 {
@@ -138,7 +140,7 @@ macro_rules! counted {
 
             #[track_caller]
             fn sums(&self, output: &Tensor, target: &Tensor, weight: &Tensor) -> Vec<Tensor> {
-                counts(self.classes, output, target, weight)
+                counts($name, self.classes, self.average, output, target, weight)
             }
 
             fn value(&self, sums: &[f64]) -> f64 {
@@ -169,7 +171,20 @@ fn ratio(part: f64, whole: f64) -> f64 {
 
 /// For each class how many targets are rightly said to be of it, are said to be of it, and are of it.
 #[track_caller]
-fn counts(classes: usize, output: &Tensor, target: &Tensor, weight: &Tensor) -> Vec<Tensor> {
+fn counts(
+    metric: &str,
+    classes: usize,
+    average: Average,
+    output: &Tensor,
+    target: &Tensor,
+    weight: &Tensor,
+) -> Vec<Tensor> {
+    let known = matches!(average, Average::Class(class) if class >= classes);
+    if output.shape().get(1) != Some(&classes) || known {
+        let reason = format!("is of {classes} classes, {average:?}");
+        let refused = output.graph().refuse(metric, &[output, target], &reason);
+        return vec![refused.expand(&[classes]); 3];
+    }
     let count = target.ty().numel();
     let one_hot = |class: &Tensor| class.reshape(&[count]).one_hot(classes).to(DType::F32);
     let (said, is) = (one_hot(&output.argmax(1)), one_hot(target));

@@ -28,6 +28,12 @@ pub trait Metric {
     /// and zero for what doesn't.
     fn sums(&self, output: &Tensor, target: &Tensor, weight: &Tensor) -> Vec<Tensor>;
 
-    /// The metric, from all sums one after the other; NaN where nothing counts.
+    /// What is added up over batches, from the sums of one batch: these themselves, unless something else adds up more
+    /// exactly. As many numbers.
+    fn added(&self, sums: &[f64]) -> Vec<f64> {
+        sums.to_vec()
+    }
+
+    /// The metric, from what was added up; NaN where nothing counts.
     fn value(&self, sums: &[f64]) -> f64;
 }

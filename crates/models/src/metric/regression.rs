@@ -11,8 +11,8 @@ pub struct MeanSquaredError;
 #[derive(Clone, Copy, Debug)]
 pub struct MeanAbsoluteError;
 
-/// The coefficient of determination: one less the squared differences over those from the targets' mean. One is perfect, zero
-/// as good as saying the mean.
+/// The coefficient of determination: one less the squared differences over those from the targets' mean, of all outputs
+/// together. One is perfect, zero as good as saying the mean.
 #[derive(Clone, Copy, Debug)]
 pub struct R2Score;
 
@@ -58,12 +58,18 @@ impl Metric for R2Score {
 
     #[track_caller]
     fn sums(&self, output: &Tensor, target: &Tensor, weight: &Tensor) -> Vec<Tensor> {
-        let error = (output - target).square();
-        [error, target.square(), target.clone()]
-            .iter()
-            .map(|each| (each * weight).sum_all())
-            .chain([weight.sum_all()])
-            .collect()
+        let of = |each: &Tensor| (each * weight).sum_all();
+        let (total, count) = (of(target), weight.sum_all());
+        // From the batch's own mean: squares of large numbers would cancel in f32.
+        let mean = &total / count.clamp_min(1.0);
+        let spread = of(&(target - &mean).square());
+        vec![of(&(output - target).square()), spread, mean, count]
+    }
+
+    /// Squared errors, the spread of each batch and of the batches' means from zero, the means' sum, the number.
+    fn added(&self, sums: &[f64]) -> Vec<f64> {
+        let [error, spread, mean, count] = [0, 1, 2, 3].map(|sum| sums[sum]);
+        vec![error, spread + count * mean * mean, count * mean, count]
     }
 
     fn value(&self, sums: &[f64]) -> f64 {

@@ -13,7 +13,7 @@ pub use decay::{ConstantLR, ExponentialLR, LinearLR, MultiStepLR, Noam, Polynomi
 pub use plateau::ReduceLROnPlateau;
 
 use crate::Setting;
-use shadegrad_graph::{Tensor, Variable};
+use shadegrad_graph::{GraphError, Session, Tensor, Variable};
 
 /// What the learning rate is multiplied by.
 pub trait Schedule {
@@ -31,6 +31,13 @@ pub trait Schedule {
     /// What is remembered from step to step; most remember nothing.
     fn state(&self) -> Vec<Variable> {
         vec![]
+    }
+    /// Is told by the host what a validation gave: the loss, and the score that says which weights are best.
+    ///
+    /// # Errors
+    /// What the device reports.
+    fn validated(&self, _session: &mut Session, _loss: f64, _score: f64) -> Result<(), GraphError> {
+        Ok(())
     }
 }
 
@@ -73,6 +80,10 @@ impl<S: Schedule> Schedule for WarmUp<S> {
     fn state(&self) -> Vec<Variable> {
         self.then.state()
     }
+
+    fn validated(&self, session: &mut Session, loss: f64, score: f64) -> Result<(), GraphError> {
+        self.then.validated(session, loss, score)
+    }
 }
 
 /// One schedule up to a step, then another from its beginning, as PyTorch's `SequentialLR` of two:
@@ -109,6 +120,11 @@ impl<A: Schedule, B: Schedule> Schedule for SequentialLR<A, B> {
     fn state(&self) -> Vec<Variable> {
         [self.first.state(), self.then.state()].concat()
     }
+
+    fn validated(&self, session: &mut Session, loss: f64, score: f64) -> Result<(), GraphError> {
+        self.first.validated(session, loss, score)?;
+        self.then.validated(session, loss, score)
+    }
 }
 
 /// A factor for some steps, then a schedule from its beginning.
@@ -143,5 +159,9 @@ impl<S: Schedule + ?Sized> Schedule for Box<S> {
 
     fn state(&self) -> Vec<Variable> {
         (**self).state()
+    }
+
+    fn validated(&self, session: &mut Session, loss: f64, score: f64) -> Result<(), GraphError> {
+        (**self).validated(session, loss, score)
     }
 }

@@ -16,7 +16,7 @@ const WORST: f64 = 1e38;
 /// - [`ReduceLROnPlateau::every`]: the step itself takes the mean of its losses over so many steps.
 ///   The host does nothing.
 /// - [`ReduceLROnPlateau::report`]: the host tells a metric, such as the validation loss of an
-///   epoch. Between reports it writes nothing.
+///   epoch, as a trainer's `fit` does after each validation. Between reports it writes nothing.
 ///
 /// Either way the next step decides, and has the new rate. Clones are the same schedule, so that one
 /// can be kept to report to.
@@ -223,5 +223,13 @@ impl Schedule for ReduceLROnPlateau {
             &self.reached,
         ];
         all.map(Clone::clone).to_vec()
+    }
+
+    /// What is to become small is the loss, what is to become large the score.
+    fn validated(&self, session: &mut Session, loss: f64, score: f64) -> Result<(), GraphError> {
+        match self.every {
+            Some(_) => Ok(()),
+            None => self.report(session, if self.maximize { score } else { loss }),
+        }
     }
 }

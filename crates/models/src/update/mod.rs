@@ -15,7 +15,7 @@ pub use group::Group;
 use crate::setting::{not_negative, positive, require, share, steps};
 use crate::{Decay, Optimizer, Parameters, Schedule, Setting, Slot, Update};
 use shadegrad_device::DType;
-use shadegrad_graph::{Graph, Tensor, Variable};
+use shadegrad_graph::{Graph, GraphError, Session, Tensor, Variable};
 use shard::Shard;
 
 /// An optimizer with its memory for one set of parameters.
@@ -153,7 +153,7 @@ impl Updater {
 
     /// Everything that is remembered from step to step, under names that are the same in every run:
     /// `optimizer.0.exp_avg`, `gradient.0` and `ema.0` for the first shard of the parameters, and
-    /// what the schedule remembers, such as `schedule.best`.
+    /// what the schedule remembers, such as `schedule.1.best`.
     pub fn state(&self) -> Vec<Memory> {
         let mut state = Vec::new();
         for (number, shard) in self.shards.iter().enumerate() {
@@ -170,18 +170,28 @@ impl Updater {
                 keep(format!("ema.{number}"), &shard.average);
             }
         }
-        let named = |variable: Variable| {
-            let name = format!("schedule.{}", variable.name());
+        let named = |(number, variable): (usize, Variable)| {
+            let name = format!("schedule.{number}.{}", variable.name());
             Memory { name, shard: None, variable }
         };
-        state.extend(self.schedule.state().into_iter().map(named));
+        state.extend(self.schedule.state().into_iter().enumerate().map(named));
         state
+    }
+
+    /// Tells the schedule what a validation gave: the loss, and the score that says which weights are best.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn report(&self, session: &mut Session, loss: f64, score: f64) -> Result<(), GraphError> {
+        self.schedule.validated(session, loss, score)
     }
 
     fn check(&self) -> Result<(), Setting> {
         self.optimizer.base().check()?;
         self.optimizer.check()?;
         self.schedule.check()?;
+        let few = u32::try_from(self.accumulate).is_ok();
+        require(few, "accumulate", self.accumulate, "below 2^32")?;
         let slots: Vec<&Slot> = self.shards.iter().flat_map(|shard| &shard.slots).collect();
         let names: Vec<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
         self.groups.iter().try_for_each(|group| group.check(&names))?;
