@@ -8,7 +8,6 @@ use shadegrad::train::{Resident, data::drawn};
 use shadegrad::{bench, operations};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 
 /// Train neural networks in compute shaders, on any GPU, and on the CPU where there is none
 #[derive(Parser)]
@@ -104,11 +103,14 @@ enum Command {
         #[arg(long, value_name = "MB")]
         recompute: Option<f64>,
         /// Measure what the training loop costs beside the CNN's step instead: loader threads, logs, checkpoints
-        #[arg(long, conflicts_with_all = ["json", "compare", "from", "kernels", "workloads"])]
+        #[arg(long, conflicts_with_all = ["json", "compare", "from", "kernels", "trace", "workloads"])]
         overhead: bool,
         /// Measure each kernel of a step as well
         #[arg(long)]
         kernels: bool,
+        /// Write the kernels of each step as a trace that Perfetto and Chrome show; implies --kernels
+        #[arg(long, value_name = "FILE")]
+        trace: Option<PathBuf>,
         /// Write a line of JSON for each measurement
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
@@ -116,7 +118,7 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         compare: Option<PathBuf>,
         /// Take the measurements from a file instead of measuring
-        #[arg(long, value_name = "FILE", requires = "compare", conflicts_with = "json")]
+        #[arg(long, value_name = "FILE", requires = "compare", conflicts_with_all = ["json", "trace"])]
         from: Option<PathBuf>,
     },
     /// Compare every operation and function with its reference on your device: values, gradients, time
@@ -181,17 +183,7 @@ fn run(command: Command) -> Result<()> {
             config.device = device.unwrap_or(config.device);
             config.train.epochs = epochs.unwrap_or(config.train.epochs);
             config.out = out.or(config.out);
-            let asked = Asked { resume, restart, ..Asked::default() };
-            let stop = asked.stop.clone();
-            ctrlc::set_handler(move || {
-                if stop.swap(true, Ordering::Relaxed) {
-                    // Asked twice: whoever asks doesn't want to wait.
-                    std::process::exit(130);
-                }
-                eprintln!(
-                    "\nstops after this moment's steps, with a checkpoint; again to end at once"
-                );
-            })?;
+            let asked = Asked { resume, restart, stop: experiment::stop_on_interrupt()? };
             experiment::train(&config, &text, &asked)?;
             Ok(())
         }
@@ -221,6 +213,7 @@ fn run(command: Command) -> Result<()> {
             recompute,
             overhead,
             kernels,
+            trace,
             json,
             compare,
             from,
@@ -247,8 +240,14 @@ fn run(command: Command) -> Result<()> {
                 None => {
                     let recompute = recompute.map(|megabytes| (megabytes * 1e6) as usize);
                     let step = bench::Step { batch, recompute };
+                    let kernels = kernels || trace.is_some();
                     let settings = bench::Settings { seconds, kernels, step };
-                    let lines = measure(&device, &chosen(&workloads)?, settings)?;
+                    let measured = measure(&device, &chosen(&workloads)?, settings)?;
+                    if let Some(path) = trace {
+                        std::fs::write(&path, bench::trace(&measured))
+                            .with_context(|| path.display().to_string())?;
+                    }
+                    let lines: String = measured.iter().map(|m| bench::json(m) + "\n").collect();
                     if let Some(path) = json {
                         std::fs::write(&path, &lines)
                             .with_context(|| path.display().to_string())?;
@@ -327,8 +326,12 @@ fn chosen(names: &[String]) -> Result<Vec<&'static str>> {
     Ok(chosen)
 }
 
-/// Measures workloads on devices and prints the results; they as lines of JSON.
-fn measure(devices: &[String], workloads: &[&str], settings: bench::Settings) -> Result<String> {
+/// Measures workloads on devices and prints the results.
+fn measure(
+    devices: &[String],
+    workloads: &[&str],
+    settings: bench::Settings,
+) -> Result<Vec<bench::Measurement>> {
     let mut measured = Vec::new();
     for name in devices {
         let device = Device::open(name)?;
@@ -350,7 +353,7 @@ fn measure(devices: &[String], workloads: &[&str], settings: bench::Settings) ->
         }
     }
     print!("{}", bench::table(&measured));
-    Ok(measured.iter().map(|m| bench::json(m) + "\n").collect())
+    Ok(measured)
 }
 
 /// Measurements from a file.

@@ -158,6 +158,16 @@ fn the_program_compares_with_a_file_and_refuses_what_it_cannot_do() {
     refused(&["bench", "--from", "missing.json", "--compare", &old], &["missing.json"]);
     refused(&["bench", "nothing"], &["no workload `nothing`", "lenet", "softmax"]);
     refused(&["bench", "--batch", "0"], &["--batch is at least 1"]);
+    let trace = path("trace.json");
+    let arguments = ["bench", "lenet", "--device", "cpu", "--seconds", "0", "--trace", &trace];
+    assert!(shadegrad(&arguments).status.success());
+    let events: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&trace).unwrap()).unwrap();
+    let events = events["traceEvents"].as_array().unwrap();
+    assert_eq!(events.len(), 21, "a kernel for each dispatch");
+    let end =
+        |event: &serde_json::Value| event["ts"].as_f64().unwrap() + event["dur"].as_f64().unwrap();
+    assert!(events.windows(2).all(|pair| end(&pair[0]) <= pair[1]["ts"].as_f64().unwrap() + 1e-6));
     let output = shadegrad(&["bench", "--overhead", "--device", "cpu", "--seconds", "0"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("streamed by threads"), "{text}");

@@ -95,6 +95,41 @@ fn the_main_job_trains_and_writes_its_results() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_run_that_is_interrupted_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |more: &[&str]| {
+        let mut command = example("mnist_mlp");
+        command.args(["--device", "cpu", "--drawn", "--hidden", "8", "--batch", "50"]);
+        command.args(more).arg("--out").arg(folder.path());
+        command
+    };
+    fails(&mut run(&["--resume"]), &["no run was stopped", "mnist_mlp-checkpoints"]);
+    let child = run(&["--epochs", "100000"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.unwrap();
+    let place = folder.path().join("mnist_mlp-checkpoints");
+    // Epochs end in checkpoints.
+    let begun = || std::fs::read_dir(&place).is_ok_and(|mut files| files.next().is_some());
+    while !begun() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(
+        Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap().success()
+    );
+    let output = child.wait_with_output().unwrap();
+    let told = text(&output);
+    assert!(output.status.success(), "{told}");
+    let (_, rest) = told.rsplit_once("stopped after ").unwrap();
+    let steps = rest.split(' ').next().unwrap();
+    fails(&mut run(&["--epochs", "1"]), &["a run that was stopped", "--resume"]);
+    let output = run(&["--epochs", "1", "--resume"]).output().unwrap();
+    let told = text(&output);
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains(&format!("goes on after {steps} steps")), "{told}");
+    assert!(told.contains("test accuracy:") && !place.exists(), "{told}");
+}
+
+#[test]
 fn without_data_and_network_it_says_so_and_draws_digits() {
     let folder = tempfile::tempdir().unwrap();
     let output = example("mnist_cnn")

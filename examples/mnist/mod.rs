@@ -1,11 +1,12 @@
 //! What the MNIST examples share: options, data, report and pictures.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
+use shadegrad::experiment::stop_on_interrupt;
 use shadegrad::models::{Cosine, Module, WarmUp};
 use shadegrad::prelude::*;
 use shadegrad::train::pictures::{confusion, curves, sheet};
-use shadegrad::train::{Evaluation, History, Scores};
+use shadegrad::train::{Checkpoints, Ended, Evaluation, History, Scores};
 use std::path::{Path, PathBuf};
 
 /// Options that both examples take.
@@ -36,6 +37,9 @@ pub(crate) struct Options {
     /// Seed of weights and shuffles: the same seed gives the same bits on the same device
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
+    /// Go on with a run that was stopped
+    #[arg(long)]
+    pub(crate) resume: bool,
     /// Folder for weights and pictures
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub(crate) out: PathBuf,
@@ -80,7 +84,29 @@ pub(crate) fn run<M: Module>(
         report.lower_bound as f64 * 1e-6
     );
 
+    let stopped = options.out.join(format!("{name}-checkpoints"));
+    match (options.resume, stopped.exists()) {
+        (true, true) => {
+            let step = trainer.resume(&stopped)?.step;
+            println!("goes on after {step} steps");
+        }
+        (true, false) => bail!("no run was stopped: {} isn't there", stopped.display()),
+        (false, true) => bail!(
+            "{} holds a run that was stopped: --resume goes on with it; remove the folder to begin anew",
+            stopped.display()
+        ),
+        (false, false) => {}
+    }
+    let fit = fit.checkpoints(Checkpoints::new(&stopped)).stop_when(stop_on_interrupt()?);
     let history = trainer.fit(&train, fit)?;
+    if let Ended::Asked(_) = history.ended {
+        println!(
+            "stopped after {} steps: the same command with --resume goes on",
+            trainer.steps_done()
+        );
+        return Ok(());
+    }
+    std::fs::remove_dir_all(&stopped).with_context(|| stopped.display().to_string())?;
     let evaluation = trainer.evaluate(&test)?;
     println!(
         "test accuracy: {:.2} % of {} images",

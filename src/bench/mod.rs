@@ -11,7 +11,7 @@ mod workloads;
 
 pub use kernels::{KERNELS, kernel};
 pub use overhead::{Overhead, overhead, overheads};
-pub use report::{Row, compare, json, read, table};
+pub use report::{Row, compare, json, read, table, trace};
 pub use workloads::{LastState, TRAINING, cifar};
 
 use crate::train::TrainError;

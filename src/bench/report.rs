@@ -50,6 +50,24 @@ pub fn table(measurements: &[Measurement]) -> String {
     text
 }
 
+/// The kernels of a step one after the other, as a trace for Perfetto or Chrome (the Trace Event Format): a process for each
+/// device, a thread for each workload. Times are those of kernels measured alone.
+pub fn trace(measurements: &[Measurement]) -> String {
+    let mut events = Vec::new();
+    for m in measurements {
+        let mut start = 0.0;
+        for kernel in &m.kernels {
+            let duration = kernel.milliseconds * 1e3;
+            events.push(object!({
+                "name": kernel.label, "ph": "X", "ts": start, "dur": duration,
+                "pid": m.device, "tid": m.workload,
+            }));
+            start += duration;
+        }
+    }
+    object!({ "traceEvents": events, "displayTimeUnit": "ms" }).to_string()
+}
+
 /// A measurement as one line of JSON.
 pub fn json(m: &Measurement) -> String {
     object!({

@@ -19,7 +19,24 @@ use anyhow::{Context, Result, bail};
 use shadegrad_graph::Array;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Becomes true at Ctrl-C, which ends training soon and with a checkpoint; a second one ends the program at once.
+///
+/// # Errors
+/// If the system has no such signal, or something else handles it.
+pub fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
+    let asked = Arc::new(AtomicBool::new(false));
+    let stop = asked.clone();
+    ctrlc::set_handler(move || {
+        if stop.swap(true, Ordering::Relaxed) {
+            // Asked twice: whoever asks doesn't want to wait.
+            std::process::exit(130);
+        }
+        eprintln!("\nstops after this moment's steps, with a checkpoint; again to end at once");
+    })?;
+    Ok(asked)
+}
 
 /// What is asked of a training run besides its file.
 #[derive(Clone, Debug, Default)]

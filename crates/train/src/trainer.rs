@@ -263,10 +263,9 @@ impl<M: Module> Trainer<M> {
         let new = values.iter().enumerate().skip(1).fold(loss.clone(), |rest, (number, value)| {
             row.equal(&row.full_like(number as f64)).select(value, &rest)
         });
-        // What comes after a loss that isn't finite doesn't hide it.
-        let halted = graph.variable(&self.halted);
-        let here = here.and(&halted.equal(&halted.full_like(0.0)));
-        graph.assign(&self.ring, &here.select(&new, &ring));
+        // From a loss that isn't finite on, steps have its number: they don't hide it.
+        let kept = row.equal(&row.zeros_like()).and(&ring.is_nan().or(&ring.is_inf()));
+        graph.assign(&self.ring, &here.and(&kept.not()).select(&new, &ring));
         (graph, loss)
     }
 
@@ -362,6 +361,7 @@ impl<M: Module> Trainer<M> {
         }
         self.session.write(&self.before, &(before as u32).to_le_bytes())?;
         self.session.write(&self.halted, &0u32.to_le_bytes())?;
+        self.session.write(&self.ring, &vec![0; self.ring.ty().bytes()])?;
         let sizes = data.sizes(batch);
         let programs = (programs, losses, loaders);
         let mut course = Course::new(programs, sizes, batch, self.seed_value, before);
