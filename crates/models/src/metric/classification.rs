@@ -14,17 +14,9 @@ impl Metric for Accuracy {
         "accuracy".to_string()
     }
 
-    fn sizes(&self) -> Vec<usize> {
-        vec![1, 1]
-    }
-
     #[track_caller]
     fn sums(&self, output: &Tensor, target: &Tensor, weight: &Tensor) -> Vec<Tensor> {
         mean_of(&output.argmax(1).equal(target).to(DType::F32), weight)
-    }
-
-    fn value(&self, sums: &[f64]) -> f64 {
-        sums[0] / sums[1]
     }
 }
 
@@ -42,10 +34,6 @@ impl Metric for TopK {
         format!("top_{}_accuracy", self.0)
     }
 
-    fn sizes(&self) -> Vec<usize> {
-        vec![1, 1]
-    }
-
     #[track_caller]
     fn sums(&self, output: &Tensor, target: &Tensor, weight: &Tensor) -> Vec<Tensor> {
         let class = output.along(1);
@@ -60,10 +48,6 @@ impl Metric for TopK {
         let among = rank.less(&rank.full_like(self.0 as f64)).and(&own.squeeze(1).is_nan().not());
         mean_of(&among.to(DType::F32), weight)
     }
-
-    fn value(&self, sums: &[f64]) -> f64 {
-        sums[0] / sums[1]
-    }
 }
 
 /// `exp` of the mean cross-entropy: of how many equally likely classes the model hesitates between.
@@ -77,10 +61,6 @@ impl Metric for Perplexity {
 
     fn higher_is_better(&self) -> bool {
         false
-    }
-
-    fn sizes(&self) -> Vec<usize> {
-        vec![1, 1]
     }
 
     #[track_caller]

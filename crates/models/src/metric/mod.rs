@@ -21,8 +21,10 @@ pub trait Metric {
         true
     }
 
-    /// How many numbers each of its sums is.
-    fn sizes(&self) -> Vec<usize>;
+    /// How many numbers each of its sums is; of a mean, what is added up and how often.
+    fn sizes(&self) -> Vec<usize> {
+        vec![1, 1]
+    }
 
     /// The sums over some targets, of these sizes, a single number as a scalar. `weight`, floats in the shape of the targets, is one for what counts
     /// and zero for what doesn't.
@@ -34,6 +36,8 @@ pub trait Metric {
         sums.to_vec()
     }
 
-    /// The metric, from what was added up; NaN where nothing counts.
-    fn value(&self, sums: &[f64]) -> f64;
+    /// The metric, from what was added up: a mean, unless it says otherwise. NaN where nothing counts.
+    fn value(&self, sums: &[f64]) -> f64 {
+        sums[0] / sums[1]
+    }
 }

@@ -27,18 +27,10 @@ macro_rules! mean_error {
                 false
             }
 
-            fn sizes(&self) -> Vec<usize> {
-                vec![1, 1]
-            }
-
             #[track_caller]
             fn sums(&self, output: &Tensor, target: &Tensor, weight: &Tensor) -> Vec<Tensor> {
                 let of: fn(&Tensor) -> Tensor = $of;
                 vec![(of(&(output - target)) * weight).sum_all(), weight.sum_all()]
-            }
-
-            fn value(&self, sums: &[f64]) -> f64 {
-                sums[0] / sums[1]
             }
         }
     };
