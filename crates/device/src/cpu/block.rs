@@ -83,11 +83,23 @@ impl Vectorized for Evaluation<'_> {
             if plan.uniform[number] && registers.ready {
                 continue;
             }
-            let (before, rest) = registers.words.split_at_mut(number * BLOCK);
+            if let Some(chosen) = plan.chosen(number, registers) {
+                registers.held[number] = chosen;
+                continue;
+            }
+            registers.held[number] = number;
+            let Registers { words, held, .. } = &mut *registers;
+            let (before, rest) = words.split_at_mut(number * BLOCK);
             let points = if plan.uniform[number] { len.min(1) } else { len };
             // SAFETY: what the plan loads isn't written to (`Plan::evaluate`).
             unsafe {
-                step.evaluate::<FUSED>(&plan.steps, before, &mut rest[..points], start, accumulated)
+                step.evaluate::<FUSED>(
+                    &plan.steps,
+                    (before, held),
+                    &mut rest[..points],
+                    start,
+                    accumulated,
+                )
             };
             if points < len {
                 let value = rest[0];
@@ -136,6 +148,8 @@ pub(super) enum Accumulated<'a> {
 /// The registers of one thread for one plan.
 pub(super) struct Registers {
     words: Vec<u32>,
+    /// The step whose register holds what each step gives.
+    held: Vec<usize>,
     /// Whether what is the same for all of a row has been computed for this one.
     ready: bool,
 }
@@ -214,7 +228,24 @@ impl Plan {
                 block.fill(*bits);
             }
         }
-        Registers { words, ready: false }
+        Registers { words, held: (0..self.steps.len()).collect(), ready: false }
+    }
+
+    /// The step that a choice made for all points is, so that nothing has to be moved. What is read where it lies stays a
+    /// choice: a store may overwrite it.
+    #[inline(always)]
+    fn chosen(&self, number: usize, registers: &Registers) -> Option<usize> {
+        let Step::Apply { op: Intrinsic::Select, args: [choice, yes, no], .. } = self.steps[number]
+        else {
+            return None;
+        };
+        if !self.uniform[choice] || self.uniform[number] {
+            return None;
+        }
+        let yes_or_no = if registers.words[choice * BLOCK] != 0 { yes } else { no };
+        let chosen = registers.held[yes_or_no];
+        let lies = matches!(self.steps[chosen], Step::Dense { .. } | Step::Accumulator(_));
+        (!lies).then_some(chosen)
     }
 
     /// Evaluates points `start..start + len` (at most a block) of the domain.
@@ -240,7 +271,7 @@ impl Plan {
         len: usize,
         accumulated: &[Accumulated<'r>],
     ) -> &'r [u32] {
-        let step = self.roots[root];
+        let step = registers.held[self.roots[root]];
         match &self.steps[step] {
             Step::Accumulator(number) if let Accumulated::Each(values) = accumulated[*number] => {
                 &values[..len]
@@ -257,19 +288,19 @@ impl Step {
     unsafe fn evaluate<const FUSED: bool>(
         &self,
         steps: &[Step],
-        before: &[u32],
+        (before, held): (&[u32], &[usize]),
         out: &mut [u32],
         start: usize,
         accumulated: &[Accumulated<'_>],
     ) {
         let points = out.len();
-        let register = |number: usize| match &steps[number] {
+        let register = |number: usize| match &steps[held[number]] {
             // SAFETY: passed on to the caller.
             Step::Dense { slice, first } => unsafe { slice.part(first + start, points) },
             Step::Accumulator(number) if let Accumulated::Each(values) = accumulated[*number] => {
                 &values[..points]
             }
-            _ => &before[number * BLOCK..number * BLOCK + points],
+            _ => &before[held[number] * BLOCK..held[number] * BLOCK + points],
         };
         match self {
             Step::Literal(_) | Step::Dense { .. } => {}

@@ -178,8 +178,10 @@ impl Map {
             Body::Map { stores, .. } => stores.as_slice(),
             _ => &[],
         };
-        let points = numel(&kernel.body.domain());
-        Map { points, stores: Stores::new(&kernel.expr, stores, slices) }
+        let domain = kernel.body.domain();
+        // What is one number for all points, such as a learning rate, is computed once for each task.
+        let plan = Plan::over_rows(&kernel.expr, &roots(stores), slices, 0..domain.len());
+        Map { points: numel(&domain), stores: Stores::with(plan, false, stores, slices) }
     }
 }
 
