@@ -285,10 +285,7 @@ fn pictures(out: &Path, history: &History, found: &Evaluation, test: &Texts) -> 
         ],
     )?;
     let classes = names(test.classes.clone());
-    let mut counts = vec![0u64; classes.len() * classes.len()];
-    for (&label, &class) in test.labels.iter().zip(&found.predictions) {
-        counts[usize::from(label) * classes.len() + class as usize] += 1;
-    }
+    let counts = confusion::counts(&test.labels, &found.predictions, classes.len());
     confusion::draw(out.join("lstm_confusion.png"), "True and predicted class", &counts, &classes)?;
     Ok(())
 }

@@ -171,12 +171,11 @@ fn pictures(
                 .line("test", epochs(Scores::accuracy)),
         ],
     )?;
-    let mut counts = vec![0u64; test.classes * test.classes];
+    let counts = confusion::counts(&test.labels, &evaluation.predictions, test.classes);
     let mut wrong = Vec::new();
     for (number, (&label, &predicted)) in
         test.labels.iter().zip(&evaluation.predictions).enumerate()
     {
-        counts[usize::from(label) * test.classes + predicted as usize] += 1;
         if u32::from(label) != predicted {
             wrong.push(sheet::Tile {
                 pixels: test.image(number),

@@ -173,10 +173,7 @@ fn picture(out: &Path, labels: &[u8], found: &Evaluation, classes: &[String]) ->
     if classes.is_empty() {
         return Ok(());
     }
-    let mut counts = vec![0u64; classes.len() * classes.len()];
-    for (&label, &class) in labels.iter().zip(&found.predictions) {
-        counts[usize::from(label) * classes.len() + class as usize] += 1;
-    }
+    let counts = confusion::counts(labels, &found.predictions, classes.len());
     confusion::draw(out.join("confusion.png"), "True and predicted class", &counts, classes)?;
     Ok(())
 }

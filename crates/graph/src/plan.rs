@@ -187,11 +187,13 @@ fn lifetimes(schedule: &Schedule, kernels: &[Lowered]) -> BTreeMap<Memory, (usiz
         }
     };
     for (at, lowered) in kernels.iter().enumerate() {
+        let stores = lowered.kernel.body.stores();
+        let stored: BTreeSet<usize> = stores.iter().map(|(store, _)| store.operand).collect();
         for (number, (operand, memory)) in
             lowered.kernel.operands.iter().zip(&lowered.operands).enumerate()
         {
             let bytes = operand.len * operand.dtype.bytes();
-            let (_, written) = lowered.kernel.access(number);
+            let written = stored.contains(&number);
             match memory {
                 Memory::Variable(..) => continue,
                 Memory::Value(value) if schedule.home.contains_key(value) => continue,

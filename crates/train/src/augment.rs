@@ -131,28 +131,21 @@ impl Transform for RandomCrop {
         if !are_images("random_crop", images) {
             return images.clone();
         }
-        let &[batch, channels, h, w] = images.shape().as_slice() else { return images.clone() };
+        let &[batch, _, h, w] = images.shape().as_slice() else { return images.clone() };
         let padding = self.padding as f64;
         // Whole numbers from -padding to padding, one as likely as another.
-        let moved = || {
+        let moved = |size: usize| {
             let draw = drawn(images, 0.0, 2.0 * padding + 1.0).floor();
-            draw.clamp_max(2.0 * padding) - padding
+            let pixels = (draw.clamp_max(2.0 * padding) - padding).reshape(&[batch, 1, 1]);
+            pixels * (2.0 / size.max(1) as f64)
         };
-        let line =
-            |size: usize, shape: &[usize]| images.graph().iota(size).to(DType::F32).reshape(shape);
-        let row = line(h, &[1, 1, h, 1]) + moved();
-        let column = line(w, &[1, 1, 1, w]) + moved();
-        let within = |v: &Tensor, size: usize| {
-            v.greater_equal(&v.zeros_like()).and(&v.less(&v.full_like(size as f64)))
-        };
-        let number =
-            |v: &Tensor, size: usize| v.clamp(0.0, (size as f64 - 1.0).max(0.0)).to(DType::U32);
-        let place = number(&row, h) * w as f64 + number(&column, w);
-        let pixels = images.reshape(&[batch, channels, h * w]);
-        let spread = place.expand(&[batch, channels, h, w]).reshape(&[batch, channels, h * w]);
-        let found = pixels.gather(2, &spread).reshape(&[batch, channels, h, w]);
-        let inside = within(&row, h).and(&within(&column, w)).expand(&[batch, channels, h, w]);
-        inside.select(&found, &found.zeros_like())
+        let graph = images.graph();
+        let (down, across) = (moved(h), moved(w));
+        let (one, zero) = (across.ones_like(), across.zeros_like());
+        let rows =
+            [graph.concat(&[&one, &zero, &across], 2), graph.concat(&[&zero, &one, &down], 2)];
+        let grid = graph.affine_grid(&graph.concat(&[&rows[0], &rows[1]], 1), [h, w], false);
+        images.grid_sample(&grid, Interpolation::Nearest)
     }
 }
 

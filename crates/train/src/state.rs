@@ -3,12 +3,16 @@
 use crate::checkpoint::{self, STATE};
 use crate::fit::{Best, Past};
 use crate::tensors::{Stored, TensorFile};
+use crate::trainer::seed_word;
 use crate::{
     Course, Epoch, History, Scores, Statistics, TrainError, Trainer, Weights, WeightsError,
 };
+use bytemuck::{AnyBitPattern, NoUninit};
 use safetensors::tensor::Dtype;
 use shadegrad_graph::Variable;
 use shadegrad_models::{Memory, Module};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 /// Of files that this can't read.
@@ -222,8 +226,13 @@ impl<M: Module> Trainer<M> {
         }
         let mut file = TensorFile { notes: weights.notes.clone(), ..TensorFile::default() };
         weights.put(&mut file, "");
+        let mut read: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
         for (name, shape, variable, range) in self.optimizer_state() {
-            let bytes = self.session.read(&variable)?[range].to_vec();
+            let whole = match read.entry(variable.id()) {
+                Entry::Occupied(whole) => whole.into_mut(),
+                Entry::Vacant(place) => place.insert(self.session.read(&variable)?),
+            };
+            let bytes = whole[range].to_vec();
             file.tensors.insert(name, Stored { dtype: Dtype::F32, shape, bytes });
         }
         let word = |bytes: Vec<u8>| bytes.try_into().map_or(0, u32::from_le_bytes);
@@ -233,11 +242,9 @@ impl<M: Module> Trainer<M> {
         let turns = self.turns.iter().map(&mut words).collect::<Result<Vec<u32>, _>>()?;
         let place = course.position(turns);
         let Past { history, best } = past;
+        let mut keep = |name: &str, stored| file.tensors.insert(format!("{STATE}{name}"), stored);
         let mut numbers = |name: &str, values: &[u64]| {
-            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            let shape = vec![values.len()];
-            file.tensors
-                .insert(format!("{STATE}{name}"), Stored { dtype: Dtype::U64, shape, bytes });
+            keep(name, Stored::new(Dtype::U64, vec![values.len()], values));
         };
         let wide = |values: &[usize]| values.iter().map(|&v| v as u64).collect::<Vec<u64>>();
         numbers("version", &[VERSION]);
@@ -250,9 +257,7 @@ impl<M: Module> Trainer<M> {
         numbers("epoch_start", &wide(&[history.epoch_start]));
         numbers("best_epoch", &wide(&history.best.map_or(vec![], |best| vec![best])));
         let mut floats = |name: &str, shape: Vec<usize>, values: &[f64]| {
-            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            file.tensors
-                .insert(format!("{STATE}{name}"), Stored { dtype: Dtype::F64, shape, bytes });
+            keep(name, Stored::new(Dtype::F64, shape, values));
         };
         floats("sums", vec![history.sums.len()], &history.sums);
         let (followed, all) = (self.followed().count(), self.metric_names().len());
@@ -272,10 +277,7 @@ impl<M: Module> Trainer<M> {
         let found = best.as_ref().map(|b| vec![b.score, b.epoch as f64, b.waited as f64]);
         floats("best", vec![if found.is_some() { 3 } else { 0 }], &found.unwrap_or_default());
         let mut singles = |name: &str, values: &[f32]| {
-            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            let shape = vec![values.len()];
-            file.tensors
-                .insert(format!("{STATE}{name}"), Stored { dtype: Dtype::F32, shape, bytes });
+            keep(name, Stored::new(Dtype::F32, vec![values.len()], values));
         };
         singles("losses", &history.losses);
         for (name, values) in &history.metrics {
@@ -367,7 +369,7 @@ impl<M: Module> Trainer<M> {
             self.session.write(&variable, &bytes)?;
         }
         self.session.write(&self.step, &step.to_le_bytes())?;
-        self.session.write(&self.seed, &(seed as u32 ^ (seed >> 32) as u32).to_le_bytes())?;
+        self.session.write(&self.seed, &seed_word(seed).to_le_bytes())?;
         (self.seed_value, self.steps_done, self.epochs) = (seed, steps_done, epochs);
         self.resumed = Some((position, past));
         Ok(steps_done)
@@ -495,9 +497,18 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn numbers(&self, name: &str) -> Result<Vec<u64>, WeightsError> {
-        let stored = self.stored(&format!("{STATE}{name}"), Dtype::U64)?;
+    /// The numbers of a tensor of the checkpoint's own.
+    fn list<T: AnyBitPattern + NoUninit>(
+        &self,
+        name: &str,
+        dtype: Dtype,
+    ) -> Result<Vec<T>, WeightsError> {
+        let stored = self.stored(&format!("{STATE}{name}"), dtype)?;
         Ok(bytemuck::pod_collect_to_vec(&stored.bytes))
+    }
+
+    fn numbers(&self, name: &str) -> Result<Vec<u64>, WeightsError> {
+        self.list(name, Dtype::U64)
     }
 
     /// So many numbers.
@@ -508,13 +519,11 @@ impl<'a> Reader<'a> {
     }
 
     fn floats(&self, name: &str) -> Result<Vec<f64>, WeightsError> {
-        let stored = self.stored(&format!("{STATE}{name}"), Dtype::F64)?;
-        Ok(bytemuck::pod_collect_to_vec(&stored.bytes))
+        self.list(name, Dtype::F64)
     }
 
     fn singles(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
-        let stored = self.stored(&format!("{STATE}{name}"), Dtype::F32)?;
-        Ok(bytemuck::pod_collect_to_vec(&stored.bytes))
+        self.list(name, Dtype::F32)
     }
 
     /// State of the optimizer, in a shape.

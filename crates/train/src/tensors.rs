@@ -5,6 +5,7 @@
 
 use crate::WeightsError;
 use crate::checkpoint::PART;
+use bytemuck::NoUninit;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -17,6 +18,12 @@ pub(crate) struct Stored {
     pub(crate) shape: Vec<usize>,
     /// Little endian, row-major.
     pub(crate) bytes: Vec<u8>,
+}
+
+impl Stored {
+    pub(crate) fn new<T: NoUninit>(dtype: Dtype, shape: Vec<usize>, values: &[T]) -> Stored {
+        Stored { dtype, shape, bytes: bytemuck::cast_slice(values).to_vec() }
+    }
 }
 
 /// Tensors and notes by name.

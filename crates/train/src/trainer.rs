@@ -7,7 +7,7 @@ use crate::state::Position;
 use crate::stream::{Loader, shuffled};
 use crate::{
     Control, Course, Dataset, Evaluation, Evaluator, History, Order, Samples, Scores, Statistics,
-    TrainError,
+    Streamed, TrainError,
 };
 use shadegrad_device::{DType, Device, Pending};
 use shadegrad_graph::{
@@ -93,7 +93,7 @@ impl<M: Module> Trainer<M> {
             parameters,
             session: Session::new(device),
             step: Variable::word("step", 0),
-            seed: Variable::word("seed", seed as u32 ^ (seed >> 32) as u32),
+            seed: Variable::word("seed", seed_word(seed)),
             ring: ring(&metrics),
             metrics,
             turns: vec![Variable::word("turn", 0)],
@@ -203,19 +203,21 @@ impl<M: Module> Trainer<M> {
     /// The training step for samples and a batch size, as a recording.
     #[track_caller]
     pub fn record(&self, data: &dyn Samples, batch: usize) -> Graph {
+        let window = self.window(data, batch);
+        self.record_turn(data, window.as_ref(), batch, 0).0
+    }
+
+    /// Where streamed samples are looked at, and how many steps it holds.
+    fn window(&self, data: &dyn Samples, batch: usize) -> Option<(Streamed, usize)> {
         let limit = self.session.device().limits().binding_bytes;
-        let recorded = match data.streamed().map(|streamed| streamed.for_steps(batch, limit)) {
-            Some((window, slots)) => self.record_turn(&window, Some(slots), batch, 0),
-            None => self.record_turn(data, None, batch, 0),
-        };
-        recorded.0
+        data.streamed().map(|streamed| streamed.for_steps(batch, limit))
     }
 
     #[track_caller]
     fn record_turn(
         &self,
         data: &dyn Samples,
-        slots: Option<usize>,
+        window: Option<&(Streamed, usize)>,
         batch: usize,
         number: usize,
     ) -> (Graph, Tensor) {
@@ -223,18 +225,18 @@ impl<M: Module> Trainer<M> {
         let graph = Graph::training(&self.seed, &self.step);
         let (step, turns) = (graph.step(), graph.variable(turn));
         let (seed, before) = (graph.variable(&self.seed), graph.variable(&self.before));
-        let index = match slots {
+        let (x, y) = match window {
             // The loader has put them there in that order.
-            Some(slots) => {
-                let slot = turns.remainder(&turns.full_like(slots as f64));
-                slot * batch as f64 + graph.iota(batch)
+            Some((window, slots)) => {
+                let slot = turns.remainder(&turns.full_like(*slots as f64));
+                window.take(&graph, &(slot * batch as f64 + graph.iota(batch)))
             }
             None => {
                 let order = Order::Shuffled { seed: &seed, before: &before };
-                order.index(&(&turns * batch as f64), data.len(), batch)
+                let index = order.index(&(&turns * batch as f64), data.len(), batch);
+                data.take(&graph, &index)
             }
         };
-        let (x, y) = data.take(&graph, &index);
         let (output, loss) = match self.mixup {
             Some(alpha) => {
                 let Mixed { inputs, share, partner } = mixup(&x, alpha);
@@ -338,8 +340,7 @@ impl<M: Module> Trainer<M> {
             Some(position) => (position.before, position.turns.clone()),
             None => (self.epochs, vec![]),
         };
-        let limit = self.session.device().limits().binding_bytes;
-        let seed = self.seed_value as u32 ^ (self.seed_value >> 32) as u32;
+        let seed = seed_word(self.seed_value);
         let (mut programs, mut losses, mut loaders) = (Vec::new(), Vec::new(), Vec::new());
         for (number, part) in data.parts(batch, None).iter().enumerate() {
             if number == self.turns.len() {
@@ -347,12 +348,9 @@ impl<M: Module> Trainer<M> {
             }
             let turns = done.get(number).copied().unwrap_or(0);
             self.session.write(&self.turns[number], &turns.to_le_bytes())?;
-            let streamed = part.samples.streamed().map(|s| s.for_steps(batch, limit));
-            let (graph, loss) = match &streamed {
-                Some((window, slots)) => self.record_turn(window, Some(*slots), batch, number),
-                None => self.record_turn(&*part.samples, None, batch, number),
-            };
-            loaders.push(streamed.and_then(|(window, slots)| {
+            let window = self.window(&*part.samples, batch);
+            let (graph, loss) = self.record_turn(&*part.samples, window.as_ref(), batch, number);
+            loaders.push(window.and_then(|(window, slots)| {
                 let samples = shuffled(seed, before as u32, part.samples.len(), batch);
                 Loader::new(&window, slots, turns, samples)
             }));
@@ -608,6 +606,11 @@ impl<M: Module> Trainer<M> {
         }
         Ok(output)
     }
+}
+
+/// The word that random numbers on the device depend on.
+pub(crate) fn seed_word(seed: u64) -> u32 {
+    seed as u32 ^ (seed >> 32) as u32
 }
 
 /// What is added up over steps, of the sums of one step.

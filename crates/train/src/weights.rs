@@ -60,8 +60,7 @@ impl Weights {
     /// Adds the tensors to a file, under names that begin with a prefix.
     pub(crate) fn put(&self, file: &mut TensorFile, prefix: &str) {
         for (name, (shape, data)) in &self.tensors {
-            let bytes = data.iter().flat_map(|v| v.to_le_bytes()).collect();
-            let stored = Stored { dtype: Dtype::F32, shape: shape.clone(), bytes };
+            let stored = Stored::new(Dtype::F32, shape.clone(), data);
             file.tensors.insert(format!("{prefix}{name}"), stored);
         }
     }

@@ -1,6 +1,6 @@
 //! Metrics of scores of classes.
 
-use super::Metric;
+use super::{Metric, mean_of};
 use crate::cross_entropy;
 use shadegrad_device::DType;
 use shadegrad_graph::Tensor;
@@ -18,11 +18,6 @@ impl Metric for Accuracy {
     fn sums(&self, output: &Tensor, target: &Tensor, weight: &Tensor) -> Vec<Tensor> {
         mean_of(&output.argmax(1).equal(target).to(DType::F32), weight)
     }
-}
-
-/// Sums for the mean of a value.
-fn mean_of(value: &Tensor, weight: &Tensor) -> Vec<Tensor> {
-    vec![(value * weight).sum_all(), weight.sum_all()]
 }
 
 /// The share of targets whose class is among the `k` of the highest scores; of equal scores the first count.

@@ -11,6 +11,12 @@ pub use regression::{MeanAbsoluteError, MeanSquaredError, R2Score};
 
 use shadegrad_graph::Tensor;
 
+/// Sums for the mean of a value.
+#[track_caller]
+fn mean_of(value: &Tensor, weight: &Tensor) -> Vec<Tensor> {
+    vec![(value * weight).sum_all(), weight.sum_all()]
+}
+
 /// How good outputs are.
 pub trait Metric {
     /// Its name in logs, such as `accuracy`.

@@ -1,6 +1,6 @@
 //! Metrics of numbers.
 
-use super::Metric;
+use super::{Metric, mean_of};
 use shadegrad_graph::Tensor;
 
 /// The mean of squared differences.
@@ -30,7 +30,7 @@ macro_rules! mean_error {
             #[track_caller]
             fn sums(&self, output: &Tensor, target: &Tensor, weight: &Tensor) -> Vec<Tensor> {
                 let of: fn(&Tensor) -> Tensor = $of;
-                vec![(of(&(output - target)) * weight).sum_all(), weight.sum_all()]
+                mean_of(&of(&(output - target)), weight)
             }
         }
     };
