@@ -102,6 +102,9 @@ enum Command {
         /// Megabytes of scratch memory to aim at by computing activations again
         #[arg(long, value_name = "MB")]
         recompute: Option<f64>,
+        /// Keep the activations of training steps in half precision
+        #[arg(long)]
+        mixed: bool,
         /// Measure what the training loop costs beside the CNN's step instead: loader threads, logs, checkpoints
         #[arg(long, conflicts_with_all = ["json", "compare", "from", "kernels", "trace", "workloads"])]
         overhead: bool,
@@ -211,6 +214,7 @@ fn run(command: Command) -> Result<()> {
             seconds,
             batch,
             recompute,
+            mixed,
             overhead,
             kernels,
             trace,
@@ -239,7 +243,7 @@ fn run(command: Command) -> Result<()> {
                 Some(path) => rows(&path)?,
                 None => {
                     let recompute = recompute.map(|megabytes| (megabytes * 1e6) as usize);
-                    let step = bench::Step { batch, recompute };
+                    let step = bench::Step { batch, recompute, mixed };
                     let kernels = kernels || trace.is_some();
                     let settings = bench::Settings { seconds, kernels, step };
                     let measured = measure(&device, &chosen(&workloads)?, settings)?;

@@ -65,8 +65,11 @@ fn every_kernel_runs_and_gives_numbers() {
     }
 }
 
-const SETTINGS: Settings =
-    Settings { seconds: 0.0, kernels: true, step: Step { batch: Some(2), recompute: None } };
+const SETTINGS: Settings = Settings {
+    seconds: 0.0,
+    kernels: true,
+    step: Step { batch: Some(2), recompute: None, mixed: false },
+};
 
 #[test]
 fn a_measurement_is_read_back_as_it_was_written() {

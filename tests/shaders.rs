@@ -23,17 +23,20 @@ fn kernels(limits: &Limits, splits: Option<usize>) -> Vec<Kernel> {
     let mut kernels = compile(&nodes, limits, &options).unwrap().program.kernels;
     let device = Device::null(limits.clone());
     let data = Resident::new(&drawn::digits(64, 0));
-    let model = Sequential::new()
-        .add(Conv2d::new(1, 4, 3).padding(1))
-        .add(Relu)
-        .add(MaxPool2d::new(2))
-        .add(AvgPool2d::new(2))
-        .add(Flatten)
-        .add(Dropout::new(0.5))
-        .add(Linear::new(4 * 7 * 7, 10));
-    let mut trainer =
-        Trainer::new(&device, model, CrossEntropy, AdamW::new(1e-3)).unwrap().clip_grad_norm(1.0);
-    kernels.extend(trainer.compile(&data, 8).unwrap().compiled().program.kernels.clone());
+    for mixed in [false, true] {
+        let model = Sequential::new()
+            .add(Conv2d::new(1, 4, 3).padding(1))
+            .add(Relu)
+            .add(MaxPool2d::new(2))
+            .add(AvgPool2d::new(2))
+            .add(Flatten)
+            .add(Dropout::new(0.5))
+            .add(Linear::new(4 * 7 * 7, 10));
+        let trainer = Trainer::new(&device, model, CrossEntropy, AdamW::new(1e-3)).unwrap();
+        let trainer = trainer.clip_grad_norm(1.0);
+        let mut trainer = if mixed { trainer.mixed_precision() } else { trainer };
+        kernels.extend(trainer.compile(&data, 8).unwrap().compiled().program.kernels.clone());
+    }
     kernels
 }
 
@@ -77,7 +80,8 @@ fn every_kernel_is_valid_and_translates() {
                 };
                 let module = naga::front::wgsl::parse_str(&rendered.source)
                     .unwrap_or_else(|e| fail("parsing", e.emit_to_string(&rendered.source)));
-                let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP);
+                let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16;
+                let mut validator = Validator::new(ValidationFlags::all(), capabilities);
                 validator.subgroup_stages(ShaderStages::COMPUTE);
                 validator.subgroup_operations(SubgroupOperationSet::all());
                 let info = validator
@@ -92,6 +96,7 @@ fn every_kernel_is_valid_and_translates() {
     }
     assert_eq!(families.len(), 10, "{families:?}");
     assert!(seen.iter().any(|source| source.contains("subgroupBroadcast")), "no shared loads");
+    assert!(seen.iter().any(|source| source.starts_with("enable f16;")), "no stored halves");
     assert!(seen.len() > 300, "only {} shaders", seen.len());
 }
 

@@ -37,6 +37,8 @@ pub struct Step {
     pub batch: Option<usize>,
     /// Bytes of scratch memory to aim at by computing activations again.
     pub recompute: Option<usize>,
+    /// Keep activations in half precision.
+    pub mixed: bool,
 }
 
 /// What a device reaches with the simplest work, measured.
@@ -105,7 +107,7 @@ pub fn program(
 ) -> Result<Option<(Loaded, String)>, TrainError> {
     if let Some(training) = TRAINING.iter().find(|t| t.name == workload) {
         let batch = step.batch.unwrap_or(training.batch);
-        let program = (training.program)(device, batch, step.recompute)?;
+        let program = (training.program)(device, batch, step)?;
         return Ok(Some((program, format!("{}, batch {batch}", training.about))));
     }
     // Kernels that would take a software adapter minutes are smaller there, but for the product that all are compared by.

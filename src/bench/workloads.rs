@@ -1,5 +1,6 @@
 //! Training steps to measure: forward, loss, backward and Adam on data of no meaning.
 
+use super::Step;
 use crate::models::{AdaptiveAvgPool2d, CausalLm, CausalLmOptions, Positions};
 use crate::prelude::*;
 use crate::train::data::Images;
@@ -15,8 +16,8 @@ pub struct Training {
     pub about: &'static str,
     /// Samples of a step.
     pub batch: usize,
-    /// Compiles the step for a device, a number of samples, and bytes of scratch memory to aim at, if any.
-    pub program: fn(&Device, usize, Option<usize>) -> Result<Loaded, TrainError>,
+    /// Compiles the step for a device and a number of samples, in a way.
+    pub program: fn(&Device, usize, Step) -> Result<Loaded, TrainError>,
 }
 
 /// The training steps that can be measured, each with Adam.
@@ -25,23 +26,23 @@ pub const TRAINING: &[Training] = &[
         name: "mlp",
         about: "linear 784-512-256-10",
         batch: 128,
-        program: |device, batch, recompute| {
-            images(device, Mlp::new(&[784, 512, 256, 10]), [1, 28, 28], batch, recompute)
+        program: |device, batch, step| {
+            images(device, Mlp::new(&[784, 512, 256, 10]), [1, 28, 28], batch, step)
         },
     },
     Training {
         name: "lenet",
         about: "conv 1-32, conv 32-64, linear 3136-128-10",
         batch: 64,
-        program: |device, batch, recompute| {
-            images(device, Cnn::new([1, 28, 28], 10), [1, 28, 28], batch, recompute)
+        program: |device, batch, step| {
+            images(device, Cnn::new([1, 28, 28], 10), [1, 28, 28], batch, step)
         },
     },
     Training {
         name: "cifar",
         about: "six conv-batch-norm-relu layers, 64 to 256 channels, of 3x32x32",
         batch: 32,
-        program: |device, batch, recompute| images(device, cifar(), [3, 32, 32], batch, recompute),
+        program: |device, batch, step| images(device, cifar(), [3, 32, 32], batch, step),
     },
     Training {
         name: "lstm",
@@ -62,7 +63,7 @@ fn images(
     model: impl Module,
     shape: [usize; 3],
     batch: usize,
-    recompute: Option<usize>,
+    step: Step,
 ) -> Result<Loaded, TrainError> {
     let count = 8 * batch;
     let size = shape.iter().product::<usize>() * count;
@@ -74,7 +75,7 @@ fn images(
         width: shape[2],
         classes: 10,
     };
-    train(device, model, &Resident::new(&data), batch, recompute)
+    train(device, model, &Resident::new(&data), batch, step)
 }
 
 /// Six convolutions with batch normalisation, two poolings, the mean of each channel, a linear layer.
@@ -93,15 +94,15 @@ pub fn cifar() -> Sequential {
     model.add(AdaptiveAvgPool2d::new([1, 1])).add(Flatten).add(Linear::new(256, 10))
 }
 
-fn lstm(device: &Device, batch: usize, recompute: Option<usize>) -> Result<Loaded, TrainError> {
+fn lstm(device: &Device, batch: usize, step: Step) -> Result<Loaded, TrainError> {
     let count = 8 * batch as u32;
     let tokens: Vec<u32> = (0..count * 64).map(|i| random(3, i) % 10_000).collect();
     let labels: Vec<u8> = (0..count).map(|i| (random(4, i) % 2) as u8).collect();
     let model = LastState::new(10_000, 128, 128, 2);
-    train(device, model, &Padded::new(&tokens, 64, &labels), batch, recompute)
+    train(device, model, &Padded::new(&tokens, 64, &labels), batch, step)
 }
 
-fn gpt(device: &Device, batch: usize, recompute: Option<usize>) -> Result<Loaded, TrainError> {
+fn gpt(device: &Device, batch: usize, step: Step) -> Result<Loaded, TrainError> {
     let text: Vec<u32> = (0..4096).map(|i| random(3, i) % 65).collect();
     let windows = Windows::new(&text, 64).parts(batch, None).remove(0);
     let options = CausalLmOptions {
@@ -113,7 +114,7 @@ fn gpt(device: &Device, batch: usize, recompute: Option<usize>) -> Result<Loaded
         positions: Positions::Learned,
         dropout: 0.0,
     };
-    train(device, CausalLm::new(options), &*windows.samples, batch, recompute)
+    train(device, CausalLm::new(options), &*windows.samples, batch, step)
 }
 
 fn train(
@@ -121,11 +122,21 @@ fn train(
     model: impl Module,
     data: &dyn Samples,
     batch: usize,
-    recompute: Option<usize>,
+    step: Step,
 ) -> Result<Loaded, TrainError> {
     let mut trainer = Trainer::new(device, model, CrossEntropy, Adam::new(1e-3))?;
-    if let Some(bytes) = recompute {
+    if let Some(bytes) = step.recompute {
         trainer = trainer.recompute(bytes);
+    }
+    if step.mixed {
+        trainer = trainer.mixed_precision();
+        if !trainer.is_mixed() {
+            return Err(TrainError::Setting {
+                what: "the precision",
+                value: "mixed".to_string(),
+                expected: trainer.precision(),
+            });
+        }
     }
     trainer.compile(data, batch)
 }

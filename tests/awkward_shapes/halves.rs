@@ -64,6 +64,36 @@ fn floats_become_the_nearest_halves_bit_by_bit() {
 }
 
 #[test]
+fn floats_that_wait_in_memory_are_the_nearest_halves_bit_by_bit() {
+    let numbers: Vec<f32> = numbers().into_iter().chain([f32::NAN, 1.0]).collect();
+    let options = Options { fuse: false, simplify: false, ..Options::default() };
+    for (device, _) in harness::devices() {
+        let g = Graph::new();
+        let x = g.tensor(&[numbers.len()], &numbers);
+        let y = -g.autocast(|| -x);
+        let mut program = Session::new(&device).compile_with(&g, &[&y], &options).unwrap();
+        let bytes: Vec<usize> = program.report().slots.iter().map(|slot| slot.bytes).collect();
+        assert_eq!(bytes, [2 * numbers.len() + 2, 4 * numbers.len()], "an odd number of halves");
+        program.run(1).unwrap();
+        for (value, bytes) in numbers.iter().zip(program.read(0).unwrap().chunks_exact(4)) {
+            let got = f32::from_le_bytes(bytes.try_into().unwrap());
+            if value.is_nan() {
+                assert!(got.is_nan(), "NaN is {got:e} on {}", device.info());
+                continue;
+            }
+            let bits = nearest(*value);
+            let size = match bits & 0x7FFF {
+                INFINITY => f64::INFINITY,
+                bits => magnitude(bits),
+            };
+            let expected = if bits >> 15 == 1 { -size } else { size } as f32;
+            let device = device.info();
+            assert_eq!(got.to_bits(), expected.to_bits(), "{value:e} is {got:e} on {device}");
+        }
+    }
+}
+
+#[test]
 fn halves_become_floats_bit_by_bit() {
     let all: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
     let v = Variable::from_bytes("all", &[1 << 16], DType::F16, all);

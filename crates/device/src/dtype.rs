@@ -1,6 +1,6 @@
 //! Element types and literals. Every type but two takes four bytes in memory. `U8` exists for data sets
 //! that are bytes, is packed four to a word, and becomes `U32` when loaded; `F16` is packed two to a
-//! word on every device, whether it has half-precision arithmetic or not, and becomes `F32`.
+//! word, can be loaded on every device, becomes `F32`, and is stored one by one where `Limits::f16` says so.
 
 use std::fmt;
 

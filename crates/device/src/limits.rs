@@ -33,6 +33,8 @@ pub struct Limits {
     /// Invocations of a subgroup, which work in step and can see each other's values; zero where there are none or not
     /// always as many.
     pub subgroup: usize,
+    /// Whether kernels can store halves one by one, so that values can be kept in half precision.
+    pub f16: bool,
 }
 
 impl Limits {
@@ -46,6 +48,7 @@ impl Limits {
         invocations: 256,
         groups: 65_535,
         subgroup: 0,
+        f16: false,
     };
 
     /// The CPU backend: memory is the limit.
@@ -58,6 +61,7 @@ impl Limits {
         invocations: 1,
         groups: usize::MAX,
         subgroup: 0,
+        f16: true,
     };
 
     /// The profiles that the null device can pretend to be, by name.
@@ -74,6 +78,7 @@ impl Limits {
                     buffer_bytes: i32::MAX as usize,
                     bindings: 32,
                     subgroup: 8,
+                    f16: true,
                     ..Limits::WEBGPU
                 },
             ),
@@ -87,6 +92,7 @@ impl Limits {
                     invocations: 1024,
                     bindings: 32,
                     subgroup: 32,
+                    f16: true,
                     ..Limits::WEBGPU
                 },
             ),
@@ -114,6 +120,7 @@ impl Limits {
             invocations: self.invocations.min(other.invocations),
             groups: self.groups.min(other.groups),
             subgroup: self.subgroup.min(other.subgroup),
+            f16: self.f16 && other.f16,
         }
     }
 }

@@ -116,7 +116,7 @@ impl Program {
             };
             let bound = kernel.buffers().len();
             limit(format!("kernel `{}`", kernel.label), bound, "buffers", limits.bindings)?;
-            self.verify_kernel(kernel, &written).map_err(fail)?;
+            self.verify_kernel(kernel, &written, limits).map_err(fail)?;
             for (store, len) in kernel.body.stores() {
                 let operand = &kernel.operands[store.operand];
                 written[operand.buffer]
@@ -130,6 +130,7 @@ impl Program {
         &self,
         kernel: &Kernel,
         written: &[Vec<(usize, usize)>],
+        limits: &Limits,
     ) -> Result<(), String> {
         verify_domains(kernel)?;
         let needed = kernel.expr.needed(&kernel.roots());
@@ -176,22 +177,30 @@ impl Program {
         }
         for (store, len) in kernel.body.stores() {
             let target = kernel.operands.get(store.operand).ok_or("a store names no operand")?;
+            // Halves are stored one by one where the whole buffer is bound as halves.
+            let storable = match target.dtype {
+                DType::F16 => {
+                    let mut beside = kernel.operands.iter().filter(|o| o.buffer == target.buffer);
+                    limits.f16 && beside.all(|other| other.dtype == DType::F16)
+                }
+                dtype => dtype.bytes() == 4,
+            };
             if len > target.len
                 || target.dtype.loaded() != kernel.expr.types[store.term]
-                || target.dtype.bytes() != 4
+                || !storable
             {
                 return Err(format!(
                     "a store of {len} {} into {} {}",
                     kernel.expr.types[store.term], target.len, target.dtype
                 ));
             }
-            let range = target.offset..target.offset + len * 4;
+            let range = target.offset..target.offset + len * target.dtype.bytes();
             let twice = kernel.body.stores().iter().any(|(other, count)| {
                 let other_target = &kernel.operands[other.operand];
                 *other != store
                     && other_target.buffer == target.buffer
                     && other_target.offset < range.end
-                    && range.start < other_target.offset + count * 4
+                    && range.start < other_target.offset + count * other_target.dtype.bytes()
             });
             if twice {
                 return Err(format!("two stores into operand {}", store.operand));
@@ -223,6 +232,7 @@ impl Program {
         let points = numel(&kernel.body.domain());
         matches!(kernel.body, Body::Map { .. })
             && a.offset == b.offset
+            && a.dtype.bytes() == b.dtype.bytes()
             && a.len == points
             && b.len == points
             && kernel.expr.terms.iter().all(|term| match term {

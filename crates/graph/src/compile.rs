@@ -1,6 +1,7 @@
 //! The path of a training step, as one function.
 
 use crate::fuse::fuse;
+use crate::halve::halve;
 use crate::lower::{Lowered, Memory, lower};
 use crate::plan::{Plan, Slot, plan};
 use crate::rerun::rerun;
@@ -126,6 +127,7 @@ fn arrange(
     dumps.push(("2-clusters.txt".to_string(), dump::clusters(&fused)));
 
     let mut scheduled = schedule(fused)?;
+    halve(&mut scheduled, limits);
     let mut kernels = lower(&scheduled, limits, options.splits)?;
     if let Some(bytes) = options.recompute {
         rerun(&mut scheduled, &kernels, bytes);

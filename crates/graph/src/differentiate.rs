@@ -2,7 +2,7 @@
 //! values like others, so they can be differentiated again.
 
 use crate::ops::{Backward, Gradient, Op};
-use crate::{Graph, GraphError, Tensor, Value};
+use crate::{Graph, GraphError, Node, Tensor, Value};
 use shadegrad_device::DType;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -82,7 +82,23 @@ impl Graph {
         let inputs: Vec<Tensor> = node.inputs.iter().map(|&v| Tensor::new(self, v)).collect();
         let output = Tensor::new(self, value);
         let rule = Backward { inputs: &inputs, output: &output, upstream };
-        match node.op.gradient(&rule) {
+        // Gradients wait in memory in the precision of what they are of.
+        let outside = std::mem::replace(&mut self.inner.borrow_mut().half, node.half);
+        self.flow(&node, &rule, factor, depends, gradients);
+        self.inner.borrow_mut().half = outside;
+    }
+
+    /// Records a rule and adds what it gives to the gradients of the inputs.
+    fn flow(
+        &self,
+        node: &Node,
+        rule: &Backward<'_>,
+        factor: Option<f64>,
+        depends: &[bool],
+        gradients: &mut HashMap<Value, Tensor>,
+    ) {
+        let inputs = rule.inputs;
+        match node.op.gradient(rule) {
             Gradient::Zero => {}
             Gradient::Undefined(reason) => self.fail_with(GraphError::NoGradient {
                 operation: node.op.name(),

@@ -16,7 +16,8 @@ pub(crate) fn nodes(nodes: &Nodes) -> String {
             }
             op => format!("{op:?}"),
         };
-        let _ = writeln!(text, "%{number}: {} = {what} {}", node.ty, inputs.join(" "));
+        let half = if node.half { " may wait as halves" } else { "" };
+        let _ = writeln!(text, "%{number}: {} = {what} {}{half}", node.ty, inputs.join(" "));
     }
     for (variable, value) in &nodes.assigns {
         let name = nodes.variables.get(variable).map_or("?", |v| v.name());

@@ -30,6 +30,8 @@ pub struct Node {
     pub ty: Type,
     /// The user's source line.
     pub at: &'static Location<'static>,
+    /// Whether it was recorded under [`Graph::autocast`] only: then it may wait in memory in half precision.
+    pub half: bool,
 }
 
 /// Values in order, what is assigned to variables, and what is read back: plain data that the
@@ -51,6 +53,8 @@ pub(crate) struct Inner {
     pub(crate) record: Nodes,
     lookup: HashMap<(Op, Vec<Value>), Value>,
     pub(crate) error: Option<GraphError>,
+    /// What is recorded now may wait in memory in half precision.
+    pub(crate) half: bool,
     /// Values after a mistake.
     poisoned: Vec<bool>,
     streams: u32,
@@ -179,6 +183,21 @@ impl Graph {
         self.inner.borrow_mut().mutation = Some((operation.to_string(), factor));
     }
 
+    /// Lets what `f` records wait in memory in half precision, and what its gradients are computed from: that of a
+    /// value recorded here is recorded in the same way, wherever it is asked for (as with PyTorch's `autocast`). All is computed
+    /// in f32; floats that are stored for a later kernel are rounded to the nearest half, infinity from 65 520 on. What
+    /// stays in f32: variables, such as weights; what is read back; what is packed, such as the gradients of parameters;
+    /// sums and other reductions, such as means, and what follows from these alone; scans. A value that was
+    /// recorded outside, too, stays as it is.
+    ///
+    /// On a device that can't store halves ([`Limits::f16`](shadegrad_device::Limits::f16)) nothing is rounded.
+    pub fn autocast<R>(&self, f: impl FnOnce() -> R) -> R {
+        let before = std::mem::replace(&mut self.inner.borrow_mut().half, true);
+        let result = f();
+        self.inner.borrow_mut().half = before;
+        result
+    }
+
     /// Keeps a mistake if it is the first.
     #[track_caller]
     pub(crate) fn fail(&self, operation: &str, inputs: &[Type], reason: String) {
@@ -216,7 +235,9 @@ impl Graph {
     pub(crate) fn push(&self, op: Op, inputs: &[Value]) -> Tensor {
         let mut inner = self.inner.borrow_mut();
         let key = (op, inputs.to_vec());
+        let half = inner.half;
         if let Some(&value) = inner.lookup.get(&key) {
+            inner.record.nodes[value.index()].half &= half;
             return Tensor::new(self, value);
         }
         let types: Vec<Type> =
@@ -249,7 +270,7 @@ impl Graph {
             inner.error.get_or_insert(error);
         }
         let value = Value(inner.record.nodes.len() as u32);
-        let node = Node { op, inputs: inputs.to_vec(), ty, at: Location::caller() };
+        let node = Node { op, inputs: inputs.to_vec(), ty, at: Location::caller(), half };
         inner.record.nodes.push(node);
         inner.poisoned.push(poisoned);
         inner.lookup.insert(key, value);

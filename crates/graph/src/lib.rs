@@ -15,6 +15,7 @@ mod dump;
 mod error;
 mod fuse;
 mod graph;
+mod halve;
 mod lower;
 pub mod ops;
 mod plan;

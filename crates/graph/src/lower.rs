@@ -391,8 +391,11 @@ impl<'a> Lowerer<'a> {
         for &(member, by_row) in &cluster.members {
             if self.schedule.stored.contains(&member) && self.run.stores(member) {
                 let ty = &self.fused.node(member).ty;
-                // Halves are stored as the words that they are packed in.
+                // Values that are halves themselves are stored as the words that they are packed in.
                 let (len, dtype) = match ty.dtype {
+                    DType::F32 if self.schedule.halved.contains(&member) => {
+                        (ty.numel(), DType::F16)
+                    }
                     DType::F16 => (ty.numel().div_ceil(2), DType::U32),
                     dtype => (ty.numel(), dtype),
                 };
@@ -421,6 +424,8 @@ impl<'a> Lowerer<'a> {
             }
             Place::In(_) | Place::Packed => {
                 let view = self.moved(shape, chain)?;
+                let halved = self.schedule.halved.contains(&operand);
+                let dtype = if halved { DType::F16 } else { dtype };
                 let operand = self.operand(Memory::Value(operand), node.ty.numel(), dtype);
                 Ok(self.expr.push(Term::Load { operand, view }, dtype))
             }

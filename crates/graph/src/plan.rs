@@ -40,6 +40,8 @@ pub struct Slot {
     /// What it consists of, if that is written one after the other: offset, bytes, and the kernel that first writes
     /// there. Until then the memory may serve others.
     pub parts: Vec<(usize, usize, usize)>,
+    /// Whether it holds floats in half precision, which have buffers of their own.
+    pub halved: bool,
 }
 
 impl Slot {
@@ -157,16 +159,19 @@ pub(crate) fn plan(
             buffer: 0,
             offset: 0,
             parts: written,
+            halved: false,
         });
     }
     for (memory, (bytes, lives)) in lives {
         at.insert(memory, (slots.len(), 0));
+        let halved = matches!(memory, Memory::Value(value) if schedule.halved.contains(&value));
         let name = match memory {
+            Memory::Value(value) if halved => format!("value {}, halves", value.0),
             Memory::Value(value) => format!("value {}", value.0),
             Memory::Partial(number) => format!("partial sums {number}"),
             Memory::Variable(..) => continue,
         };
-        slots.push(Slot { name, bytes, lives, buffer: 0, offset: 0, parts: vec![] });
+        slots.push(Slot { name, bytes, lives, buffer: 0, offset: 0, parts: vec![], halved });
     }
     let buffers = arrange(&mut slots, limits.largest_buffer(), guard);
     Plan { slots, at, buffers, lower_bound }
@@ -192,7 +197,8 @@ fn lifetimes(schedule: &Schedule, kernels: &[Lowered]) -> BTreeMap<Memory, (usiz
         for (number, (operand, memory)) in
             lowered.kernel.operands.iter().zip(&lowered.operands).enumerate()
         {
-            let bytes = operand.len * operand.dtype.bytes();
+            // Whole words, also of an odd number of halves.
+            let bytes = (operand.len * operand.dtype.bytes()).next_multiple_of(4);
             let written = stored.contains(&number);
             match memory {
                 Memory::Variable(..) => continue,
@@ -256,15 +262,18 @@ fn arrange(slots: &mut [Slot], limit: usize, guard: usize) -> Vec<usize> {
 /// Gives every slot a buffer and an offset, one after the other in an order, each at the lowest place that is free during
 /// its life; the size of each buffer.
 fn assign(slots: &mut [Slot], order: &[usize], limit: usize, guard: usize) -> Vec<usize> {
-    // What is taken in each buffer so far, the guard behind it included.
-    let mut buffers: Vec<(usize, Vec<Taken>)> = Vec::new();
+    // What is taken in each buffer so far, the guard behind it included, and whether it is one of halves.
+    let mut buffers: Vec<(usize, Vec<Taken>, bool)> = Vec::new();
     for &number in order {
         let need = slots[number].bytes + guard;
         for buffer in 0.. {
             if buffer == buffers.len() {
-                buffers.push((0, vec![]));
+                buffers.push((0, vec![], slots[number].halved));
             }
-            let (size, taken) = &mut buffers[buffer];
+            let (size, taken, halved) = &mut buffers[buffer];
+            if *halved != slots[number].halved {
+                continue;
+            }
             let mut offset = 0;
             // Behind whatever is in the way, until nothing is.
             while let Some(next) = blocked(&slots[number], offset, taken, guard) {
@@ -279,7 +288,7 @@ fn assign(slots: &mut [Slot], order: &[usize], limit: usize, guard: usize) -> Ve
             }
         }
     }
-    buffers.into_iter().map(|(size, _)| size).collect()
+    buffers.into_iter().map(|(size, ..)| size).collect()
 }
 
 /// The next offset at which a slot may fit, if something is in its way at this one.

@@ -141,7 +141,7 @@ impl<'a> Rerun<'a> {
         let promise = |wait: &Wait| {
             let during = now.live.get(wait.from + 1..wait.until).unwrap_or_default();
             let crowded = during.iter().filter(|&&bytes| bytes > room).count();
-            let bytes = self.schedule.fused.node(wait.value).ty.bytes() * crowded;
+            let bytes = self.schedule.bytes(wait.value) * crowded;
             let makers = self.schedule.fused.makers(wait.value);
             let cost: u64 = makers.iter().map(|maker| work.get(maker).unwrap_or(&0)).sum();
             bytes as f64 / cost.max(1) as f64
@@ -168,7 +168,7 @@ impl<'a> Rerun<'a> {
         }
         let mut change = vec![(0, 0); order.len() + 1];
         for (value, lives) in &touched {
-            let bytes = self.schedule.fused.node(*value).ty.bytes();
+            let bytes = self.schedule.bytes(*value);
             for life in lives {
                 let last = match self.schedule.fused.nodes.outputs.contains(value) {
                     true => order.len() - 1,

@@ -34,6 +34,19 @@ pub(crate) struct Schedule {
     pub(crate) stored: BTreeSet<Value>,
     /// The variable in which a stored member lives.
     pub(crate) home: BTreeMap<Value, u64>,
+    /// Stored floats that wait in half precision.
+    pub(crate) halved: BTreeSet<Value>,
+}
+
+impl Schedule {
+    /// What a value takes in scratch memory.
+    pub(crate) fn bytes(&self, value: Value) -> usize {
+        let ty = &self.fused.node(value).ty;
+        match self.halved.contains(&value) {
+            true => ty.numel() * DType::F16.bytes(),
+            false => ty.bytes(),
+        }
+    }
 }
 
 /// Orders the clusters.
@@ -62,7 +75,7 @@ pub(crate) fn schedule(mut fused: Fused) -> Result<Schedule, GraphError> {
     let order = topological(&fused, &after)?;
     let order = order.into_iter().map(|cluster| Run { cluster, again: None }).collect();
     let stored = stored(&fused, &home);
-    Ok(Schedule { fused, order, stored, home })
+    Ok(Schedule { fused, order, stored, home, halved: BTreeSet::new() })
 }
 
 fn wrong(reason: String) -> GraphError {

@@ -126,11 +126,12 @@ impl Builder {
                 None => {
                     let key = (op, inputs);
                     if let Some(&value) = self.lookup.get(&key) {
+                        self.out.nodes[value.index()].half &= like.half;
                         return value;
                     }
                     let value = Value(self.out.nodes.len() as u32);
                     let (op, inputs) = key.clone();
-                    self.out.nodes.push(Node { op, inputs, ty, at: like.at });
+                    self.out.nodes.push(Node { op, inputs, ty, at: like.at, half: like.half });
                     self.lookup.insert(key, value);
                     return value;
                 }

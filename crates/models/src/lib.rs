@@ -54,4 +54,4 @@ pub use schedule::{
     Schedule, SequentialLR, StepLR, WarmUp,
 };
 pub use setting::Setting;
-pub use update::{Group, Memory, Updater, clip_grads_with_norm, get_total_norm};
+pub use update::{GradScaler, Group, Memory, Updater, clip_grads_with_norm, get_total_norm};

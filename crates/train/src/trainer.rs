@@ -13,7 +13,9 @@ use shadegrad_device::{DType, Device, Pending};
 use shadegrad_graph::{
     Array, Graph, Init, Loaded, Options, Report, Session, Source, Tensor, Type, Variable,
 };
-use shadegrad_models::{Group, Loss, Metric, Module, Optimizer, Parameters, Schedule, Updater};
+use shadegrad_models::{
+    GradScaler, Group, Loss, Metric, Module, Optimizer, Parameters, Schedule, Updater,
+};
 use std::time::{Duration, Instant};
 
 /// Steps whose losses the device keeps until the host looks.
@@ -53,6 +55,8 @@ pub struct Trainer<M> {
     pub(crate) resumed: Option<(Position, Past)>,
     /// How inputs are mixed.
     mixup: Option<f64>,
+    /// Whether activations wait in half precision, if anything was said of it.
+    mixed: Option<bool>,
     /// How steps are compiled.
     options: Options,
     /// The input and the program for each type of input that was predicted for, the last one used at the end.
@@ -105,6 +109,7 @@ impl<M: Module> Trainer<M> {
             statistics: None,
             resumed: None,
             mixup: None,
+            mixed: None,
             options: Options::default(),
             predictors: vec![],
         })
@@ -135,6 +140,40 @@ impl<M: Module> Trainer<M> {
     pub fn mixup(mut self, alpha: f64) -> Self {
         self.mixup = Some(alpha);
         self
+    }
+
+    /// Keeps activations and their gradients in memory in half precision while training, as [`Graph::autocast`] says, with
+    /// weights, sums and arithmetic in f32 and the loss scaled by a [`GradScaler`] (Micikevicius et al., arXiv 1710.03740). Evaluation
+    /// and prediction are in f32. On a device that can't store halves all stays in f32, and [`Trainer::precision`] says so.
+    pub fn mixed_precision(self) -> Self {
+        self.mixed_precision_with(GradScaler::new())
+    }
+
+    /// [`Trainer::mixed_precision`] with a scaler of other settings.
+    pub fn mixed_precision_with(mut self, scaler: GradScaler) -> Self {
+        let can = self.session.device().limits().f16;
+        if can {
+            self.updater.scaler(scaler);
+        }
+        self.mixed = Some(can);
+        self
+    }
+
+    /// Whether activations wait in half precision.
+    pub fn is_mixed(&self) -> bool {
+        self.mixed == Some(true)
+    }
+
+    /// The precision that training steps have, for people; why it isn't mixed if that was asked for.
+    pub fn precision(&self) -> String {
+        match self.mixed {
+            None => "f32".to_string(),
+            Some(true) => "mixed: activations are stored in f16, weights in f32".to_string(),
+            Some(false) => {
+                let device = self.session.device().info();
+                format!("f32, not mixed as asked: {device} can't store 16-bit floats")
+            }
+        }
     }
 
     /// Compiles training steps so that this many bytes of scratch memory suffice, if they can for a third more work:
@@ -240,13 +279,13 @@ impl<M: Module> Trainer<M> {
         let (output, loss) = match self.mixup {
             Some(alpha) => {
                 let Mixed { inputs, share, partner } = mixup(&x, alpha);
-                let output = self.model.forward(&inputs);
+                let output = self.output(&graph, &inputs);
                 let of = |target: &Tensor| self.loss.each(&output, target).mean_all();
                 let loss = of(&y) * &share + of(&y.index_select(0, &partner)) * (-&share + 1.0);
                 (output, loss)
             }
             None => {
-                let output = self.model.forward(&x);
+                let output = self.output(&graph, &x);
                 let loss = self.loss.each(&output, &y).mean_all();
                 (output, loss)
             }
@@ -269,6 +308,15 @@ impl<M: Module> Trainer<M> {
         let kept = row.equal(&row.zeros_like()).and(&ring.is_nan().or(&ring.is_inf()));
         graph.assign(&self.ring, &here.and(&kept.not()).select(&new, &ring));
         (graph, loss)
+    }
+
+    /// What the model gives in training, in the precision of training.
+    #[track_caller]
+    fn output(&self, graph: &Graph, x: &Tensor) -> Tensor {
+        match self.is_mixed() {
+            true => graph.autocast(|| self.model.forward(x)),
+            false => self.model.forward(x),
+        }
     }
 
     /// Keeps everything as it was before the first step whose loss isn't finite, from that step on: what is
@@ -484,7 +532,12 @@ impl<M: Module> Trainer<M> {
             Some(loss) => self.session.first_not_finite(&loss)?,
             None => None,
         };
-        let Some(found) = found else { return Ok("no operation of the step is to blame".into()) };
+        let Some(found) = found else {
+            return Ok(match self.is_mixed() {
+                true => "nothing of the step alone: half precision ends at 65504".into(),
+                false => "no operation of the step is to blame".into(),
+            });
+        };
         let parameter = match &found.source {
             Source::Variable(variable, start) => self.parameters.at(variable, *start),
             Source::Operation(_) => None,
@@ -494,6 +547,9 @@ impl<M: Module> Trainer<M> {
                 let shape = &found.shape;
                 let since = if step == 0 { "the beginning" } else { "the update before the step" };
                 format!("parameter `{name}` {shape:?} isn't finite since {since}")
+            }
+            None if self.is_mixed() => {
+                format!("{found}; activations wait in half precision, which ends at 65504")
             }
             None => found.to_string(),
         })

@@ -2,7 +2,8 @@
 
 use super::Task;
 use super::block::Slice;
-use super::contract::{Matrix, Operand, product, with_tile};
+use super::contract::{Matrix, Operand, product};
+use super::scratch::with_tile;
 use super::stores::{Source, Stores};
 use crate::special::{self, Vectorized, vectorized};
 use crate::{Attention, Body, Kernel, numel};

@@ -4,6 +4,7 @@
 use super::memory::{Memory, Words};
 use crate::special::{Vectorized, vectorized};
 use crate::{DType, Expr, Intrinsic, Kernel, Term, TermId, View};
+use half::slice::HalfFloatSliceExt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -42,6 +43,36 @@ impl Slice {
         assert!(from + len <= self.len, "a load leaves its operand");
         // SAFETY: passed on to the caller.
         unsafe { self.memory.read(self.start + from..self.start + from + len) }
+    }
+
+    /// Elements `from..from + out.len()` of an operand of halves, as floats.
+    ///
+    /// # Safety
+    /// Nothing writes to these elements meanwhile.
+    #[inline(always)]
+    unsafe fn widen(&self, from: usize, out: &mut [u32]) {
+        assert!(from + out.len() <= self.len, "a load leaves its operand");
+        let first = self.start * 2 + from;
+        // SAFETY: passed on to the caller.
+        let halves = unsafe { self.memory.read_halves(first..first + out.len()) };
+        halves.convert_to_f32_slice(bytemuck::cast_slice_mut(out));
+    }
+
+    /// Writes values of the operand's loaded type from element `from` on.
+    ///
+    /// # Safety
+    /// Nothing else touches these elements meanwhile.
+    #[inline(always)]
+    pub(super) unsafe fn store(&self, from: usize, values: &[u32]) {
+        if self.dtype != DType::F16 {
+            // SAFETY: passed on to the caller.
+            return unsafe { self.write(from, values.len()).copy_from_slice(values) };
+        }
+        assert!(from + values.len() <= self.len, "a store leaves its operand");
+        let first = self.start * 2 + from;
+        // SAFETY: passed on to the caller.
+        let halves = unsafe { self.memory.write_halves(first..first + values.len()) };
+        halves.convert_from_f32_slice(bytemuck::cast_slice(values));
     }
 
     /// # Safety
@@ -363,6 +394,20 @@ unsafe fn element(slice: &Slice, at: usize) -> u32 {
 /// Nothing writes to the words that the view selects meanwhile.
 #[inline(always)]
 unsafe fn load(slice: &Slice, view: &View, start: usize, out: &mut [u32]) {
+    if slice.dtype == DType::F16 {
+        // SAFETY: passed on to the caller.
+        return lines(view, start, out, |out, at, step| unsafe {
+            match (at, step) {
+                (None, _) => out.fill(0),
+                (Some(at), 1) => slice.widen(at as usize, out),
+                (Some(at), step) => {
+                    for (i, value) in out.iter_mut().enumerate() {
+                        *value = element(slice, (at + i as isize * step) as usize);
+                    }
+                }
+            }
+        });
+    }
     if slice.dtype.bytes() != 4 {
         // SAFETY: passed on to the caller.
         return segments(view, start, out, 0, |at| unsafe { element(slice, at) });

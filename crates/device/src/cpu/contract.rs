@@ -3,11 +3,11 @@
 use super::Task;
 use super::block::{BLOCK, Slice};
 use super::rows::Total;
+use super::scratch::{Dense, with_tile};
 use super::stores::{Source, Stores};
 use super::tile::{MOST_COLUMNS, Steps, Sum, columns};
 use crate::{Body, Combine, Contraction, DType, Kernel, View, contiguous_strides, numel};
 use rayon::prelude::*;
-use std::cell::RefCell;
 
 /// A matrix inside a slice of words, with its strides.
 #[derive(Clone, Copy)]
@@ -173,22 +173,6 @@ pub(super) fn add_row_sums(sums: &mut [f64], a: Matrix<'_>, k: usize) {
     }
 }
 
-thread_local! {
-    static TILE: RefCell<Vec<Vec<u32>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Scratch words of this thread: `f` gets `words` of them with any contents.
-pub(super) fn with_tile<R>(words: usize, f: impl FnOnce(&mut [u32]) -> R) -> R {
-    // Taken out while in use, so that a task may use a second tile inside the first.
-    let mut tile = TILE.with_borrow_mut(Vec::pop).unwrap_or_default();
-    if tile.len() < words {
-        tile.resize(words, 0);
-    }
-    let result = f(&mut tile[..words]);
-    TILE.with_borrow_mut(|tiles| tiles.push(tile));
-    result
-}
-
 pub(super) struct MatMul {
     batch: Vec<usize>,
     shape: [usize; 3],
@@ -317,7 +301,7 @@ impl MatMul {
 
 /// A source ready to be multiplied: words and the view that finds matrices in them.
 pub(super) struct Operand<'a> {
-    words: std::borrow::Cow<'a, [u32]>,
+    words: Dense<'a>,
     view: Option<&'a View>,
 }
 
@@ -329,7 +313,7 @@ impl<'a> Operand<'a> {
             Source::Memory(slice, view) => {
                 // SAFETY: passed on to the caller.
                 let words = unsafe { slice.read() };
-                Operand { words: words.into(), view: Some(view) }
+                Operand { words: Dense::Lies(words), view: Some(view) }
             }
             // SAFETY: passed on to the caller.
             Source::Computed(..) => Operand { words: unsafe { source.dense() }, view: None },

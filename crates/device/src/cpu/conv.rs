@@ -7,7 +7,8 @@
 //! sums along the run instead.
 
 use super::block::Slice;
-use super::contract::{Matrix, add_column_sums, pack_panel, panel_steps, panel_words, with_tile};
+use super::contract::{Matrix, add_column_sums, pack_panel, panel_steps, panel_words};
+use super::scratch::with_tile;
 use super::stores::{Source, Stores};
 use super::tile::{Steps, Sum, columns};
 use super::{TASK_POINTS, Task};

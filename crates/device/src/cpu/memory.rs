@@ -1,6 +1,7 @@
 //! Host memory that several threads write at once, each in its own place. The only unsafe code of
 //! the CPU backend besides the register tiles of contractions (`tile`).
 
+use half::f16;
 use std::cell::UnsafeCell;
 use std::ops::Range;
 
@@ -61,6 +62,34 @@ impl Memory {
         let cells = &self.words[range];
         // SAFETY: `UnsafeCell<u32>` has the layout of `u32`; the caller excludes writers.
         unsafe { std::slice::from_raw_parts(cells.as_ptr().cast(), cells.len()) }
+    }
+
+    /// Halves to read, two of which are a word.
+    ///
+    /// # Safety
+    /// Nothing writes to the range while the slice lives.
+    pub(super) unsafe fn read_halves(&self, range: Range<usize>) -> &[f16] {
+        let cells = &self.words[range.start / 2..range.end.div_ceil(2)];
+        // SAFETY: the range lies in these words, whose alignment is enough for halves, and any two bytes are a half;
+        // the caller excludes writers.
+        unsafe {
+            let first = cells.as_ptr().cast::<f16>().add(range.start % 2);
+            std::slice::from_raw_parts(first, range.len())
+        }
+    }
+
+    /// Halves to write. Threads may have both halves of a word.
+    ///
+    /// # Safety
+    /// Nothing else reads or writes the range while the slice lives.
+    #[expect(clippy::mut_from_ref, reason = "threads write disjoint ranges of one buffer")]
+    pub(super) unsafe fn write_halves(&self, range: Range<usize>) -> &mut [f16] {
+        let cells = &self.words[range.start / 2..range.end.div_ceil(2)];
+        // SAFETY: as in `read_halves`; the caller excludes everyone else.
+        unsafe {
+            let first = UnsafeCell::raw_get(cells.as_ptr()).cast::<f16>().add(range.start % 2);
+            std::slice::from_raw_parts_mut(first, range.len())
+        }
     }
 
     /// Words to write.

@@ -1,7 +1,7 @@
 //! Merge passes of a sort: the runs of a row are merged in order, pair by pair.
 
 use super::block::Slice;
-use super::contract::with_tile;
+use super::scratch::with_tile;
 use super::stores::{Source, Stores};
 use super::{TASK_POINTS, Task};
 use crate::{Body, DType, Kernel, Literal, Merge};

@@ -14,6 +14,7 @@ mod recurrent;
 mod rows;
 mod scan;
 mod scatter;
+mod scratch;
 mod stores;
 mod tile;
 mod window;

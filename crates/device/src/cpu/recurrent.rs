@@ -2,7 +2,8 @@
 
 use super::Task;
 use super::block::Slice;
-use super::contract::{Matrix, multiply, pack, panel_steps, panel_words, with_tile};
+use super::contract::{Matrix, multiply, pack, panel_steps, panel_words};
+use super::scratch::with_tile;
 use super::stores::{Source, Stores};
 use super::tile::Steps;
 use crate::special::{self, Vectorized, vectorized};

@@ -2,7 +2,7 @@
 
 use super::Task;
 use super::block::Slice;
-use super::contract::with_tile;
+use super::scratch::with_tile;
 use super::stores::{Source, Stores};
 use crate::{Body, Kernel, Recurrence};
 use rayon::prelude::*;

@@ -1,7 +1,7 @@
 //! Scatter-add: sources are added in order, so equal indices give equal bits every time.
 
 use super::block::Slice;
-use super::contract::with_tile;
+use super::scratch::with_tile;
 use super::stores::{Source, Stores};
 use super::{TASK_POINTS, Task};
 use crate::{Body, Kernel, lines};

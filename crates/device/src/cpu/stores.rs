@@ -2,10 +2,10 @@
 //! that a pointwise kernel does), and evaluating a source that isn't plain memory.
 
 use super::block::{Accumulated, BLOCK, Plan, Registers, Slice, runs};
+use super::scratch::{Dense, Scratch};
 use super::{TASK_POINTS, Task};
 use crate::{Body, Expr, Kernel, Store, Term, TermId, View, numel};
 use rayon::prelude::*;
-use std::borrow::Cow;
 use std::ops::Range;
 
 /// The terms that are stored.
@@ -17,14 +17,16 @@ pub(super) fn roots(stores: &[Store]) -> Vec<TermId> {
 pub(super) struct Stores {
     plan: Plan,
     targets: Vec<Slice>,
-    /// Whether the only store is accumulator 0 as it is.
+    /// Whether the only store is accumulator 0 as it is, in words.
     pub(super) plain: bool,
 }
 
 impl Stores {
     pub(super) fn new(expr: &Expr, stores: &[Store], slices: &[Slice]) -> Stores {
         let roots = roots(stores);
-        let plain = matches!(roots.as_slice(), [root] if expr.terms[*root] == Term::Accumulator(0));
+        let words = stores.iter().all(|store| slices[store.operand].dtype.bytes() == 4);
+        let plain = words
+            && matches!(roots.as_slice(), [root] if expr.terms[*root] == Term::Accumulator(0));
         Stores::with(Plan::new(expr, &roots, slices), plain, stores, slices)
     }
 
@@ -104,7 +106,7 @@ impl Stores {
             self.plan.evaluate(registers, point, len, accumulated);
             for (root, target) in self.targets.iter().enumerate() {
                 let values = self.plan.root(registers, root, len, accumulated);
-                target.write(at, len).copy_from_slice(values);
+                target.store(at, values);
             }
         }
     }
@@ -131,10 +133,10 @@ impl Stores {
                     let Some(at) = at.map(|at| at as usize) else { return };
                     let values = &values[points];
                     match step {
-                        1 => target.write(at, values.len()).copy_from_slice(values),
+                        1 => target.store(at, values),
                         step => {
                             for (number, value) in values.iter().enumerate() {
-                                target.write(at + number * step as usize, 1)[0] = *value;
+                                target.store(at + number * step as usize, &[*value]);
                             }
                         }
                     }
@@ -159,8 +161,9 @@ impl Stores {
             self.plan.evaluate(registers, row * cols, len, accumulated);
             for (root, target) in self.targets.iter().enumerate() {
                 let values = self.plan.root(registers, root, len, accumulated);
-                let firsts = values.iter().step_by(cols);
-                target.write(row, count).iter_mut().zip(firsts).for_each(|(t, v)| *t = *v);
+                for (number, value) in values.iter().step_by(cols).enumerate() {
+                    target.store(row + number, &[*value]);
+                }
             }
         }
     }
@@ -221,11 +224,11 @@ impl Source {
     ///
     /// # Safety
     /// Nothing writes to what the source loads while the result lives.
-    pub(super) unsafe fn dense(&self) -> Cow<'_, [u32]> {
+    pub(super) unsafe fn dense(&self) -> Dense<'_> {
         match self {
             Source::Memory(slice, view) if view.is_contiguous() => {
                 // SAFETY: passed on to the caller.
-                Cow::Borrowed(unsafe { slice.read() })
+                Dense::Lies(unsafe { slice.read() })
             }
             Source::Memory(slice, view) => {
                 let mut expr = Expr::default();
@@ -233,18 +236,18 @@ impl Source {
                 let root = expr.push(load, slice.dtype);
                 let plan = Plan::new(&expr, &[root], std::slice::from_ref(slice));
                 // SAFETY: passed on to the caller.
-                Cow::Owned(unsafe { evaluate(&plan, numel(&view.shape)) })
+                Dense::Computed(unsafe { evaluate(&plan, numel(&view.shape)) })
             }
             // SAFETY: passed on to the caller.
-            Source::Computed(plan, points) => Cow::Owned(unsafe { evaluate(plan, *points) }),
+            Source::Computed(plan, points) => Dense::Computed(unsafe { evaluate(plan, *points) }),
         }
     }
 }
 
 /// # Safety
 /// Nothing writes to what the plan loads while this runs.
-unsafe fn evaluate(plan: &Plan, points: usize) -> Vec<u32> {
-    let mut values = vec![0; points];
+unsafe fn evaluate(plan: &Plan, points: usize) -> Scratch {
+    let mut values = Scratch::new(points);
     values.par_chunks_mut(TASK_POINTS).enumerate().for_each(|(task, chunk)| {
         let mut registers = plan.registers();
         for (number, block) in chunk.chunks_mut(BLOCK).enumerate() {

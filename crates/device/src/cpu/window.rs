@@ -1,7 +1,7 @@
 //! Pooling windows, one plane after the other.
 
 use super::block::Slice;
-use super::contract::with_tile;
+use super::scratch::with_tile;
 use super::stores::{Source, Stores};
 use super::{TASK_POINTS, Task, inside};
 use crate::{Body, Kernel, Window, WindowRole, numel};

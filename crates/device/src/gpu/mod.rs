@@ -108,7 +108,8 @@ impl Gpu {
         let (has, allowed) = (adapter.features(), adapter.limits());
         let wanted = wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::PIPELINE_CACHE
-            | wgpu::Features::SUBGROUP;
+            | wgpu::Features::SUBGROUP
+            | wgpu::Features::SHADER_F16;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("shadegrad"),
             required_features: has & wanted,
@@ -148,6 +149,7 @@ impl Gpu {
                 }
                 info => info.subgroup_min_size as usize,
             },
+            f16: has.contains(wgpu::Features::SHADER_F16),
         };
         let limits = variant.limits.as_ref().map_or(real.clone(), |forced| real.at_most(forced));
         let cache = (has.contains(wgpu::Features::PIPELINE_CACHE))

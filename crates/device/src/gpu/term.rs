@@ -1,6 +1,6 @@
 //! Prints expressions as WGSL.
 
-use crate::{DType, Expr, Intrinsic, Kernel, Literal, Operand, Term, TermId, View};
+use crate::{DType, Expr, Intrinsic, Kernel, Limits, Literal, Operand, Term, TermId, View};
 use std::fmt::Write;
 
 /// How the points of a domain are named in a shader.
@@ -17,42 +17,75 @@ pub(super) struct Bindings {
     pub(super) buffers: Vec<usize>,
     /// For each binding, whether the kernel stores to it.
     pub(super) written: Vec<bool>,
-    /// For each binding, whether all operands in it are floats.
-    floats: Vec<bool>,
+    /// For each binding, the type of its elements in the shader.
+    elements: Vec<Element>,
+}
+
+/// How a shader sees a buffer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Element {
+    /// All operands in it are floats.
+    F32,
+    /// All operands in it are halves, and the device can load and store them.
+    F16,
+    /// Words of any kind.
+    U32,
+}
+
+impl Element {
+    fn of(dtype: DType, f16: bool) -> Element {
+        match dtype {
+            DType::F32 => Element::F32,
+            DType::F16 if f16 => Element::F16,
+            _ => Element::U32,
+        }
+    }
 }
 
 impl Bindings {
-    pub(super) fn new(kernel: &Kernel) -> Bindings {
-        let mut bindings = Bindings { buffers: vec![], written: vec![], floats: vec![] };
+    pub(super) fn new(kernel: &Kernel, limits: &Limits) -> Bindings {
+        let mut bindings = Bindings { buffers: vec![], written: vec![], elements: vec![] };
         for (number, operand) in kernel.operands.iter().enumerate() {
             let (read, written) = kernel.access(number);
             if !read && !written {
                 continue;
             }
+            let element = Element::of(operand.dtype, limits.f16);
             let at = bindings.buffers.iter().position(|&b| b == operand.buffer);
             let at = at.unwrap_or_else(|| {
                 bindings.buffers.push(operand.buffer);
                 bindings.written.push(false);
-                bindings.floats.push(true);
+                bindings.elements.push(element);
                 bindings.buffers.len() - 1
             });
             bindings.written[at] |= written;
-            bindings.floats[at] &= operand.dtype == DType::F32;
+            if bindings.elements[at] != element {
+                bindings.elements[at] = Element::U32;
+            }
         }
         bindings
     }
 
     pub(super) fn declarations(&self) -> String {
         let mut text = String::new();
-        for (number, (&written, &floats)) in self.written.iter().zip(&self.floats).enumerate() {
+        for (number, (&written, element)) in self.written.iter().zip(&self.elements).enumerate() {
             let access = if written { "read_write" } else { "read" };
-            let element = if floats { "f32" } else { "u32" };
+            let element = match element {
+                Element::F32 => "f32",
+                Element::F16 => "f16",
+                Element::U32 => "u32",
+            };
             let _ = writeln!(
                 text,
                 "@group(0) @binding({number}) var<storage, {access}> b{number}: array<{element}>;"
             );
         }
         text
+    }
+
+    /// What a shader begins with.
+    pub(super) fn extensions(&self) -> &'static str {
+        if self.elements.contains(&Element::F16) { "enable f16;\n" } else { "" }
     }
 
     fn slot(&self, operand: &Operand) -> usize {
@@ -68,12 +101,15 @@ impl Bindings {
         }
         if operand.dtype == DType::F16 {
             let at = sum(operand.offset as isize / 2, index);
+            if self.elements[slot] == Element::F16 {
+                return format!("f32(b{slot}[{at}])");
+            }
             let bits = format!("(b{slot}[({at}) >> 1u] >> ((({at}) & 1u) * 16u)) & 0xffffu");
             return format!("half_value({bits})");
         }
         let word = format!("b{slot}[{}]", sum(operand.offset as isize / 4, index));
         match operand.dtype {
-            DType::F32 if self.floats[slot] => word,
+            DType::F32 if self.elements[slot] == Element::F32 => word,
             DType::F32 => format!("bitcast<f32>({word})"),
             DType::I32 => format!("bitcast<i32>({word})"),
             DType::Bool => format!("({word} != 0u)"),
@@ -84,12 +120,16 @@ impl Bindings {
     /// A statement that stores a value of the operand's type.
     pub(super) fn store(&self, operand: &Operand, index: &str, value: &str) -> String {
         let slot = self.slot(operand);
+        if operand.dtype == DType::F16 {
+            // Rounded by bits first: how a conversion rounds and what it makes of overflow is up to the device.
+            let at = sum(operand.offset as isize / 2, index);
+            return format!("b{slot}[{at}] = f16(half({value}));");
+        }
         let value = match operand.dtype {
-            DType::F32 if self.floats[slot] => value.to_string(),
+            DType::F32 if self.elements[slot] == Element::F32 => value.to_string(),
             DType::F32 | DType::I32 => format!("bitcast<u32>({value})"),
             DType::Bool => format!("u32({value})"),
-            // Bytes and halves are stored as the words that they are packed in.
-            DType::U32 | DType::U8 | DType::F16 => value.to_string(),
+            _ => value.to_string(),
         };
         format!("b{slot}[{}] = {value};", sum(operand.offset as isize / 4, index))
     }

@@ -73,20 +73,20 @@ fn push(out: &mut Nodes, node: Node) -> Value {
 }
 
 fn copy(out: &mut Nodes, copied: &mut BTreeSet<Value>, value: Value) -> Value {
-    let Node { ty, at, .. } = out.nodes[value.index()].clone();
-    let half = ty.dtype == DType::F16;
+    let Node { ty, at, half, .. } = out.nodes[value.index()].clone();
+    let packed = ty.dtype == DType::F16;
     let flat = Movement::Reshape(vec![ty.numel()]);
     let mut from = value;
-    if !half || !moves(out, copied, value, &flat) {
+    if !packed || !moves(out, copied, value, &flat) {
         // Halves are packed in order, which not every view can be read in: they wait as words.
-        let dtype = if half { DType::F32 } else { ty.dtype.stored() };
+        let dtype = if packed { DType::F32 } else { ty.dtype.stored() };
         let (op, ty) = (Reshape(ty.shape.clone()).into(), Type::new(&ty.shape, dtype));
-        from = push(out, Node { op, inputs: vec![value], ty, at });
+        from = push(out, Node { op, inputs: vec![value], ty, at, half });
         copied.insert(from);
     }
-    match half {
+    match packed {
         // Rounded once more to what it is already.
-        true => push(out, Node { op: ToHalf.into(), inputs: vec![from], ty, at }),
+        true => push(out, Node { op: ToHalf.into(), inputs: vec![from], ty, at, half }),
         false => from,
     }
 }

@@ -7,10 +7,12 @@
 
 mod clip;
 mod group;
+mod scaler;
 mod shard;
 
 pub use clip::{clip_grads_with_norm, get_total_norm};
 pub use group::Group;
+pub use scaler::GradScaler;
 
 use crate::setting::{not_negative, positive, require, share, steps};
 use crate::{Decay, Optimizer, Parameters, Schedule, Setting, Slot, Update};
@@ -29,6 +31,7 @@ pub struct Updater {
     clip_norm: Option<(f64, f64)>,
     accumulate: usize,
     ema_decay: Option<f64>,
+    scaler: Option<GradScaler>,
     shards: Vec<Shard>,
 }
 
@@ -47,27 +50,35 @@ pub struct Memory {
 struct Clock {
     /// Updates before this step, a float scalar.
     updates: Tensor,
-    /// Whether this step is the first that is accumulated, and whether it updates; none if all do.
-    first_and_last: Option<(Tensor, Tensor)>,
+    /// Whether this step is the first that is accumulated; none if each is.
+    first: Option<Tensor>,
+    /// Whether this step updates; none if all do.
+    due: Option<Tensor>,
 }
 
 impl Clock {
-    fn new(graph: &Graph, accumulate: usize) -> Clock {
+    fn new(graph: &Graph, accumulate: usize, scaler: Option<&GradScaler>) -> Clock {
         let number = graph.step();
+        // Steps that were left out updated nothing.
+        let less = |updates: Tensor| match scaler {
+            Some(scaler) => updates - graph.variable(scaler.skipped()).to(DType::F32),
+            None => updates,
+        };
         if accumulate == 1 {
-            return Clock { updates: number.to(DType::F32), first_and_last: None };
+            return Clock { updates: less(number.to(DType::F32)), first: None, due: None };
         }
         let place = number.remainder(&number.full_like(accumulate as f64));
         // A whole number, but for the division's rounding.
         let updates = ((&number - &place).to(DType::F32) / accumulate as f64).round();
         let at = |step: usize| place.equal(&place.full_like(step as f64));
-        Clock { updates, first_and_last: Some((at(0), at(accumulate - 1))) }
+        let (first, due) = (Some(at(0)), Some(at(accumulate - 1)));
+        Clock { updates: less(updates), first, due }
     }
 
     /// The new value in steps that update, else the old one.
     fn chosen(&self, new: &Tensor, old: &Tensor) -> Tensor {
-        match &self.first_and_last {
-            Some((_, last)) => last.select(new, old),
+        match &self.due {
+            Some(due) => due.select(new, old),
             None => new.clone(),
         }
     }
@@ -87,6 +98,7 @@ impl Updater {
             clip_norm: None,
             accumulate: 1,
             ema_decay: None,
+            scaler: None,
         }
     }
 
@@ -144,6 +156,12 @@ impl Updater {
         self.ema_decay = Some(decay);
     }
 
+    /// Scales the loss, so that gradients don't vanish where they wait in half precision, and leaves out the updates
+    /// in which they overflow.
+    pub fn scaler(&mut self, scaler: GradScaler) {
+        self.scaler = Some(scaler);
+    }
+
     /// The moving averages, laid out as [`Parameters::shards`] with the same names; none without
     /// [`Updater::ema`].
     pub fn averages(&self) -> Vec<&Variable> {
@@ -152,8 +170,8 @@ impl Updater {
     }
 
     /// Everything that is remembered from step to step, under names that are the same in every run:
-    /// `optimizer.0.exp_avg`, `gradient.0` and `ema.0` for the first shard of the parameters, and
-    /// what the schedule remembers, such as `schedule.1.best`.
+    /// `optimizer.0.exp_avg`, `gradient.0` and `ema.0` for the first shard of the parameters, what the
+    /// schedule remembers, such as `schedule.1.best`, and `scaler.scale`.
     pub fn state(&self) -> Vec<Memory> {
         let mut state = Vec::new();
         for (number, shard) in self.shards.iter().enumerate() {
@@ -175,6 +193,10 @@ impl Updater {
             Memory { name, shard: None, variable }
         };
         state.extend(self.schedule.state().into_iter().enumerate().map(named));
+        for variable in self.scaler.iter().flat_map(GradScaler::state) {
+            let (name, variable) = (format!("scaler.{}", variable.name()), variable.clone());
+            state.push(Memory { name, shard: None, variable });
+        }
         state
     }
 
@@ -205,6 +227,7 @@ impl Updater {
             require(known, "norm_type", norm_type, "1, 2 or infinity")?;
         }
         steps("accumulate", self.accumulate)?;
+        self.scaler.as_ref().map_or(Ok(()), GradScaler::check)?;
         self.ema_decay.map_or(Ok(()), |decay| share("ema", decay))
     }
 
@@ -220,14 +243,17 @@ impl Updater {
             return;
         }
         let Some(mut gradients) = self.gradients(graph, parameters, loss) else { return };
-        let clock = Clock::new(graph, self.accumulate);
-        if let Some((first, _)) = &clock.first_and_last {
+        let mut clock = Clock::new(graph, self.accumulate, self.scaler.as_ref());
+        if let Some(first) = &clock.first {
             for (shard, gradient) in self.trained().zip(&mut gradients) {
                 let part = &*gradient * (1.0 / self.accumulate as f64);
                 let before = graph.variable(&shard.accumulated);
                 *gradient = first.select(&part, &(before + &part));
                 graph.assign(&shard.accumulated, gradient);
             }
+        }
+        if let Some(scaler) = &self.scaler {
+            clock.due = Some(scaler.settle(graph, &gradients, clock.due.as_ref()));
         }
         if let Some(value) = self.clip_value {
             gradients.iter_mut().for_each(|gradient| *gradient = gradient.clamp(-value, value));
@@ -288,12 +314,18 @@ impl Updater {
             return None;
         }
         let wanted: Vec<&Tensor> = trained.iter().map(|(_, tensor)| *tensor).collect();
-        let mut flows = graph.gradients(loss, &wanted).into_iter();
+        let scale = self.scaler.as_ref().map(|scaler| graph.variable(scaler.scale()));
+        let scaled = scale.as_ref().map_or_else(|| loss.clone(), |scale| loss * scale);
+        let mut flows = graph.gradients(&scaled, &wanted).into_iter();
         let mut packed = |shard: &Shard| {
             let count = shard.slots.iter().filter(|slot| !slot.frozen).count();
             let flows: Vec<Tensor> = flows.by_ref().take(count).collect();
             let gradient = graph.pack(&flows.iter().collect::<Vec<_>>());
             let gradient = shard.placed(graph, gradient);
+            let gradient = match &scale {
+                Some(scale) => gradient * (scale.ones_like() / scale),
+                None => gradient,
+            };
             let penalty =
                 shard.spread(graph, |kind| if kind.frozen { 0.0 } else { self.l1_penalty });
             match penalty.is_zero() {

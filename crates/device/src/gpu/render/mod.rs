@@ -47,7 +47,7 @@ const SIZE: usize = 64;
 /// # Errors
 /// What doesn't fit, as text: a defect of this crate's shaders.
 pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Rendered, String> {
-    let bindings = Bindings::new(kernel);
+    let bindings = Bindings::new(kernel, limits);
     let renderer = Renderer { kernel, limits, variant, bindings: &bindings };
     let (source, groups) = match &kernel.body {
         Body::Map { shape, stores } => renderer.map(shape, stores)?,
@@ -73,7 +73,7 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
         }
     };
     let source = source + &renderer.custom() + shaders::BITS;
-    let source = format!("{source}{}", shaders::library(&source));
+    let source = format!("{}{source}{}", bindings.extensions(), shaders::library(&source));
     let bindings = bindings.buffers.iter().copied().zip(bindings.written.iter().copied()).collect();
     Ok(Rendered { source, bindings, groups, numbered: kernel.body.numbered() })
 }
