@@ -4,6 +4,7 @@
 mod harness;
 
 use shadegrad::device::{Device, random};
+use shadegrad::models::GradScaler;
 use shadegrad::prelude::*;
 use shadegrad::train::augment::RandomCrop;
 use shadegrad::train::data::drawn;
@@ -52,6 +53,17 @@ fn timeless(mut history: History) -> History {
 
 #[test]
 fn two_hundred_steps_are_seventy_seven_an_end_and_the_rest() {
+    two_hundred_steps(trainer);
+}
+
+#[test]
+fn two_hundred_steps_in_mixed_precision_as_well() {
+    // A scale that changes on the way: it is too much at first, and grows.
+    let scaler = || GradScaler::new().init_scale(2f64.powi(24)).growth_interval(20);
+    two_hundred_steps(|device, seed| trainer(device, seed).mixed_precision_with(scaler()));
+}
+
+fn two_hundred_steps(trainer: impl Fn(&Device, u64) -> Trainer<Sequential>) {
     for (device, _) in harness::devices() {
         // 3 parts of a pass in each batch: 90 samples in batches of 32.
         let data = drawn::digits(90, 4);

@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// Learning rate of Adam; it falls along a cosine to a hundredth
     #[arg(long, default_value_t = 1e-3)]
     pub(crate) lr: f64,
+    /// Keep activations in half precision while training, where the device can
+    #[arg(long)]
+    pub(crate) mixed_precision: bool,
     /// Seed of weights and shuffles: the same seed gives the same bits on the same device
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
@@ -69,6 +72,10 @@ pub(crate) fn run<M: Module>(
     let mut trainer =
         Trainer::with_seed(&device, model(train.shape()), CrossEntropy, adam, options.seed)?
             .schedule(schedule);
+    if options.mixed_precision {
+        trainer = trainer.mixed_precision();
+        println!("precision: {}", trainer.precision());
+    }
     let report = trainer.report(&train, options.batch)?;
     println!(
         "model: {} parameters; a step of {} samples is {} dispatches and {:.2} GFLOP",

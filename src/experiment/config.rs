@@ -348,6 +348,8 @@ pub struct Train {
     pub checkpoint_steps: Option<usize>,
     /// Megabytes of scratch memory to aim at by computing activations again.
     pub recompute_mb: Option<f64>,
+    /// Keep activations in half precision, where the device can.
+    pub mixed_precision: bool,
 }
 
 impl Default for Train {
@@ -362,6 +364,7 @@ impl Default for Train {
             monitor: None,
             checkpoint_steps: None,
             recompute_mb: None,
+            mixed_precision: false,
         }
     }
 }

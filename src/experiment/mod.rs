@@ -85,6 +85,10 @@ pub fn train(config: &Config, text: &str, asked: &Asked) -> Result<Scores> {
     if let Some(megabytes) = settings.recompute_mb {
         trainer = trainer.recompute((megabytes * 1e6) as usize);
     }
+    if settings.mixed_precision {
+        trainer = trainer.mixed_precision();
+        println!("precision: {}", trainer.precision());
+    }
     let report = trainer.report(&**train, settings.batch)?;
     println!(
         "model: {} parameters; a step of {} samples is {} dispatches, {:.2} GFLOP and {:.1} MB of scratch memory",
