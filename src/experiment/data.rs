@@ -17,8 +17,6 @@ pub struct Prepared {
     pub train: Box<dyn Dataset>,
     /// What is validated on.
     pub validate: Box<dyn Dataset>,
-    /// The classes of the samples that are validated on; none of a regression.
-    pub labels: Vec<u8>,
     /// What samples are.
     pub samples: Described,
 }
@@ -91,14 +89,13 @@ pub fn prepare(data: &Data, seed: u64) -> Result<Prepared> {
                 wanted = missing.iter().fold(wanted, Preparation::missing_mark).fill_missing();
             }
             let columns = wanted.fit(&rows)?;
-            let (train, _) = table(&columns, &rows)?;
-            let (validate, labels) = table(&columns, &held)?;
+            let (train, validate) = (table(&columns, &rows)?, table(&columns, &held)?);
             let samples = Described {
                 input: vec![columns.names().len()],
                 classes: columns.classes().to_vec(),
                 columns: Some(columns),
             };
-            Ok(Prepared { train, validate, labels, samples })
+            Ok(Prepared { train, validate, samples })
         }
     }
 }
@@ -113,24 +110,21 @@ pub(super) fn read_rows(path: &Path) -> Result<Rows> {
     Ok(reader.read(path)?)
 }
 
-/// Rows as a data set, and their classes.
+/// Rows as a data set.
 ///
 /// # Errors
 /// What is wrong with the rows, with lines.
-pub(super) fn table(columns: &Columns, rows: &Rows) -> Result<(Box<dyn Dataset>, Vec<u8>)> {
-    if columns.classes().is_empty() {
-        return Ok((Box::new(columns.regression(rows)?), vec![]));
-    }
-    let table = columns.classification(rows)?;
-    let labels = table.targets.labels.clone();
-    Ok((Box::new(table), labels))
+pub(super) fn table(columns: &Columns, rows: &Rows) -> Result<Box<dyn Dataset>> {
+    Ok(match columns.classes() {
+        [] => Box::new(columns.regression(rows)?),
+        _ => Box::new(columns.classification(rows)?),
+    })
 }
 
 fn images(train: Images, validate: Images, classes: Vec<String>, augment: &Augment) -> Prepared {
     let samples = Described { input: train.shape().to_vec(), classes, columns: None };
-    let labels = validate.labels.clone();
     let train = Box::new(train.augmented(transforms(augment)));
-    Prepared { train, validate: Box::new(validate), labels, samples }
+    Prepared { train, validate: Box::new(validate), samples }
 }
 
 fn transforms(augment: &Augment) -> Transforms {

@@ -11,6 +11,7 @@ pub use config::{Augment, Config, Data, Held, Layer, Model, Optimizer, Schedule,
 pub use data::{Described, Prepared, prepare};
 pub use model::{model, optimizer, schedule};
 
+use crate::models::ConfusionMatrix;
 use crate::prelude::*;
 use crate::train::data::table::Columns;
 use crate::train::pictures::{confusion, history};
@@ -60,7 +61,7 @@ pub fn train(config: &Config, text: &str, asked: &Asked) -> Result<Scores> {
     let device = Device::open(&config.device)?;
     println!("device: {}", device.info());
     let prepared = prepare(&config.data, config.seed)?;
-    let Prepared { train, validate, labels, samples } = &prepared;
+    let Prepared { train, validate, samples } = &prepared;
     println!("data: {} samples to train on, {} to validate on", train.len(), validate.len());
     let settings = &config.train;
     let mut fit = Fit::epochs(settings.epochs).batch(settings.batch).validate(&**validate);
@@ -70,7 +71,8 @@ pub fn train(config: &Config, text: &str, asked: &Asked) -> Result<Scores> {
     let rule = optimizer(&config.optimizer)?;
     let mut trainer = match samples.classes.is_empty() {
         true => Trainer::with_seed(&device, network, Mse, rule, config.seed)?,
-        false => Trainer::with_seed(&device, network, CrossEntropy, rule, config.seed)?,
+        false => Trainer::with_seed(&device, network, CrossEntropy, rule, config.seed)?
+            .metric(ConfusionMatrix::new(samples.classes.len())),
     };
     trainer = trainer.schedule(schedule(&config.schedule, updates, epoch)?);
     if let Some(norm) = settings.clip_grad_norm {
@@ -135,7 +137,7 @@ pub fn train(config: &Config, text: &str, asked: &Asked) -> Result<Scores> {
         println!("the weights are those of epoch {best}");
     }
     println!("validation: {}", evaluation.scores);
-    picture(&out, labels, &evaluation, &samples.classes)?;
+    picture(&out, &evaluation, &samples.classes)?;
     println!(
         "written: model.safetensors, curves.png, log.csv and TensorBoard's events in {}",
         out.display()
@@ -169,11 +171,9 @@ fn begin(out: &Path, place: &Path, asked: &Asked) -> Result<()> {
     Ok(())
 }
 
-fn picture(out: &Path, labels: &[u8], found: &Evaluation, classes: &[String]) -> Result<()> {
-    if classes.is_empty() {
-        return Ok(());
-    }
-    let counts = confusion::counts(labels, &found.predictions, classes.len());
+fn picture(out: &Path, found: &Evaluation, classes: &[String]) -> Result<()> {
+    // Of a regression there is none.
+    let Some(counts) = found.confusion_matrix() else { return Ok(()) };
     confusion::draw(out.join("confusion.png"), "True and predicted class", &counts, classes)?;
     Ok(())
 }
@@ -241,7 +241,8 @@ impl Trained {
         let (device, rule) = (Device::open(device)?, optimizer(&config.optimizer)?);
         let mut trainer = match samples.classes.is_empty() {
             true => Trainer::new(&device, network, Mse, rule)?,
-            false => Trainer::new(&device, network, CrossEntropy, rule)?,
+            false => Trainer::new(&device, network, CrossEntropy, rule)?
+                .metric(ConfusionMatrix::new(samples.classes.len())),
         };
         trainer.restore(&weights, &file)?;
         let number = |name: &str| weights.notes.get(name)?.parse().ok();
@@ -257,7 +258,7 @@ impl Trained {
     pub fn evaluate(&mut self, path: &Path) -> Result<Scores> {
         data::exists(path)?;
         let data: Box<dyn Dataset> = match &self.samples.columns {
-            Some(columns) => data::table(columns, &data::read_rows(path)?)?.0,
+            Some(columns) => data::table(columns, &data::read_rows(path)?)?,
             None => {
                 let (images, classes) = data::reader(&self.samples.input)?.read(path)?;
                 if classes != self.samples.classes {

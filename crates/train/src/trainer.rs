@@ -3,6 +3,7 @@
 use crate::augment::{Mixed, mixup};
 use crate::evaluator::Measure;
 use crate::fit::Past;
+use crate::scores::with_sums;
 use crate::state::Position;
 use crate::stream::{Loader, shuffled};
 use crate::{
@@ -614,17 +615,8 @@ pub(crate) fn seed_word(seed: u64) -> u32 {
 }
 
 /// What is added up over steps, of the sums of one step.
-pub(crate) fn added<'m>(
-    metrics: impl Iterator<Item = &'m dyn Metric>,
-    mut sums: &[f64],
-) -> Vec<f64> {
-    let mut all = Vec::with_capacity(sums.len());
-    for metric in metrics {
-        let (own, rest) = sums.split_at(metric.sizes().iter().sum());
-        all.extend(metric.added(own));
-        sums = rest;
-    }
-    all
+pub(crate) fn added<'m>(metrics: impl Iterator<Item = &'m dyn Metric>, sums: &[f64]) -> Vec<f64> {
+    with_sums(metrics, sums).flat_map(|(metric, own)| metric.added(own)).collect()
 }
 
 /// Is told of the first new step of a history.
