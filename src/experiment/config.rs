@@ -159,6 +159,8 @@ pub struct Augment {
     pub contrast: Option<f64>,
     /// Change saturation by at most this part.
     pub saturation: Option<f64>,
+    /// Move the hue by at most this part of the circle of colours.
+    pub hue: Option<f64>,
     /// Blacken a square of so many pixels.
     pub cutout: Option<usize>,
 }

@@ -143,10 +143,10 @@ fn transforms(augment: &Augment) -> Transforms {
         let [low, high] = scale.unwrap_or([1.0; 2]);
         all = all.add(RandomAffine::new(rotate.unwrap_or(0.0)).scale(low, high));
     }
-    let [brightness, contrast, saturation] =
-        [augment.brightness, augment.contrast, augment.saturation].map(Option::unwrap_or_default);
-    if brightness + contrast + saturation > 0.0 {
-        all = all.add(ColorJitter { brightness, contrast, saturation });
+    let colours = [augment.brightness, augment.contrast, augment.saturation, augment.hue];
+    if colours.iter().any(Option::is_some) {
+        let [brightness, contrast, saturation, hue] = colours.map(Option::unwrap_or_default);
+        all = all.add(ColorJitter { brightness, contrast, saturation, hue });
     }
     if let Some(side) = augment.cutout {
         all = all.add(Cutout(side));
