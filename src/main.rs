@@ -24,9 +24,9 @@ struct Arguments {
 enum Command {
     /// List the devices of this machine, best first
     Devices,
-    /// Train what a TOML file describes: a classifier of images in folders, of the rows of a table, ...
+    /// Train what a TOML file describes: a classifier of images in folders, of the rows of a table, of texts, ...
     #[command(
-        after_help = "Example of a file, flowers.toml:\n\n  [data]\n  kind = \"images\"             # or mnist, cifar10, table\n  train = \"flowers/\"          # a folder for each class\n  validate = 0.2               # a part of them, or another folder\n  size = 64\n\n  [train]\n  epochs = 20\n\nThen: shadegrad train flowers.toml\nEverything that a file can say: docs/training.md"
+        after_help = "Example of a file, flowers.toml:\n\n  [data]\n  kind = \"images\"             # or mnist, cifar10, table, text\n  train = \"flowers/\"          # a folder for each class\n  validate = 0.2               # a part of them, or another folder\n  size = 64\n\n  [train]\n  epochs = 20\n\nThen: shadegrad train flowers.toml\nEverything that a file can say: docs/training.md"
     )]
     Train {
         /// The file

@@ -6,18 +6,18 @@
 mod config;
 mod data;
 mod model;
+mod samples;
 
 pub use config::{Augment, Config, Data, Held, Layer, Model, Optimizer, Schedule, Size, Train};
-pub use data::{Described, Prepared, prepare};
-pub use model::{model, optimizer, schedule};
+pub use data::{Prepared, prepare};
+pub use model::{model, optimizer, schedule, text_model};
+pub use samples::{Described, Form};
 
 use crate::models::ConfusionMatrix;
 use crate::prelude::*;
-use crate::train::data::table::Columns;
 use crate::train::pictures::{confusion, history};
 use crate::train::{Checkpoints, Ended, Evaluation, Scores, Statistics, Weights};
 use anyhow::{Context, Result, bail};
-use shadegrad_graph::Array;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,7 +67,7 @@ pub fn train(config: &Config, text: &str, asked: &Asked) -> Result<Scores> {
     let mut fit = Fit::epochs(settings.epochs).batch(settings.batch).validate(&**validate);
     let updates = fit.total_steps(&**train) / settings.accumulate.max(1);
     let epoch = train.len().div_ceil(settings.batch.max(1)) / settings.accumulate.max(1);
-    let network = model(&config.model, &samples.input, samples.outputs())?;
+    let network = samples.network(&config.model)?;
     let rule = optimizer(&config.optimizer)?;
     let mut trainer = match samples.classes.is_empty() {
         true => Trainer::with_seed(&device, network, Mse, rule, config.seed)?,
@@ -80,6 +80,9 @@ pub fn train(config: &Config, text: &str, asked: &Asked) -> Result<Scores> {
     }
     if settings.accumulate != 1 {
         trainer = trainer.accumulate(settings.accumulate);
+    }
+    if let (Some(_), Form::Texts { .. }) = (settings.mixup, &samples.form) {
+        bail!("`mixup` mixes numbers: texts have none, so leave it out");
     }
     if let Some(alpha) = settings.mixup {
         trainer = trainer.mixup(alpha);
@@ -122,7 +125,8 @@ pub fn train(config: &Config, text: &str, asked: &Asked) -> Result<Scores> {
     let told = trainer.fit(&**train, fit)?;
     let evaluation = trainer.evaluate(&**validate)?;
     let mut weights = trainer.weights()?;
-    describe(&mut weights, text, samples);
+    weights.notes.insert(CONFIG.to_string(), text.to_string());
+    samples.note(&mut weights);
     weights.save(&out.join("model.safetensors"))?;
     history::draw(out.join("curves.png"), "Training", &told)?;
     match &told.ended {
@@ -178,20 +182,19 @@ fn picture(out: &Path, found: &Evaluation, classes: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// The note of a file of weights that has the experiment's text.
 const CONFIG: &str = "config";
-const CLASSES: &str = "classes";
-const COLUMNS: &str = "columns";
-const INPUT: &str = "input";
 
-fn describe(weights: &mut Weights, text: &str, samples: &Described) {
-    let mut note = |name: &str, value: String| weights.notes.insert(name.to_string(), value);
-    note(CONFIG, text.to_string());
-    note(CLASSES, samples.classes.join("\n"));
-    let sides: Vec<String> = samples.input.iter().map(usize::to_string).collect();
-    note(INPUT, sides.join(","));
-    if let Some(columns) = &samples.columns {
-        note(COLUMNS, columns.to_text());
-    }
+/// A note of a file of weights.
+///
+/// # Errors
+/// With the file's name, if it isn't there.
+fn note<'w>(weights: &'w Weights, name: &str, file: &Path) -> Result<&'w str> {
+    let found = weights.notes.get(name).map(String::as_str);
+    found.with_context(|| {
+        let file = file.display();
+        format!("{file}: the note `{name}` is missing: `shadegrad train` didn't write it")
+    })
 }
 
 /// A trained model, from a file that [`train`] wrote.
@@ -218,26 +221,10 @@ impl Trained {
     pub fn open(path: &Path, device: &str) -> Result<Trained> {
         let file = if path.is_dir() { path.join("model.safetensors") } else { path.to_path_buf() };
         let weights = Weights::load(&file)?;
-        let note = |name: &str| {
-            let found = weights.notes.get(name).map(String::as_str);
-            found.with_context(|| {
-                format!(
-                    "{}: the note `{name}` is missing: `shadegrad train` didn't write it",
-                    file.display()
-                )
-            })
-        };
-        let config = Config::parse(note(CONFIG)?).with_context(|| file.display().to_string())?;
-        let lines = |text: &str| text.lines().map(str::to_string).collect::<Vec<_>>();
-        let sides = note(INPUT)?.split(',').map(str::parse).collect::<Result<Vec<usize>, _>>();
-        let columns =
-            weights.notes.get(COLUMNS).map(|text| Columns::from_text(text)).transpose()?;
-        let samples = Described {
-            input: sides.with_context(|| format!("{}: a damaged note", file.display()))?,
-            classes: lines(note(CLASSES)?),
-            columns,
-        };
-        let network = model(&config.model, &samples.input, samples.outputs())?;
+        let config = Config::parse(note(&weights, CONFIG, &file)?)
+            .with_context(|| file.display().to_string())?;
+        let samples = Described::noted(&config, &weights, &file)?;
+        let network = samples.network(&config.model)?;
         let (device, rule) = (Device::open(device)?, optimizer(&config.optimizer)?);
         let mut trainer = match samples.classes.is_empty() {
             true => Trainer::new(&device, network, Mse, rule)?,
@@ -256,21 +243,7 @@ impl Trained {
     /// # Errors
     /// What is wrong with the data.
     pub fn evaluate(&mut self, path: &Path) -> Result<Scores> {
-        data::exists(path)?;
-        let data: Box<dyn Dataset> = match &self.samples.columns {
-            Some(columns) => data::table(columns, &data::read_rows(path)?)?,
-            None => {
-                let (images, classes) = data::reader(&self.samples.input)?.read(path)?;
-                if classes != self.samples.classes {
-                    bail!(
-                        "{} has the classes {classes:?}, and the model knows {:?}",
-                        path.display(),
-                        self.samples.classes
-                    );
-                }
-                Box::new(images)
-            }
-        };
+        let data = self.samples.read(path)?;
         Ok(self.trainer.evaluate(&*data)?.scores)
     }
 
@@ -279,22 +252,14 @@ impl Trained {
     /// # Errors
     /// What is wrong with the file.
     pub fn predict(&mut self, path: &Path) -> Result<Vec<Prediction>> {
-        data::exists(path)?;
-        let (rows, inputs): (usize, Vec<f64>) = match (&self.samples.columns, self.statistics) {
-            (Some(columns), _) => {
-                let rows = data::read_rows(path)?;
-                (rows.len(), columns.features(&rows)?.into_iter().map(f64::from).collect())
-            }
-            (None, Some(statistics)) => {
-                let pixels = data::reader(&self.samples.input)?.image(path)?;
-                (1, data::normalised(&pixels, statistics))
-            }
-            (None, None) => bail!("the model's file doesn't say how images are normalised"),
-        };
-        let shape = [&[rows], self.samples.input.as_slice()].concat();
-        let output = self.trainer.predict(&Array::new(&shape, DType::F32, inputs))?.data;
-        let width = self.samples.outputs();
-        Ok(output.chunks(width).map(|scores| self.prediction(scores)).collect())
+        let mut found = Vec::new();
+        for (numbers, inputs) in self.samples.inputs(path, self.statistics)? {
+            let output = self.trainer.predict(&inputs)?.data;
+            let rows = output.chunks(self.samples.outputs());
+            found.extend(numbers.into_iter().zip(rows.map(|scores| self.prediction(scores))));
+        }
+        found.sort_by_key(|(number, _)| *number);
+        Ok(found.into_iter().map(|(_, prediction)| prediction).collect())
     }
 
     fn prediction(&self, scores: &[f64]) -> Prediction {
