@@ -8,7 +8,7 @@ use shadegrad::graph::Type;
 use shadegrad::prelude::*;
 use shadegrad::train::data::{Colour, drawn};
 use shadegrad::train::{
-    Checkpoints, Control, DataError, Dataset, Epoch, History, ImageFiles, Images, Source,
+    Checkpoints, Control, DataError, Dataset, Ended, Epoch, History, ImageFiles, Images, Source,
     Statistics, Streaming, TrainError,
 };
 use std::sync::Arc;
@@ -140,7 +140,9 @@ fn a_file_that_breaks_while_training_ends_it_and_is_named() {
             assert!(matches!(error, TrainError::Data(_)), "{error}");
             let name = name.file_name().unwrap().to_string_lossy().to_string();
             assert!(error.to_string().contains(&name), "{error}");
-            assert!(trainer.steps_done() > 20, "{} steps", trainer.steps_done());
+            let history = trainer.history();
+            assert_eq!(history.losses.len(), trainer.steps_done());
+            assert!(history.epochs.len() >= 2 && history.ended == Ended::Failed);
         }
     }
     // Before training it is found as well, where statistics are to be found.
@@ -231,10 +233,21 @@ fn what_a_source_reports_ends_training() {
     let device = Device::cpu(Some(1));
     let faulty =
         |panics| Faulty { images: drawn::digits(500, 1), at: 77, panics, fetched: Arc::default() };
-    let fit = || Fit::epochs(1).batch(5).quiet();
-    let error = trainer(&device).fit(&Streaming::new(faulty(false)), fit()).unwrap_err();
+    let fit = || Fit::epochs(2).batch(5).quiet();
+    let statistics = Dataset::statistics(&drawn::digits(500, 1)).unwrap();
+    let mut failed = trainer(&device);
+    let source = Streaming::new(faulty(false)).normalised(statistics);
+    let error = failed.fit(&source, fit()).unwrap_err();
     assert!(matches!(error, TrainError::Data(_)), "{error}");
     assert!(error.to_string().contains("label 12 at index 77"), "{error}");
+    // What was trained on until then is known, and no step of it is missing.
+    let straight = trainer(&device).fit(&drawn::digits(500, 1), fit()).unwrap();
+    let history = failed.history();
+    assert_eq!((history.losses.len(), &history.ended), (failed.steps_done(), &Ended::Failed));
+    assert!(!history.losses.is_empty(), "the sample is in the first chunk");
+    assert_eq!(history.losses, straight.losses[..history.losses.len()]);
+    let accuracies = straight.metric("accuracy");
+    assert_eq!(history.metric("accuracy"), &accuracies[..history.losses.len()]);
     let error = trainer(&device).fit(&Streaming::new(faulty(true)), fit()).unwrap_err();
     assert!(error.to_string().contains("panicked"), "{error}");
 }

@@ -40,6 +40,8 @@ pub enum Ended {
     /// A callback or the stop signal asked for it; where the checkpoint lies from which training goes on, if one was
     /// to be written.
     Asked(Option<PathBuf>),
+    /// An error, which [`Trainer::fit`](crate::Trainer::fit) has returned.
+    Failed,
 }
 
 /// What happened in a fit, and in the runs that it resumes.
