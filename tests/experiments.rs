@@ -338,6 +338,97 @@ fn texts_are_told_apart_by_words_that_the_run_keeps() {
 }
 
 #[test]
+fn what_a_run_that_fails_has_learnt_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    pictures(&root.join("digits"), 600, 1);
+    // The rate is ten times as large in each epoch as in the one before, until nothing is finite any more.
+    let file = |gamma: f64, lr: f64| {
+        format!(
+            "[data]\nkind = \"images\"\ntrain = \"digits\"\nsize = 28\ngrey = true\n[model]\nkind = \"mlp\"\nhidden = [16]\n\
+             [optimizer]\nname = \"sgd\"\nlr = {lr:e}\n[schedule]\nname = \"exponential\"\ngamma = {gamma}\n\
+             [train]\nepochs = 60\nbatch = 16\n"
+        )
+    };
+    std::fs::write(root.join("late.toml"), file(10.0, 1e-3)).unwrap();
+    let train = ["train", "late.toml", "--device", "cpu"];
+    let words =
+        ["the loss is", "training failed after", "model.safetensors with the weights of epoch"];
+    fails(root, &train, &words);
+    let run = root.join("runs/late");
+    for name in ["model.safetensors", "curves.png", "log.csv"] {
+        assert!(run.join(name).exists(), "{name}");
+    }
+    let log = std::fs::read_to_string(run.join("log.csv")).unwrap();
+    assert!(log.lines().count() >= 2, "{log}");
+    let told = says(root, &["eval", "runs/late", "digits", "--device", "cpu"], &["accuracy"]);
+    let (_, rest) = told.rsplit_once("accuracy ").unwrap();
+    let accuracy: f64 = rest.split(' ').next().unwrap().parse().unwrap();
+    assert!(accuracy > 60.0, "those of the best epoch: {told}");
+    // Before the first validation there are no best weights.
+    std::fs::write(root.join("early.toml"), file(1.0, 1e38)).unwrap();
+    fails(
+        root,
+        &["train", "early.toml", "--device", "cpu"],
+        &["training failed after", "curves.png"],
+    );
+    assert!(root.join("runs/early/curves.png").exists());
+    assert!(!root.join("runs/early/model.safetensors").exists());
+}
+
+#[test]
+fn a_step_is_told_before_it_is_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    pictures(&root.join("digits"), 200, 1);
+    let file = |stream: bool| {
+        format!(
+            "[data]\nkind = \"images\"\ntrain = \"digits\"\nsize = 28\ngrey = true\nstream = {stream}\n\
+             [model]\nkind = \"mlp\"\nhidden = [32]\n[train]\nbatch = 16\n"
+        )
+    };
+    std::fs::write(root.join("a.toml"), file(false)).unwrap();
+    std::fs::write(root.join("b.toml"), file(true)).unwrap();
+    let dump = |more: &[&str]| {
+        let arguments = [&["dump", "a.toml", "--out", "text"][..], more].concat();
+        let told = says(root, &arguments, &["kernel", "dispatches", "scratch memory", "together"]);
+        let program = std::fs::read_to_string(root.join("text/4-program.txt")).unwrap();
+        (told, program)
+    };
+    let (told, program) = dump(&[]);
+    // One line for each kernel of the program, between the heading and the sums.
+    let kernels = told.lines().skip_while(|line| !line.contains("kB read")).skip(1);
+    let kernels = kernels.take_while(|line| !line.ends_with("together")).count();
+    let count = |word: &str| -> usize {
+        let before = told.rsplit_once(word).unwrap().0;
+        before.rsplit([' ', '\n']).next().unwrap().parse().unwrap()
+    };
+    assert_eq!(kernels, count(" dispatches"), "{told}");
+    assert!(program.contains("[16, 32]"), "a batch of 16 has 32 hidden numbers");
+    // Two layers and their gradients, but for that of the input; products are counted twice, as additions too.
+    let sum = told.lines().find(|line| line.ends_with("together")).unwrap();
+    let flop: f64 = sum.split_whitespace().nth(2).unwrap().parse().unwrap();
+    let expected = 2.0 * 16.0 * f64::from(784 * 32 * 2 + 32 * 3 * 3) * 1e-6;
+    assert!((flop - expected).abs() < 2e-3, "{sum}: not {expected}");
+    let (_, other) = dump(&["--batch", "8"]);
+    assert!(other.contains("[8, 32]") && !other.contains("[16, 32]"));
+    // Nothing was trained or written elsewhere, and the bytes of a data set that is streamed are a window's.
+    assert!(!root.join("runs").exists());
+    let bytes = |told: &str| -> usize {
+        let before = told.rsplit_once(" bytes of parameters").unwrap().0;
+        before.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    let streamed = says(root, &["dump", "b.toml", "--out", "text"], &["dispatches"]);
+    assert!(bytes(&streamed) > bytes(&told), "16 steps of 16 images are more than all there are");
+    fails(root, &["dump", "none.toml"], &["none.toml"]);
+    std::fs::write(root.join("bad.toml"), file(false).replace("hidden", "hiden")).unwrap();
+    fails(root, &["dump", "bad.toml"], &["bad.toml", "hiden"]);
+    fails(root, &["dump", "a.toml", "--batch", "9999"], &["batch", "9999"]);
+    fails(root, &["dump", "--batch", "0"], &["batch", "0"]);
+    says(root, &["dump", "--out", "cnn"], &["kernel", "together"]);
+}
+
+#[test]
 fn files_that_make_no_sense_are_refused_by_line_and_word() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();

@@ -464,6 +464,11 @@ impl Config {
         Ok((config, text))
     }
 
+    /// The folder to write to.
+    pub(super) fn folder(&self) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| PathBuf::from("runs"))
+    }
+
     /// Parses the text of a file.
     ///
     /// # Errors

@@ -18,7 +18,8 @@ use crate::prelude::*;
 use crate::train::pictures::{confusion, history};
 use crate::train::{Checkpoints, Ended, Evaluation, Scores, Statistics, Weights};
 use anyhow::{Context, Result, bail};
-use std::path::{Path, PathBuf};
+use shadegrad_graph::Compiled;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -55,23 +56,29 @@ pub struct Asked {
 /// # Errors
 /// What is wrong with the file or the data, and what training reports.
 pub fn train(config: &Config, text: &str, asked: &Asked) -> Result<Scores> {
-    let out = config.out.clone().unwrap_or_else(|| PathBuf::from("runs"));
-    let place = out.join("checkpoints");
-    begin(&out, &place, asked)?;
+    let out = config.folder();
+    begin(&out, &out.join(CHECKPOINTS), asked)?;
     let device = Device::open(&config.device)?;
     println!("device: {}", device.info());
     let prepared = prepare(&config.data, config.seed)?;
-    let Prepared { train, validate, samples } = &prepared;
+    let Prepared { train, validate, .. } = &prepared;
     println!("data: {} samples to train on, {} to validate on", train.len(), validate.len());
+    let trainer = trainer(config, &device, &prepared)?;
+    run(config, text, asked, &prepared, trainer)
+}
+
+/// A trainer as a file describes it.
+fn trainer(config: &Config, device: &Device, prepared: &Prepared) -> Result<Trainer<Sequential>> {
+    let Prepared { train, samples, .. } = prepared;
     let settings = &config.train;
-    let mut fit = Fit::epochs(settings.epochs).batch(settings.batch).validate(&**validate);
+    let fit = Fit::epochs(settings.epochs).batch(settings.batch);
     let updates = fit.total_steps(&**train) / settings.accumulate.max(1);
     let epoch = train.len().div_ceil(settings.batch.max(1)) / settings.accumulate.max(1);
     let network = samples.network(&config.model)?;
     let rule = optimizer(&config.optimizer)?;
     let mut trainer = match samples.classes.is_empty() {
-        true => Trainer::with_seed(&device, network, Mse, rule, config.seed)?,
-        false => Trainer::with_seed(&device, network, CrossEntropy, rule, config.seed)?
+        true => Trainer::with_seed(device, network, Mse, rule, config.seed)?,
+        false => Trainer::with_seed(device, network, CrossEntropy, rule, config.seed)?
             .metric(ConfusionMatrix::new(samples.classes.len())),
     };
     trainer = trainer.schedule(schedule(&config.schedule, updates, epoch)?);
@@ -90,6 +97,20 @@ pub fn train(config: &Config, text: &str, asked: &Asked) -> Result<Scores> {
     if let Some(megabytes) = settings.recompute_mb {
         trainer = trainer.recompute((megabytes * 1e6) as usize);
     }
+    Ok(trainer)
+}
+
+/// Trains what was prepared.
+fn run(
+    config: &Config,
+    text: &str,
+    asked: &Asked,
+    prepared: &Prepared,
+    mut trainer: Trainer<Sequential>,
+) -> Result<Scores> {
+    let Prepared { train, validate, samples } = prepared;
+    let (settings, out) = (&config.train, config.folder());
+    let place = out.join(CHECKPOINTS);
     let report = trainer.report(&**train, settings.batch)?;
     println!(
         "model: {} parameters; a step of {} samples is {} dispatches, {:.2} GFLOP and {:.1} MB of scratch memory",
@@ -110,7 +131,9 @@ pub fn train(config: &Config, text: &str, asked: &Asked) -> Result<Scores> {
     if let Some(steps) = settings.checkpoint_steps {
         checkpoints = checkpoints.every_steps(steps);
     }
-    fit = fit
+    let mut fit = Fit::epochs(settings.epochs)
+        .batch(settings.batch)
+        .validate(&**validate)
         .keep_best()
         .checkpoints(checkpoints)
         .stop_when(asked.stop.clone())
@@ -122,15 +145,20 @@ pub fn train(config: &Config, text: &str, asked: &Asked) -> Result<Scores> {
     if let Some(score) = &settings.monitor {
         fit = fit.monitor(score);
     }
-    let told = trainer.fit(&**train, fit)?;
+    let told = match trainer.fit(&**train, fit) {
+        Ok(told) => told,
+        Err(error) => {
+            if let Err(other) = rescue(&mut trainer, text, samples, &out) {
+                eprintln!("what was learnt until then can't be written: {other:#}");
+            }
+            return Err(error.into());
+        }
+    };
     let evaluation = trainer.evaluate(&**validate)?;
-    let mut weights = trainer.weights()?;
-    weights.notes.insert(CONFIG.to_string(), text.to_string());
-    samples.note(&mut weights);
-    weights.save(&out.join("model.safetensors"))?;
+    save(&mut trainer, text, samples, &out)?;
     history::draw(out.join("curves.png"), "Training", &told)?;
     match &told.ended {
-        Ended::Done => {}
+        Ended::Done | Ended::Failed => {}
         Ended::Early => println!("stopped early: no validation was better"),
         Ended::Asked(_) => println!(
             "stopped after {} steps as asked; the same command with --resume goes on",
@@ -147,6 +175,56 @@ pub fn train(config: &Config, text: &str, asked: &Asked) -> Result<Scores> {
         out.display()
     );
     Ok(evaluation.scores)
+}
+
+/// Writes the weights as they are, with all that others need to use them.
+fn save(
+    trainer: &mut Trainer<Sequential>,
+    text: &str,
+    samples: &Described,
+    out: &Path,
+) -> Result<()> {
+    let mut weights = trainer.weights()?;
+    weights.notes.insert(CONFIG.to_string(), text.to_string());
+    samples.note(&mut weights);
+    Ok(weights.save(&out.join("model.safetensors"))?)
+}
+
+/// Writes what there is when an error has ended training: the curves until then, and the best weights if there are any.
+fn rescue(
+    trainer: &mut Trainer<Sequential>,
+    text: &str,
+    samples: &Described,
+    out: &Path,
+) -> Result<()> {
+    let told = trainer.history().clone();
+    if told.losses.is_empty() {
+        return Ok(());
+    }
+    history::draw(out.join("curves.png"), "Training", &told)?;
+    let mut written = String::new();
+    if let Some(best) = told.best {
+        save(trainer, text, samples, out)?;
+        written = format!("model.safetensors with the weights of epoch {best}, ");
+    }
+    println!(
+        "training failed after {} steps; written: {written}curves.png and the logs in {}",
+        trainer.steps_done(),
+        out.display()
+    );
+    Ok(())
+}
+
+/// The step that training would run, compiled for a device and not run; of the longest texts, where texts are of several
+/// lengths. `batch` is instead of the file's.
+///
+/// # Errors
+/// What is wrong with the file or the data, and what the device has no room for.
+pub fn plan(config: &Config, device: &Device, batch: Option<usize>) -> Result<Compiled> {
+    let mut config = config.clone();
+    config.train.batch = batch.unwrap_or(config.train.batch);
+    let prepared = prepare(&config.data, config.seed)?;
+    Ok(trainer(&config, device, &prepared)?.plan(&*prepared.train, config.train.batch)?)
 }
 
 /// Makes the folders, unless something in them would be lost.
@@ -181,6 +259,9 @@ fn picture(out: &Path, found: &Evaluation, classes: &[String]) -> Result<()> {
     confusion::draw(out.join("confusion.png"), "True and predicted class", &counts, classes)?;
     Ok(())
 }
+
+/// The folder of checkpoints in that of a run.
+const CHECKPOINTS: &str = "checkpoints";
 
 /// The note of a file of weights that has the experiment's text.
 const CONFIG: &str = "config";
