@@ -117,7 +117,7 @@ fn of_a_fit_that_fails_the_history_stays_and_so_do_the_best_weights() {
             assert!((loss - level * level.ln()).abs() < 1e-5, "{step}: {loss}");
         }
         assert_eq!((history.epochs.len(), history.validations.len()), (2, 2));
-        assert_eq!((history.best, &history.ended), (Some(1), &Ended::Failed));
+        assert_eq!((history.best, &history.ended), (Some(1), &Ended::Failed(None)));
         assert_eq!(trainer.steps_done(), 5);
         assert!((level(&mut trainer) - 0.25).abs() < 1e-5, "{}", level(&mut trainer));
         // Without the best they are those before the step.

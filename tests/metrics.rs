@@ -305,18 +305,19 @@ fn what_a_metric_cannot_be_of_is_refused_and_what_is_no_number_is_not_right() {
         let error = graph.error().unwrap().to_string();
         assert!(error.contains("f1_score") && error.contains("classes"), "{error}");
     }
-    let refused = |scores: [usize; 2], words: &[&str]| {
+    let refused = |scores: [usize; 2], classes: usize, words: &[&str]| {
         let graph = Graph::new();
         let count = [scores[0]];
         let scores = graph.full(&scores, DType::F32, 1.0);
         let (target, weight) =
             (graph.full(&count, DType::U32, 1.0), graph.full(&count, DType::F32, 1.0));
-        let _ = ConfusionMatrix::new(3).sums(&scores, &target, &weight);
+        let _ = ConfusionMatrix::new(classes).sums(&scores, &target, &weight);
         let error = graph.error().unwrap().to_string();
         assert!(words.iter().all(|word| error.contains(word)), "{error}");
     };
-    refused([2, 4], &["confusion_matrix", "of 3 classes"]);
-    refused([(1 << 24) + 1, 3], &["confusion_matrix", "16777216", "16777217"]);
+    refused([2, 4], 3, &["confusion_matrix", "of 3 classes"]);
+    refused([(1 << 24) + 1, 3], 3, &["confusion_matrix", "16777216", "16777217"]);
+    refused([2, 40_000], 40_000, &["confusion_matrix", "at most 32768 classes"]);
 }
 
 #[test]

@@ -142,12 +142,46 @@ fn a_file_that_breaks_while_training_ends_it_and_is_named() {
             assert!(error.to_string().contains(&name), "{error}");
             let history = trainer.history();
             assert_eq!(history.losses.len(), trainer.steps_done());
-            assert!(history.epochs.len() >= 2 && history.ended == Ended::Failed);
+            assert!(history.epochs.len() >= 2 && history.ended == Ended::Failed(None));
         }
     }
     // Before training it is found as well, where statistics are to be found.
     let error = files.statistics().unwrap_err().to_string();
     assert!(error.contains(&name.display().to_string()), "{error}");
+}
+
+#[test]
+fn what_a_broken_file_ended_goes_on_when_it_is_whole_again() {
+    // 485 samples are 61 steps of 8 an epoch: four chunks, of which the last are fetched after training has begun.
+    let data = folder(485, 1);
+    let (files, _) = ImageFolder::new(28, 28, Colour::Grey).files(data.path()).unwrap();
+    let streamed =
+        || Streaming::new(files.clone()).normalised(files.statistics().unwrap()).threads(1);
+    let fit = || Fit::epochs(3).batch(8).quiet();
+    for (device, _) in harness::devices() {
+        let mut straight = trainer(&device);
+        let expected = timeless(straight.fit(&streamed(), fit()).unwrap());
+        let source = streamed();
+        let name =
+            std::fs::read_dir(data.path().join("7")).unwrap().next().unwrap().unwrap().path();
+        let sound = std::fs::read(&name).unwrap();
+        std::fs::write(&name, b"no image").unwrap();
+        let checkpoints = tempfile::tempdir().unwrap();
+        let written = || Checkpoints::new(checkpoints.path());
+        let mut failed = trainer(&device);
+        let error = failed.fit(&source, fit().checkpoints(written())).unwrap_err();
+        assert!(matches!(error, TrainError::Data(_)), "{error}");
+        let done = failed.steps_done();
+        assert!((1..61).contains(&done), "{done}: in the middle of the first epoch");
+        let Ended::Failed(Some(path)) = &failed.history().ended else { panic!("no checkpoint") };
+        assert!(path.ends_with(format!("step-{done:08}.safetensors")), "{}", path.display());
+        std::fs::write(&name, &sound).unwrap();
+        let mut second = trainer(&device);
+        second.resume(checkpoints.path()).unwrap();
+        let history = second.fit(&streamed(), fit().checkpoints(written())).unwrap();
+        assert_eq!(timeless(history), expected, "{}", device.info());
+        assert_eq!(second.weights().unwrap(), straight.weights().unwrap());
+    }
 }
 
 #[test]
@@ -243,7 +277,7 @@ fn what_a_source_reports_ends_training() {
     // What was trained on until then is known, and no step of it is missing.
     let straight = trainer(&device).fit(&drawn::digits(500, 1), fit()).unwrap();
     let history = failed.history();
-    assert_eq!((history.losses.len(), &history.ended), (failed.steps_done(), &Ended::Failed));
+    assert_eq!((history.losses.len(), &history.ended), (failed.steps_done(), &Ended::Failed(None)));
     assert!(!history.losses.is_empty(), "the sample is in the first chunk");
     assert_eq!(history.losses, straight.losses[..history.losses.len()]);
     let accuracies = straight.metric("accuracy");

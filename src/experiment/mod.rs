@@ -158,7 +158,7 @@ fn run(
     save(&mut trainer, text, samples, &out)?;
     history::draw(out.join("curves.png"), "Training", &told)?;
     match &told.ended {
-        Ended::Done | Ended::Failed => {}
+        Ended::Done | Ended::Failed(_) => {}
         Ended::Early => println!("stopped early: no validation was better"),
         Ended::Asked(_) => println!(
             "stopped after {} steps as asked; the same command with --resume goes on",
@@ -212,6 +212,9 @@ fn rescue(
         trainer.steps_done(),
         out.display()
     );
+    if let Ended::Failed(Some(_)) = told.ended {
+        println!("when its cause is gone, the same command with --resume goes on");
+    }
     Ok(())
 }
 

@@ -152,7 +152,8 @@ impl<M: Module> Trainer<M> {
     /// # Errors
     /// As [`Trainer::start`] and [`Trainer::advance`]; [`TrainError::Setting`] for settings that need others, and what
     /// checkpoints and callbacks report. What happened until then is in [`Trainer::history`], and the best weights are in the
-    /// trainer where they are kept, as at any other end.
+    /// trainer where they are kept, as at any other end. Where checkpoints are written, data and callbacks that fail in the middle of an
+    /// epoch leave one.
     #[track_caller]
     pub fn fit(&mut self, data: &dyn Dataset, fit: Fit<'_>) -> Result<History, TrainError> {
         let total = fit.total_steps(data);
@@ -237,10 +238,16 @@ impl<'f> Run<'f> {
 
     /// The history, with the weights that were asked for in the trainer.
     fn end<M: Module>(
-        self,
+        mut self,
         trainer: &mut Trainer<M>,
         ended: Result<Ended, TrainError>,
     ) -> Result<History, TrainError> {
+        let outside = matches!(ended, Err(TrainError::Data(_) | TrainError::Callback(_)));
+        // After an epoch's last step its scores are missing: there the checkpoint before is the one to go on from.
+        let saved = match outside && self.done() > 0 && !self.course.is_between() {
+            true => self.checkpoint(trainer).unwrap_or_default(),
+            false => None,
+        };
         let Past { mut history, best } = self.past;
         // Who goes on from a checkpoint goes on with its weights.
         let goes_on = matches!(ended, Ok(Ended::Asked(Some(_))));
@@ -253,7 +260,7 @@ impl<'f> Run<'f> {
         let (ended, error) = match ended {
             Ok(ended) => (ended, restored.err()),
             // It says more than that weights can't be written any more.
-            Err(error) => (Ended::Failed, Some(error)),
+            Err(error) => (Ended::Failed(saved), Some(error)),
         };
         history.ended = ended;
         trainer.history = history.clone();

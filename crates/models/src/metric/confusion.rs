@@ -7,6 +7,9 @@ use shadegrad_graph::Tensor;
 /// Most targets of a batch: up to here every whole number is an `f32`, so counts are exact.
 const EXACT: usize = 1 << 24;
 
+/// Most classes: a word numbers the cells.
+const CLASSES: usize = 1 << 15;
+
 /// How often each class was said to be which: counts `[target, predicted]` as scikit-learn's `confusion_matrix`, a row for
 /// each true class. The predicted class has the highest score, the first of equals; a target that is none of the classes
 /// doesn't count. Counts are exact.
@@ -28,6 +31,10 @@ impl ConfusionMatrix {
     pub fn new(classes: usize) -> ConfusionMatrix {
         ConfusionMatrix { classes }
     }
+
+    fn cells(&self) -> usize {
+        self.classes.saturating_mul(self.classes)
+    }
 }
 
 impl Metric for ConfusionMatrix {
@@ -36,19 +43,21 @@ impl Metric for ConfusionMatrix {
     }
 
     fn sizes(&self) -> Vec<usize> {
-        vec![self.classes * self.classes]
+        vec![self.cells()]
     }
 
     #[track_caller]
     fn sums(&self, output: &Tensor, target: &Tensor, weight: &Tensor) -> Vec<Tensor> {
         let (graph, count, classes) = (output.graph(), target.ty().numel(), self.classes);
-        let cells = classes * classes;
+        let cells = self.cells();
         let reason = match output.shape().get(1) {
-            Some(&found) if found == classes && count <= EXACT => None,
-            Some(&found) if found == classes => {
+            Some(&found) if found != classes => Some(format!("is of {classes} classes")),
+            None => Some(format!("takes scores of {classes} classes, [batch, classes, ..]")),
+            _ if classes > CLASSES => Some(format!("is of at most {CLASSES} classes")),
+            _ if count > EXACT => {
                 Some(format!("counts at most {EXACT} targets in a batch exactly, not {count}"))
             }
-            _ => Some(format!("is of {classes} classes")),
+            _ => None,
         };
         if let Some(reason) = reason {
             let refused = graph.refuse("confusion_matrix", &[output, target], &reason);
