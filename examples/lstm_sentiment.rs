@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use shadegrad::device::DType;
 use shadegrad::graph::Array;
-use shadegrad::models::Initializer;
+use shadegrad::models::{ConfusionMatrix, Initializer};
 use shadegrad::prelude::*;
 use shadegrad::train::data::text::{
     Reading, Report, Sequences, Texts, Vocabulary, WordVectors, generated, tokenize,
@@ -221,7 +221,8 @@ fn train(options: &Options) -> Result<Reader> {
     let mut trainer =
         Trainer::with_seed(&device, model, CrossEntropy, AdamW::new(options.lr), options.seed)?
             .schedule(schedule)
-            .clip_grad_norm(1.0);
+            .clip_grad_norm(1.0)
+            .metric(ConfusionMatrix::new(train.classes.len()));
     let report = trainer.report(&own, options.batch)?;
     let buckets =
         own.training_buckets(options.batch).iter().map(|b| b.len.to_string()).collect::<Vec<_>>();
@@ -285,7 +286,7 @@ fn pictures(out: &Path, history: &History, found: &Evaluation, test: &Texts) -> 
         ],
     )?;
     let classes = names(test.classes.clone());
-    let counts = confusion::counts(&test.labels, &found.predictions, classes.len());
+    let counts = found.confusion_matrix().unwrap_or_default();
     confusion::draw(out.join("lstm_confusion.png"), "True and predicted class", &counts, &classes)?;
     Ok(())
 }

@@ -2,9 +2,11 @@
 
 use anyhow::{Context, Result, bail};
 use clap::{CommandFactory, Parser, Subcommand};
+use shadegrad::device::Counts;
 use shadegrad::experiment::{self, Asked, Config, Prediction, Trained};
+use shadegrad::graph::Compiled;
 use shadegrad::prelude::*;
-use shadegrad::train::{Resident, data::drawn};
+use shadegrad::train::data::drawn;
 use shadegrad::{bench, operations};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,9 +26,9 @@ struct Arguments {
 enum Command {
     /// List the devices of this machine, best first
     Devices,
-    /// Train what a TOML file describes: a classifier of images in folders, of the rows of a table, ...
+    /// Train what a TOML file describes: a classifier of images in folders, of the rows of a table, of texts, ...
     #[command(
-        after_help = "Example of a file, flowers.toml:\n\n  [data]\n  kind = \"images\"             # or mnist, cifar10, table\n  train = \"flowers/\"          # a folder for each class\n  validate = 0.2               # a part of them, or another folder\n  size = 64\n\n  [train]\n  epochs = 20\n\nThen: shadegrad train flowers.toml\nEverything that a file can say: docs/training.md"
+        after_help = "Example of a file, flowers.toml:\n\n  [data]\n  kind = \"images\"             # or mnist, cifar10, table, text\n  train = \"flowers/\"          # a folder for each class\n  validate = 0.2               # a part of them, or another folder\n  size = 64\n\n  [train]\n  epochs = 20\n\nThen: shadegrad train flowers.toml\nEverything that a file can say: docs/training.md"
     )]
     Train {
         /// The file
@@ -135,17 +137,23 @@ enum Command {
     },
     /// Print the table of operations and functions: docs/ops.md
     Operations,
-    /// Write every stage of a compiled training step as text
+    /// Write every stage of a compiled training step as text, and print what it costs: memory, dispatches, kernels
+    #[command(
+        after_help = "Examples:\n  shadegrad dump                                  a small CNN's step\n  shadegrad dump flowers.toml --device gpu        the step that `train` would run there"
+    )]
     Dump {
+        /// What `shadegrad train` takes; a small CNN if nothing is said
+        #[arg(value_name = "FILE")]
+        config: Option<PathBuf>,
         /// Device, or null:PROFILE for one that isn't here
         #[arg(long, value_name = "NAME", default_value = "null:webgpu")]
         device: String,
         /// Folder to write to
         #[arg(long, value_name = "DIR", default_value = "dump")]
         out: PathBuf,
-        /// Samples of a step
-        #[arg(long, default_value_t = 64)]
-        batch: usize,
+        /// Samples of a step, instead of the file's; 64 of the CNN
+        #[arg(long)]
+        batch: Option<usize>,
     },
 }
 
@@ -282,26 +290,46 @@ fn run(command: Command) -> Result<()> {
             print!("{}", operations::table());
             Ok(())
         }
-        Command::Dump { device, out, batch } => {
+        Command::Dump { config, device, out, batch } => {
             let device = Device::open(&device)?;
+            let compiled = match config {
+                Some(file) => experiment::plan(&Config::read(&file)?.0, &device, batch)?,
+                None => {
+                    let batch = batch.unwrap_or(64);
+                    let cnn = Cnn::new([1, 28, 28], 10);
+                    let trainer = Trainer::new(&device, cnn, CrossEntropy, Adam::new(1e-3))?;
+                    trainer.plan(&drawn::digits(batch.max(1), 0), batch)?
+                }
+            };
+            compiled.program.verify(device.limits(), &device.info().name)?;
             std::fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
-            let data = Resident::new(&drawn::digits(batch.max(1), 0));
-            let cnn = Cnn::new([1, 28, 28], 10);
-            let mut trainer = Trainer::new(&device, cnn, CrossEntropy, Adam::new(1e-3))?;
-            let step = trainer.compile(&data, batch)?;
-            for (name, text) in &step.compiled().dump {
+            for (name, text) in &compiled.dump {
                 let path = out.join(name);
                 std::fs::write(&path, text).with_context(|| path.display().to_string())?;
                 println!("{}", path.display());
             }
-            let report = step.report();
-            println!(
-                "{} dispatches, {} bytes of scratch memory, at least {} needed",
-                report.counts.dispatches, report.peak_bytes, report.lower_bound
-            );
+            print!("{}", costs(&compiled));
             Ok(())
         }
     }
+}
+
+/// What a step costs: its kernels one after the other, and all together.
+fn costs(compiled: &Compiled) -> String {
+    let row = |costs: Counts, what: &str| {
+        let [read, written] = [costs.bytes_read, costs.bytes_written].map(|b| b as f64 * 1e-3);
+        format!("{read:>12.1} {written:>12.1} {:>12.3}  {what}\n", costs.flops as f64 * 1e-6)
+    };
+    let mut text = format!("{:>12} {:>12} {:>12}  kernel\n", "kB read", "kB written", "MFLOP");
+    for kernel in &compiled.program.kernels {
+        text += &row(kernel.counts(), &kernel.label);
+    }
+    let report = &compiled.report;
+    text += &row(report.counts, "together");
+    text + &format!(
+        "{} dispatches, {} bytes of scratch memory, at least {} needed, {} bytes of parameters, optimizer and data\n",
+        report.counts.dispatches, report.peak_bytes, report.lower_bound, report.variable_bytes
+    )
 }
 
 /// The workloads that some names stand for.

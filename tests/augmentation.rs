@@ -213,10 +213,11 @@ fn affine_maps_are_those_that_were_asked_for() {
 
 fn settings_are_refused() {
     let none = ColorJitter::default();
-    let wrong: [(Box<dyn Transform>, &str); 6] = [
+    let wrong: [(Box<dyn Transform>, &str); 7] = [
         (Box::new(RandomHorizontalFlip(7.0)), "probability is 7"),
         (Box::new(RandomVerticalFlip(f64::NAN)), "probability is NaN"),
         (Box::new(ColorJitter { contrast: -1.0, ..none }), "contrast is -1"),
+        (Box::new(ColorJitter { hue: 0.6, ..none }), "hue is 0.6: it must be 0 to 0.5"),
         (Box::new(RandomAffine::new(0.0).shear(90.0)), "shear is 90"),
         (Box::new(RandomAffine::new(0.0).translate(9.0, 0.0)), "translate across is 9"),
         (Box::new(RandomAffine::new(0.0).scale(0.0, 1.0)), "scale is 0"),
@@ -273,6 +274,123 @@ fn colours_change_by_one_factor_for_each_image() {
             &device,
         );
     }
+}
+
+/// Hue (a part of the circle), saturation and value of red, green and blue, as Python's `colorsys.rgb_to_hsv` has it.
+fn hsv([r, g, b]: [f64; 3]) -> [f64; 3] {
+    let (most, least) = (r.max(g).max(b), r.min(g).min(b));
+    let range = most - least;
+    if range == 0.0 {
+        return [0.0, 0.0, most];
+    }
+    let [rc, gc, bc] = [r, g, b].map(|c| (most - c) / range);
+    let sixths = match most {
+        _ if r == most => bc - gc,
+        _ if g == most => 2.0 + rc - bc,
+        _ => 4.0 + gc - rc,
+    };
+    [(sixths / 6.0).rem_euclid(1.0), range / most, most]
+}
+
+/// Red, green and blue, as Python's `colorsys.hsv_to_rgb` has it.
+fn rgb([h, s, v]: [f64; 3]) -> [f64; 3] {
+    let (sixth, part) = ((h * 6.0).floor(), h * 6.0 - (h * 6.0).floor());
+    let (p, q, t) = (v * (1.0 - s), v * (1.0 - s * part), v * (1.0 - s * (1.0 - part)));
+    match sixth as usize % 6 {
+        0 => [v, t, p],
+        1 => [q, v, p],
+        2 => [p, v, t],
+        3 => [p, q, v],
+        4 => [t, p, v],
+        _ => [v, p, q],
+    }
+}
+
+#[test]
+fn hues_move_by_one_angle_for_each_image() {
+    const COUNT: usize = 19;
+    const PIXELS: usize = 15;
+    // A red pixel, from which the angle is told, a grey, a black and a white one, those with two channels alike, and others.
+    let fixed = [[1.0, 0.0, 0.0], [0.4, 0.4, 0.4], [0.0; 3], [1.0; 3], [0.5, 0.5, 0.2]];
+    let more = [[0.2, 0.7, 0.7], [0.9, 0.1, 0.9], [0.25, 0.5, 0.75], [0.0, 1.0, 0.0]];
+    let fixed = [&fixed[..], &more[..]].concat();
+    let mut x = images([COUNT, 3, 3, 5]);
+    for number in 0..COUNT {
+        for (at, pixel) in fixed.iter().enumerate() {
+            for (channel, &value) in pixel.iter().enumerate() {
+                x.data[(number * 3 + channel) * PIXELS + at] = f64::from(value as f32);
+            }
+        }
+    }
+    let pixel = |image: &[f64], at: usize| [0, 1, 2].map(|channel| image[channel * PIXELS + at]);
+    let mut all = vec![];
+    for (device, _) in harness::devices() {
+        for most in [0.5, 0.1] {
+            let jitter = ColorJitter { hue: most, ..ColorJitter::default() };
+            let found = steps(&device, &x, &jitter, 12);
+            let mut turns = vec![];
+            for step in &found {
+                for number in 0..COUNT {
+                    let (own, before) = (image(step, number), image(&x, number));
+                    let turn = hsv(pixel(own, 0))[0];
+                    for at in 0..PIXELS {
+                        let [h, s, v] = hsv(pixel(before, at));
+                        let expected = rgb([(h + turn).rem_euclid(1.0), s, v]);
+                        // Angles are sums below 16 sixths in f32: half a millionth each, and a few of them.
+                        for (got, expected) in pixel(own, at).into_iter().zip(expected) {
+                            assert!((got - expected).abs() < 2e-6, "{at}: {got} not {expected}");
+                        }
+                        // What is grey has no hue.
+                        assert!(s > 0.0 || pixel(own, at) == pixel(before, at));
+                    }
+                    turns.push(if turn > 0.5 { turn - 1.0 } else { turn });
+                }
+            }
+            // Of 228 draws over the range, the ends and the mean (five deviations).
+            let (least, greatest) =
+                turns.iter().fold((1.0f64, -1.0f64), |(l, g), &t| (l.min(t), g.max(t)));
+            let mean = turns.iter().sum::<f64>() / turns.len() as f64;
+            assert!((-most - 1e-6..-0.9 * most).contains(&least), "{least}");
+            assert!((0.9 * most..most + 1e-6).contains(&greatest), "{greatest}");
+            assert!(mean.abs() < 5.0 * most / (3.0f64 * 228.0).sqrt(), "{mean}");
+            assert_ne!(found[0], found[1], "each step draws anew");
+            all.push(turns);
+        }
+        // No turn at all, and one by nothing to speak of.
+        let still = |hue| steps(&device, &x, &ColorJitter { hue, ..ColorJitter::default() }, 1);
+        assert_eq!(still(0.0)[0].data, x.data);
+        for (got, expected) in still(1e-9)[0].data.iter().zip(&x.data) {
+            assert!((got - expected).abs() < 2e-6, "{got} not {expected}");
+        }
+        // The other changes come first: what they make is what is turned.
+        let both = ColorJitter { brightness: 0.4, hue: 0.2, ..ColorJitter::default() };
+        for step in steps(&device, &x, &both, 4) {
+            for number in 0..COUNT {
+                let (own, before) = (image(&step, number), image(&x, number));
+                let factor = pixel(own, 1)[0] / pixel(before, 1)[0];
+                let turn = hsv(pixel(own, 0))[0];
+                for at in 0..PIXELS {
+                    let [h, s, v] = hsv(pixel(before, at).map(|c| (c * factor).min(1.0)));
+                    let expected = rgb([(h + turn).rem_euclid(1.0), s, v]);
+                    for (got, expected) in pixel(own, at).into_iter().zip(expected) {
+                        assert!((got - expected).abs() < 3e-6, "{at}: {got} not {expected}");
+                    }
+                }
+            }
+        }
+    }
+    // The same on every device, to the rounding of the pixel that it is told from.
+    let (first, others) = all.split_at(2);
+    for (a, b) in others.iter().zip(first).flat_map(|(a, b)| a.iter().zip(b)) {
+        assert!((a - b).abs() < 1e-6, "{a} not {b}");
+    }
+    // Grey images have none.
+    let graph = Graph::training(&Variable::word("seed", 7), &Variable::word("step", 0));
+    let jitter = ColorJitter { hue: 0.1, ..ColorJitter::default() };
+    jitter.apply(&graph.full(&[2, 1, 4, 4], DType::F32, 1.0));
+    let error = graph.error().unwrap().to_string();
+    assert!(error.contains("color_jitter") && error.contains("hue"), "{error}");
+    assert!(error.contains("red, green and blue") && error.contains("[2, 1, 4, 4]"), "{error}");
 }
 
 #[test]

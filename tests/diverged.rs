@@ -8,7 +8,9 @@ use shadegrad::models::{Initializer, Loss, Parameter};
 use shadegrad::prelude::*;
 use shadegrad::train::data::drawn;
 use shadegrad::train::data::text::Sequences;
-use shadegrad::train::{Answer, Callback, Control, History, Streaming, TrainError};
+use shadegrad::train::{Answer, Callback, Control, Ended, History, Streaming, TrainError};
+use std::cell::Cell;
+use std::rc::Rc;
 
 /// The logarithm of a number that falls by a tenth with each step.
 struct Falling {
@@ -73,6 +75,59 @@ fn the_step_and_the_operation_are_named_and_the_weights_are_those_before() {
         trainer.advance(&mut course, 20, &mut history).unwrap();
         let level = trainer.weights().unwrap().tensors["level"].1[0];
         assert!((level - 8.0).abs() < 1e-4, "{level}");
+    }
+}
+
+/// Counts the losses that it is told of.
+struct Told(Rc<Cell<usize>>);
+
+impl Callback for Told {
+    fn steps(&mut self, from: usize, history: &History) -> Answer {
+        assert_eq!(from, self.0.get(), "none is left out, and none told twice");
+        self.0.set(history.losses.len());
+        Ok(Control::Continue)
+    }
+}
+
+#[test]
+fn of_a_fit_that_fails_the_history_stays_and_so_do_the_best_weights() {
+    let data = drawn::digits(20, 1);
+    for (device, _) in harness::devices() {
+        // Two steps an epoch: 0.45, 0.35 | 0.25, 0.15 | 0.05, and then the logarithm of -0.05. Of x log(x), which is the
+        // loss, the one at 0.25 is less than that at 0.05.
+        let fitted = |keep: bool, rate: f64| {
+            let told = Rc::new(Cell::new(0));
+            let fit = Fit::epochs(9).batch(10).quiet().validate(&data).monitor("loss");
+            let fit = fit.callback(Told(told.clone()));
+            let fit = if keep { fit.keep_best() } else { fit };
+            let mut trainer = Trainer::new(&device, falling(0.45), mean, Sgd::new(rate)).unwrap();
+            let end = trainer.fit(&data, fit);
+            (trainer, end, told.get())
+        };
+        let level =
+            |trainer: &mut Trainer<Falling>| trainer.weights().unwrap().tensors["level"].1[0];
+        let (mut trainer, error, told) = fitted(true, 0.1);
+        let error = error.unwrap_err();
+        assert!(matches!(error, TrainError::Diverged { step: 5, .. }), "{error}");
+        assert!(error.to_string().contains("or the best where these are kept"), "{error}");
+        let history = trainer.history();
+        assert_eq!((history.losses.len(), told), (5, 5));
+        for (step, loss) in history.losses.iter().enumerate() {
+            let level = 0.45 - 0.1 * step as f32;
+            assert!((loss - level * level.ln()).abs() < 1e-5, "{step}: {loss}");
+        }
+        assert_eq!((history.epochs.len(), history.validations.len()), (2, 2));
+        assert_eq!((history.best, &history.ended), (Some(1), &Ended::Failed(None)));
+        assert_eq!(trainer.steps_done(), 5);
+        assert!((level(&mut trainer) - 0.25).abs() < 1e-5, "{}", level(&mut trainer));
+        // Without the best they are those before the step.
+        let (mut trainer, _, _) = fitted(false, 0.1);
+        assert_eq!((trainer.history().losses.len(), trainer.history().best), (5, None));
+        assert!((level(&mut trainer) + 0.05).abs() < 1e-5, "{}", level(&mut trainer));
+        // Of one that doesn't fail it is what is returned.
+        let (trainer, history, _) = fitted(true, 0.0);
+        assert_eq!(trainer.history(), &history.unwrap());
+        assert_eq!(trainer.history().ended, Ended::Done);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use shadegrad::experiment::{Config, Layer, model, optimizer, schedule};
 use shadegrad::train::Weights;
-use shadegrad::train::data::drawn;
+use shadegrad::train::data::{drawn, text::generated};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -123,6 +123,45 @@ fn a_folder_of_images_is_trained_on_stopped_taken_up_evaluated_and_predicted() {
 }
 
 #[test]
+fn a_folder_is_streamed_to_the_same_weights_and_a_broken_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    pictures(&root.join("digits"), 400, 1);
+    pictures(&root.join("others"), 100, 2);
+    let file = |stream: bool| {
+        format!(
+            "[data]\nkind = \"images\"\ntrain = \"digits\"\nsize = 28\nstream = {stream}\n\
+             [data.augment]\ncrop = 2\nhue = 0.1\n[model]\nkind = \"mlp\"\nhidden = [16]\n\
+             [train]\nepochs = 3\nbatch = 16\n"
+        )
+    };
+    for (name, stream) in [("memory.toml", false), ("files.toml", true)] {
+        std::fs::write(root.join(name), file(stream)).unwrap();
+        says(root, &["train", name, "--device", "cpu"], &["epoch 3", "validation:"]);
+    }
+    let weights = |run: &str| {
+        let mut weights = Weights::load(&root.join(run).join("model.safetensors")).unwrap();
+        weights.notes.remove("config");
+        weights
+    };
+    assert!(weights("runs/memory") == weights("runs/files"), "the same bits");
+    let [a, b] = ["memory", "files"].map(|run| {
+        let run = format!("runs/{run}");
+        says(root, &["eval", &run, "others", "--device", "cpu"], &["matthews corrcoef"])
+    });
+    assert_eq!(a, b);
+    std::fs::write(root.join("digits/one/broken.png"), b"no image").unwrap();
+    let again = ["train", "files.toml", "--device", "cpu", "--restart"];
+    fails(root, &again, &["broken.png"]);
+    std::fs::write(root.join("others/one/broken.png"), b"no image").unwrap();
+    fails(root, &["eval", "runs/files", "others", "--device", "cpu"], &["broken.png"]);
+    let grey = file(false).replace("size = 28", "size = 28\ngrey = true");
+    std::fs::write(root.join("grey.toml"), grey).unwrap();
+    std::fs::remove_file(root.join("digits/one/broken.png")).unwrap();
+    fails(root, &["train", "grey.toml", "--device", "cpu"], &["hue", "red, green and blue"]);
+}
+
+#[test]
 #[cfg(unix)]
 fn control_c_stops_with_a_checkpoint_from_which_the_run_goes_on() {
     let folder = tempfile::tempdir().unwrap();
@@ -212,6 +251,181 @@ fn tables_are_classified_and_regressed() {
     fails(root, &["predict", "runs/class", "t.toml"], &["t.toml"]);
     std::fs::write(root.join("new.csv"), "id,a,b,kind\n1,90,50,violet\n").unwrap();
     fails(root, &["predict", "runs/class", "new.csv"], &["new.csv", "violet"]);
+}
+
+#[test]
+fn texts_are_told_apart_by_words_that_the_run_keeps() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    // Generated reviews hold commas; as a table they are quoted.
+    let table = |count: usize, seed: u64, label: bool| -> String {
+        let reviews = generated(count, seed);
+        let row = |(number, (text, &class)): (usize, (&str, &u8))| match label {
+            true => format!("{number},\"{text}\",{}\n", reviews.classes[usize::from(class)]),
+            false => format!("{number},\"{text}\"\n"),
+        };
+        let rows = reviews.iter().zip(&reviews.labels).enumerate().map(row);
+        let head = if label { "id,review,mood\n" } else { "id,review\n" };
+        head.to_string() + &rows.collect::<String>()
+    };
+    std::fs::write(root.join("reviews.csv"), table(2400, 1, true)).unwrap();
+    std::fs::write(root.join("more.tsv"), table(300, 2, true).replace(',', "\t")).unwrap();
+    std::fs::write(root.join("more.csv"), table(300, 2, true)).unwrap();
+    std::fs::write(root.join("new.csv"), table(300, 2, false)).unwrap();
+    let file = "seed = 1\n[data]\nkind = \"text\"\ntrain = \"reviews.csv\"\ntext = \"review\"\ntarget = \"mood\"\n\
+                [model]\nkind = \"lstm\"\nwidth = 24\nhidden = 16\ndropout = 0.2\nword_dropout = 0\n\
+                [optimizer]\nlr = 0.01\n[train]\nepochs = 8\nbatch = 32\nclip_grad_norm = 1\n";
+    std::fs::write(root.join("moods.toml"), file).unwrap();
+    let accuracy = |text: &str| -> f64 {
+        let (_, rest) = text.rsplit_once("accuracy ").unwrap();
+        rest.split(' ').next().unwrap().parse().unwrap()
+    };
+    let told = says(
+        root,
+        &["train", "moods.toml", "--device", "cpu"],
+        &["2160 samples to train on, 240", "vocabulary: ", "epoch 8", "matthews corrcoef"],
+    );
+    // Words alone tell 62 % of them apart.
+    assert!(accuracy(&told) > 80.0, "{told}");
+    assert!(root.join("runs/moods/confusion.png").exists());
+    let told = says(root, &["eval", "runs/moods", "more.csv", "--device", "cpu"], &["loss"]);
+    let expected = accuracy(&told);
+    assert!(expected > 80.0, "{told}");
+    // What is predicted without labels is as often right as what is evaluated, in the order of the rows.
+    let told = says(root, &["predict", "runs/moods", "new.csv", "--top", "1"], &["new.csv 300:"]);
+    let reviews = generated(300, 2);
+    let right = told.lines().zip(&reviews.labels).enumerate().filter(|(number, (line, class))| {
+        let class = &reviews.classes[usize::from(**class)];
+        line.starts_with(&format!("new.csv {}: {class} ", number + 1))
+    });
+    assert!((right.count() as f64 / 3.0 - expected).abs() < 0.01, "{told}");
+    // The vocabulary is that of the run: the table that it was made of is gone, and unknown words are no failure.
+    std::fs::remove_file(root.join("reviews.csv")).unwrap();
+    std::fs::write(root.join("odd.tsv"), "review\nzyx wvu\nthe plot is never dull\n").unwrap();
+    let told = says(root, &["predict", "runs/moods", "odd.tsv"], &["odd.tsv 1: ", "odd.tsv 2: "]);
+    assert_eq!(told.lines().count(), 2, "{told}");
+    fails(root, &["predict", "runs/moods", "none.csv"], &["none.csv"]);
+    std::fs::write(root.join("odd.tsv"), "review\tmood\nfine\tgreat\n").unwrap();
+    fails(root, &["eval", "runs/moods", "odd.tsv"], &["odd.tsv", "line 2", "great", "positive"]);
+    std::fs::write(root.join("odd.tsv"), "text\nfine\n").unwrap();
+    fails(root, &["predict", "runs/moods", "odd.tsv"], &["odd.tsv", "review", "text"]);
+
+    std::fs::write(root.join("few.csv"), table(100, 1, true)).unwrap();
+    let data =
+        "[data]\nkind = \"text\"\ntrain = \"few.csv\"\ntext = \"review\"\ntarget = \"mood\"\n";
+    let wrong = [
+        (data.replace("\"mood\"", "\"moods\""), vec!["few.csv", "moods", "mood"]),
+        (data.replace("\"review\"", "\"mood\""), vec!["column of texts", "another"]),
+        (data.replace("text = \"review\"\n", ""), vec!["bad.toml", "text"]),
+        (format!("{data}min_count = 9999\n"), vec!["min_count", "9999"]),
+        (format!("{data}max_len = 0\n"), vec!["max_len is 0"]),
+        (format!("{data}[model]\nkind = \"cnn\"\n"), vec!["texts", "lstm", "Cnn"]),
+        (format!("{data}[model]\nkind = \"lstm\"\nhidden = 0\n"), vec!["hidden", "at least 1"]),
+        (format!("{data}[train]\nmixup = 0.2\n"), vec!["mixup", "texts"]),
+    ];
+    for (text, words) in wrong {
+        std::fs::write(root.join("bad.toml"), &text).unwrap();
+        fails(root, &["train", "bad.toml", "--device", "cpu", "--restart"], &words);
+    }
+    pictures(&root.join("digits"), 100, 1);
+    let images = "[data]\nkind = \"images\"\ntrain = \"digits\"\n[model]\nkind = \"lstm\"\n";
+    std::fs::write(root.join("bad.toml"), images).unwrap();
+    fails(root, &["train", "bad.toml", "--device", "cpu", "--restart"], &["lstm", "takes texts"]);
+    // Without a word on the model it is one of texts.
+    std::fs::write(root.join("auto.toml"), format!("{data}[train]\nepochs = 1\nbatch = 16\n"))
+        .unwrap();
+    says(root, &["train", "auto.toml", "--device", "cpu"], &["validation: loss"]);
+}
+
+#[test]
+fn what_a_run_that_fails_has_learnt_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    pictures(&root.join("digits"), 600, 1);
+    // The rate is ten times as large in each epoch as in the one before, until nothing is finite any more.
+    let file = |gamma: f64, lr: f64| {
+        format!(
+            "[data]\nkind = \"images\"\ntrain = \"digits\"\nsize = 28\ngrey = true\n[model]\nkind = \"mlp\"\nhidden = [16]\n\
+             [optimizer]\nname = \"sgd\"\nlr = {lr:e}\n[schedule]\nname = \"exponential\"\ngamma = {gamma}\n\
+             [train]\nepochs = 60\nbatch = 16\n"
+        )
+    };
+    std::fs::write(root.join("late.toml"), file(10.0, 1e-3)).unwrap();
+    let train = ["train", "late.toml", "--device", "cpu"];
+    let words =
+        ["the loss is", "training failed after", "model.safetensors with the weights of epoch"];
+    fails(root, &train, &words);
+    let run = root.join("runs/late");
+    for name in ["model.safetensors", "curves.png", "log.csv"] {
+        assert!(run.join(name).exists(), "{name}");
+    }
+    let log = std::fs::read_to_string(run.join("log.csv")).unwrap();
+    assert!(log.lines().count() >= 2, "{log}");
+    let told = says(root, &["eval", "runs/late", "digits", "--device", "cpu"], &["accuracy"]);
+    let (_, rest) = told.rsplit_once("accuracy ").unwrap();
+    let accuracy: f64 = rest.split(' ').next().unwrap().parse().unwrap();
+    assert!(accuracy > 60.0, "those of the best epoch: {told}");
+    // Before the first validation there are no best weights.
+    std::fs::write(root.join("early.toml"), file(1.0, 1e38)).unwrap();
+    fails(
+        root,
+        &["train", "early.toml", "--device", "cpu"],
+        &["training failed after", "curves.png"],
+    );
+    assert!(root.join("runs/early/curves.png").exists());
+    assert!(!root.join("runs/early/model.safetensors").exists());
+}
+
+#[test]
+fn a_step_is_told_before_it_is_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    pictures(&root.join("digits"), 200, 1);
+    let file = |stream: bool| {
+        format!(
+            "[data]\nkind = \"images\"\ntrain = \"digits\"\nsize = 28\ngrey = true\nstream = {stream}\n\
+             [model]\nkind = \"mlp\"\nhidden = [32]\n[train]\nbatch = 16\n"
+        )
+    };
+    std::fs::write(root.join("a.toml"), file(false)).unwrap();
+    std::fs::write(root.join("b.toml"), file(true)).unwrap();
+    let dump = |more: &[&str]| {
+        let arguments = [&["dump", "a.toml", "--out", "text"][..], more].concat();
+        let told = says(root, &arguments, &["kernel", "dispatches", "scratch memory", "together"]);
+        let program = std::fs::read_to_string(root.join("text/4-program.txt")).unwrap();
+        (told, program)
+    };
+    let (told, program) = dump(&[]);
+    // One line for each kernel of the program, between the heading and the sums.
+    let kernels = told.lines().skip_while(|line| !line.contains("kB read")).skip(1);
+    let kernels = kernels.take_while(|line| !line.ends_with("together")).count();
+    let count = |word: &str| -> usize {
+        let before = told.rsplit_once(word).unwrap().0;
+        before.rsplit([' ', '\n']).next().unwrap().parse().unwrap()
+    };
+    assert_eq!(kernels, count(" dispatches"), "{told}");
+    assert!(program.contains("[16, 32]"), "a batch of 16 has 32 hidden numbers");
+    // Two layers and their gradients, but for that of the input; products are counted twice, as additions too.
+    let sum = told.lines().find(|line| line.ends_with("together")).unwrap();
+    let flop: f64 = sum.split_whitespace().nth(2).unwrap().parse().unwrap();
+    let expected = 2.0 * 16.0 * f64::from(784 * 32 * 2 + 32 * 3 * 3) * 1e-6;
+    assert!((flop - expected).abs() < 2e-3, "{sum}: not {expected}");
+    let (_, other) = dump(&["--batch", "8"]);
+    assert!(other.contains("[8, 32]") && !other.contains("[16, 32]"));
+    // Nothing was trained or written elsewhere, and the bytes of a data set that is streamed are a window's.
+    assert!(!root.join("runs").exists());
+    let bytes = |told: &str| -> usize {
+        let before = told.rsplit_once(" bytes of parameters").unwrap().0;
+        before.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    let streamed = says(root, &["dump", "b.toml", "--out", "text"], &["dispatches"]);
+    assert!(bytes(&streamed) > bytes(&told), "16 steps of 16 images are more than all there are");
+    fails(root, &["dump", "none.toml"], &["none.toml"]);
+    std::fs::write(root.join("bad.toml"), file(false).replace("hidden", "hiden")).unwrap();
+    fails(root, &["dump", "bad.toml"], &["bad.toml", "hiden"]);
+    fails(root, &["dump", "a.toml", "--batch", "9999"], &["batch", "9999"]);
+    fails(root, &["dump", "--batch", "0"], &["batch", "0"]);
+    says(root, &["dump", "--out", "cnn"], &["kernel", "together"]);
 }
 
 #[test]

@@ -6,8 +6,8 @@ mod harness;
 use shadegrad::device::{DType, Device, random};
 use shadegrad::graph::{Array, Graph, Session, check};
 use shadegrad::models::{
-    Accuracy, Auroc, Average, F1Score, MeanAbsoluteError, MeanSquaredError, Metric, Mse,
-    Perplexity, Precision, R2Score, Recall, TopK,
+    Accuracy, Auroc, Average, ConfusionMatrix, F1Score, MeanAbsoluteError, MeanSquaredError,
+    Metric, Mse, Perplexity, Precision, R2Score, Recall, TopK,
 };
 use shadegrad::prelude::*;
 use shadegrad::train::data::drawn;
@@ -22,7 +22,7 @@ fn scored(count: usize, classes: usize) -> (Vec<f64>, Vec<u32>) {
     ((0..count * classes).map(score).collect(), (0..count as u32).map(target).collect())
 }
 
-/// A metric of batches of these sizes. Every batch is one longer, and its last target doesn't count.
+/// A metric of batches of these sizes.
 fn on(
     device: &Device,
     metric: &dyn Metric,
@@ -31,6 +31,18 @@ fn on(
     width: usize,
     cuts: &[usize],
 ) -> f64 {
+    metric.value(&sums(device, metric, x, y, width, cuts))
+}
+
+/// What a metric adds up over batches of these sizes. Every batch is one longer, and its last target doesn't count.
+fn sums(
+    device: &Device,
+    metric: &dyn Metric,
+    x: &[f64],
+    y: &Array,
+    width: usize,
+    cuts: &[usize],
+) -> Vec<f64> {
     let mut all = vec![0.0; metric.sizes().iter().sum()];
     let mut start = 0;
     for &size in cuts {
@@ -59,7 +71,7 @@ fn on(
         all.iter_mut().zip(metric.added(&own)).for_each(|(all, own)| *all += own);
         start += size;
     }
-    metric.value(&all)
+    all
 }
 
 fn close(name: &str, got: f64, expected: f64, tolerance: f64) {
@@ -137,6 +149,67 @@ fn metrics_of_classes_agree_with_counting() {
             }
         }
     }
+}
+
+/// How often each class was said to be which, counted one by one; the first of equal scores is said.
+fn counted(x: &[f64], y: &[f64], classes: usize) -> Vec<f64> {
+    let mut counts = vec![0.0; classes * classes];
+    for (scores, &target) in x.chunks(classes).zip(y) {
+        let most = scores.iter().copied().fold(f64::MIN, f64::max);
+        let said = scores.iter().position(|&score| score == most).unwrap();
+        if (target as usize) < classes {
+            counts[target as usize * classes + said] += 1.0;
+        }
+    }
+    counts
+}
+
+#[test]
+fn confusion_matrices_are_counted_on_the_device() {
+    for (classes, count) in [(2, 1), (2, 63), (3, 65), (CLASSES, 131), (11, 257)] {
+        let (x, mut y) = scored(count, classes);
+        // Some targets are no class; of one a multiple would pass for the first class if words wrapped around.
+        y.iter_mut().skip(3).step_by(10).for_each(|class| *class = classes as u32);
+        y.iter_mut().skip(8).step_by(10).for_each(|class| *class = u32::MAX / classes as u32 + 1);
+        let y = Array::new(&[count], DType::U32, y.iter().map(|&c| f64::from(c)).collect());
+        let expected = counted(&x, &y.data, classes);
+        for (device, _) in harness::devices() {
+            let cuts = [vec![count], vec![count / 2, 0, count - count / 2]];
+            for cuts in cuts {
+                let found = sums(&device, &ConfusionMatrix::new(classes), &x, &y, classes, &cuts);
+                assert_eq!(found, expected, "{classes} classes on {}", device.info());
+            }
+        }
+    }
+    // Beyond what half precision and 16-bit counters hold, and a class of every ten thousand.
+    let count = 70_001;
+    let x: Vec<f64> = (0..count).flat_map(|i| [0.0, f64::from(u8::from(i % 3 == 0))]).collect();
+    let y = (0..count).map(|i| f64::from(u8::from(i % 10_000 == 0))).collect();
+    let y = Array::new(&[count], DType::U32, y);
+    let expected = counted(&x, &y.data, 2);
+    assert!(expected[0] > 40_000.0 && expected[3] == 3.0, "{expected:?}");
+    for (device, _) in harness::devices() {
+        let found = sums(&device, &ConfusionMatrix::new(2), &x, &y, 2, &[count]);
+        assert_eq!(found, expected, "{}", device.info());
+    }
+}
+
+#[test]
+fn a_confusion_matrix_comes_down_to_matthews_coefficient() {
+    // scikit-learn 1.5's `matthews_corrcoef` of its documentation: [+1, +1, +1, -1] said to be [+1, -1, +1, +1].
+    let two = ConfusionMatrix::new(2);
+    close("of the page", two.value(&[0.0, 1.0, 1.0, 2.0]), -1.0 / 3.0, 1e-15);
+    // Of two classes it is the correlation of two numbers, zero and one.
+    let counts: [f64; 4] = [50.0, 3.0, 7.0, 11.0];
+    let [tn, fp, fn_, tp] = counts;
+    let expected = (tp * tn - fp * fn_) / ((tp + fp) * (tp + fn_) * (tn + fp) * (tn + fn_)).sqrt();
+    close("of two", two.value(&counts), expected, 1e-15);
+    let three = ConfusionMatrix::new(3);
+    assert_eq!(three.value(&[5.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 9.0]), 1.0);
+    // All is said to be of one class; nothing counts.
+    assert_eq!(three.value(&[5.0, 0.0, 0.0, 2.0, 0.0, 0.0, 9.0, 0.0, 0.0]), 0.0);
+    assert!(three.value(&[0.0; 9]).is_nan());
+    assert!(three.higher_is_better());
 }
 
 #[test]
@@ -232,6 +305,19 @@ fn what_a_metric_cannot_be_of_is_refused_and_what_is_no_number_is_not_right() {
         let error = graph.error().unwrap().to_string();
         assert!(error.contains("f1_score") && error.contains("classes"), "{error}");
     }
+    let refused = |scores: [usize; 2], classes: usize, words: &[&str]| {
+        let graph = Graph::new();
+        let count = [scores[0]];
+        let scores = graph.full(&scores, DType::F32, 1.0);
+        let (target, weight) =
+            (graph.full(&count, DType::U32, 1.0), graph.full(&count, DType::F32, 1.0));
+        let _ = ConfusionMatrix::new(classes).sums(&scores, &target, &weight);
+        let error = graph.error().unwrap().to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    };
+    refused([2, 4], 3, &["confusion_matrix", "of 3 classes"]);
+    refused([(1 << 24) + 1, 3], 3, &["confusion_matrix", "16777216", "16777217"]);
+    refused([2, 40_000], 40_000, &["confusion_matrix", "at most 32768 classes"]);
 }
 
 #[test]
@@ -243,6 +329,7 @@ fn a_trainer_reports_the_metrics_it_is_given() {
             .unwrap()
             .metric(TopK(2))
             .metric(F1Score::new(10))
+            .metric(ConfusionMatrix::new(10))
             .metric(Perplexity);
         let fit =
             Fit::epochs(2).batch(50).validate(&held).monitor("perplexity").keep_best().quiet();
@@ -254,12 +341,21 @@ fn a_trainer_reports_the_metrics_it_is_given() {
         };
         assert_eq!(names(&epoch.train), ["accuracy", "top_2_accuracy", "perplexity"]);
         let scores = epoch.validation.as_ref().unwrap();
-        assert_eq!(names(scores), ["accuracy", "top_2_accuracy", "f1_score", "perplexity"]);
+        let all = ["accuracy", "top_2_accuracy", "f1_score", "matthews_corrcoef", "perplexity"];
+        assert_eq!(names(scores), all);
         let found = trainer.evaluate(&held).unwrap();
+        let right_of = |counts: &[u64]| counts.iter().step_by(11).sum::<u64>() as f64;
         let right =
             found.predictions.iter().zip(&held.labels).filter(|(p, l)| **p == u32::from(**l));
         assert_eq!(found.scores.accuracy(), right.count() as f64 / 131.0);
         assert!(found.scores.get("top_2_accuracy").unwrap() > found.scores.accuracy());
+        // 131 targets are a batch of 128 and one of three, of which the last is repeated.
+        let mut counts = vec![0; 100];
+        for (&label, &said) in held.labels.iter().zip(&found.predictions) {
+            counts[usize::from(label) * 10 + said as usize] += 1;
+        }
+        assert_eq!(found.confusion_matrix().unwrap(), counts);
+        assert_eq!(found.sums["accuracy"], [right_of(&counts), 131.0]);
         close("perplexity", found.scores.get("perplexity").unwrap(), found.scores.loss.exp(), 1e-4);
         // An epoch's metric is that of its steps together.
         let steps = &history.metric("accuracy")[6..];

@@ -6,9 +6,10 @@ mod harness;
 use shadegrad::device::{Device, Limits, Variant};
 use shadegrad::graph::Type;
 use shadegrad::prelude::*;
-use shadegrad::train::data::drawn;
+use shadegrad::train::data::{Colour, drawn};
 use shadegrad::train::{
-    Checkpoints, DataError, Dataset, History, Images, Source, Statistics, Streaming, TrainError,
+    Checkpoints, Control, DataError, Dataset, Ended, Epoch, History, ImageFiles, Images, Source,
+    Statistics, Streaming, TrainError,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,6 +56,131 @@ fn what_is_streamed_has_the_bits_of_what_is_resident() {
             assert_eq!(other.weights().unwrap(), resident.weights().unwrap());
             assert_eq!(other.evaluate(&held).unwrap(), found);
         }
+    }
+}
+
+/// Digits as files of two sizes and formats in a folder for each class.
+fn folder(count: usize, seed: u64) -> tempfile::TempDir {
+    let (root, digits) = (tempfile::tempdir().unwrap(), drawn::digits(count, seed));
+    for number in 0..digits.len() {
+        let class = root.path().join(digits.labels[number].to_string());
+        std::fs::create_dir_all(&class).unwrap();
+        let pixels = digits.image(number).to_vec();
+        let image = image::DynamicImage::from(image::GrayImage::from_raw(28, 28, pixels).unwrap());
+        match number % 3 {
+            0 => image.crop_imm(2, 0, 25, 27).save(class.join(format!("{number}.jpg"))),
+            _ => image.save(class.join(format!("{number}.png"))),
+        }
+        .unwrap();
+    }
+    root
+}
+
+#[test]
+fn a_folder_of_files_has_the_bits_of_one_in_memory() {
+    let (data, held) = (folder(97, 1), folder(131, 2));
+    let reader = ImageFolder::new(28, 28, Colour::Grey);
+    let (resident, classes) = reader.read(data.path()).unwrap();
+    let (files, same) = reader.files(data.path()).unwrap();
+    assert_eq!((&classes, files.labels()), (&same, resident.labels.as_slice()));
+    assert_eq!(files.statistics().unwrap(), Dataset::statistics(&resident).unwrap());
+    assert_eq!(files.image(13).unwrap(), resident.image(13));
+    assert!(files.image(97).unwrap_err().to_string().contains("no sample 97"));
+    let split = Split::stratified(files.labels(), 0.2, 5).unwrap();
+    let (resident, files) = (split.of(&resident).unwrap().0, split.of(&files).unwrap().0);
+    let statistics = files.statistics().unwrap();
+    let (held, held_files) =
+        (reader.read(held.path()).unwrap().0, reader.files(held.path()).unwrap().0);
+    fn fit(held: &dyn Dataset) -> Fit<'_> {
+        Fit::epochs(3).batch(9).validate(held).quiet()
+    }
+    for (device, _) in harness::devices() {
+        let mut first = trainer(&device);
+        let expected = timeless(first.fit(&resident, fit(&held)).unwrap());
+        for threads in [1, 2] {
+            let stream = |files: &ImageFiles| Streaming::new(files.clone()).threads(threads);
+            let mut other = trainer(&device);
+            let data = stream(&files).normalised(statistics);
+            let held = stream(&held_files);
+            let history = other.fit(&data, fit(&held)).unwrap();
+            assert_eq!(timeless(history), expected, "{threads} threads on {}", device.info());
+            assert_eq!(other.weights().unwrap(), first.weights().unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_file_that_breaks_while_training_ends_it_and_is_named() {
+    let data = folder(97, 1);
+    let (files, _) = ImageFolder::new(28, 28, Colour::Grey).files(data.path()).unwrap();
+    let statistics = files.statistics().unwrap();
+    // The first file of the first class.
+    let path = data.path().join("0");
+    let name = std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()).min().unwrap();
+    let sound = std::fs::read(&name).unwrap();
+    type Break = fn(&std::path::Path, &[u8]) -> std::io::Result<()>;
+    let breaks: [Break; 3] = [
+        |path, _| std::fs::write(path, b"no image"),
+        |path, sound| std::fs::write(path, &sound[..sound.len() / 2]),
+        |path, _| std::fs::remove_file(path),
+    ];
+    for (device, _) in harness::devices() {
+        for damage in breaks {
+            std::fs::write(&name, &sound).unwrap();
+            let mut trainer = trainer(&device);
+            let source = Streaming::new(files.clone()).normalised(statistics).threads(2);
+            let after = |epoch: &Epoch, _: &History| {
+                if epoch.number == 2 {
+                    damage(&name, &sound)?;
+                }
+                Ok(Control::Continue)
+            };
+            let fit = Fit::epochs(10_000).batch(9).quiet().callback(after);
+            let error = trainer.fit(&source, fit).unwrap_err();
+            assert!(matches!(error, TrainError::Data(_)), "{error}");
+            let name = name.file_name().unwrap().to_string_lossy().to_string();
+            assert!(error.to_string().contains(&name), "{error}");
+            let history = trainer.history();
+            assert_eq!(history.losses.len(), trainer.steps_done());
+            assert!(history.epochs.len() >= 2 && history.ended == Ended::Failed(None));
+        }
+    }
+    // Before training it is found as well, where statistics are to be found.
+    let error = files.statistics().unwrap_err().to_string();
+    assert!(error.contains(&name.display().to_string()), "{error}");
+}
+
+#[test]
+fn what_a_broken_file_ended_goes_on_when_it_is_whole_again() {
+    // 485 samples are 61 steps of 8 an epoch: four chunks, of which the last are fetched after training has begun.
+    let data = folder(485, 1);
+    let (files, _) = ImageFolder::new(28, 28, Colour::Grey).files(data.path()).unwrap();
+    let streamed =
+        || Streaming::new(files.clone()).normalised(files.statistics().unwrap()).threads(1);
+    let fit = || Fit::epochs(3).batch(8).quiet();
+    for (device, _) in harness::devices() {
+        let mut straight = trainer(&device);
+        let expected = timeless(straight.fit(&streamed(), fit()).unwrap());
+        let source = streamed();
+        let name =
+            std::fs::read_dir(data.path().join("7")).unwrap().next().unwrap().unwrap().path();
+        let sound = std::fs::read(&name).unwrap();
+        std::fs::write(&name, b"no image").unwrap();
+        let checkpoints = tempfile::tempdir().unwrap();
+        let written = || Checkpoints::new(checkpoints.path());
+        let mut failed = trainer(&device);
+        let error = failed.fit(&source, fit().checkpoints(written())).unwrap_err();
+        assert!(matches!(error, TrainError::Data(_)), "{error}");
+        let done = failed.steps_done();
+        assert!((1..61).contains(&done), "{done}: in the middle of the first epoch");
+        let Ended::Failed(Some(path)) = &failed.history().ended else { panic!("no checkpoint") };
+        assert!(path.ends_with(format!("step-{done:08}.safetensors")), "{}", path.display());
+        std::fs::write(&name, &sound).unwrap();
+        let mut second = trainer(&device);
+        second.resume(checkpoints.path()).unwrap();
+        let history = second.fit(&streamed(), fit().checkpoints(written())).unwrap();
+        assert_eq!(timeless(history), expected, "{}", device.info());
+        assert_eq!(second.weights().unwrap(), straight.weights().unwrap());
     }
 }
 
@@ -141,10 +267,21 @@ fn what_a_source_reports_ends_training() {
     let device = Device::cpu(Some(1));
     let faulty =
         |panics| Faulty { images: drawn::digits(500, 1), at: 77, panics, fetched: Arc::default() };
-    let fit = || Fit::epochs(1).batch(5).quiet();
-    let error = trainer(&device).fit(&Streaming::new(faulty(false)), fit()).unwrap_err();
+    let fit = || Fit::epochs(2).batch(5).quiet();
+    let statistics = Dataset::statistics(&drawn::digits(500, 1)).unwrap();
+    let mut failed = trainer(&device);
+    let source = Streaming::new(faulty(false)).normalised(statistics);
+    let error = failed.fit(&source, fit()).unwrap_err();
     assert!(matches!(error, TrainError::Data(_)), "{error}");
     assert!(error.to_string().contains("label 12 at index 77"), "{error}");
+    // What was trained on until then is known, and no step of it is missing.
+    let straight = trainer(&device).fit(&drawn::digits(500, 1), fit()).unwrap();
+    let history = failed.history();
+    assert_eq!((history.losses.len(), &history.ended), (failed.steps_done(), &Ended::Failed(None)));
+    assert!(!history.losses.is_empty(), "the sample is in the first chunk");
+    assert_eq!(history.losses, straight.losses[..history.losses.len()]);
+    let accuracies = straight.metric("accuracy");
+    assert_eq!(history.metric("accuracy"), &accuracies[..history.losses.len()]);
     let error = trainer(&device).fit(&Streaming::new(faulty(true)), fit()).unwrap_err();
     assert!(error.to_string().contains("panicked"), "{error}");
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use shadegrad::experiment::stop_on_interrupt;
-use shadegrad::models::{Cosine, Module, WarmUp};
+use shadegrad::models::{ConfusionMatrix, Cosine, Module, WarmUp};
 use shadegrad::prelude::*;
 use shadegrad::train::pictures::{confusion, curves, sheet};
 use shadegrad::train::{Checkpoints, Ended, Evaluation, History, Scores};
@@ -71,7 +71,8 @@ pub(crate) fn run<M: Module>(
     let adam = Adam::new(options.lr);
     let mut trainer =
         Trainer::with_seed(&device, model(train.shape()), CrossEntropy, adam, options.seed)?
-            .schedule(schedule);
+            .schedule(schedule)
+            .metric(ConfusionMatrix::new(test.classes));
     if options.mixed_precision {
         trainer = trainer.mixed_precision();
         println!("precision: {}", trainer.precision());
@@ -178,7 +179,6 @@ fn pictures(
                 .line("test", epochs(Scores::accuracy)),
         ],
     )?;
-    let counts = confusion::counts(&test.labels, &evaluation.predictions, test.classes);
     let mut wrong = Vec::new();
     for (number, (&label, &predicted)) in
         test.labels.iter().zip(&evaluation.predictions).enumerate()
@@ -191,6 +191,7 @@ fn pictures(
         }
     }
     let names: Vec<String> = (0..test.classes).map(|class| class.to_string()).collect();
+    let counts = evaluation.confusion_matrix().unwrap_or_default();
     confusion::draw(out.join("confusion.png"), "True and predicted digits", &counts, &names)?;
     wrong.truncate(100);
     sheet::draw(out.join("mistakes.png"), "Digits it got wrong", test.shape(), &wrong, 0)?;

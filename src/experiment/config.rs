@@ -51,6 +51,9 @@ pub enum Data {
         /// One channel instead of three.
         #[serde(default)]
         grey: bool,
+        /// Files are read when they are needed, again in each epoch, instead of being held in memory.
+        #[serde(default)]
+        stream: bool,
         /// How images are changed at random while training.
         #[serde(default)]
         augment: Augment,
@@ -93,6 +96,32 @@ pub enum Data {
         #[serde(default)]
         missing: Vec<String>,
     },
+    /// Texts in a table of comma- or tab-separated values, with a class each.
+    Text {
+        /// The file, with a line of names.
+        train: PathBuf,
+        /// A part of its rows, or another file.
+        #[serde(default)]
+        validate: Held,
+        /// Name of the column of texts.
+        text: String,
+        /// Name of the column of classes.
+        target: String,
+        /// Words that are read of a text, at most.
+        #[serde(default = "max_len")]
+        max_len: usize,
+        /// Words that occur less often in the texts to train on are unknown.
+        #[serde(default = "min_count")]
+        min_count: usize,
+    },
+}
+
+fn max_len() -> usize {
+    256
+}
+
+fn min_count() -> usize {
+    2
 }
 
 /// What is held back to validate on.
@@ -159,6 +188,8 @@ pub struct Augment {
     pub contrast: Option<f64>,
     /// Change saturation by at most this part.
     pub saturation: Option<f64>,
+    /// Move the hue by at most this part of the circle of colours.
+    pub hue: Option<f64>,
     /// Blacken a square of so many pixels.
     pub cutout: Option<usize>,
 }
@@ -167,7 +198,7 @@ pub struct Augment {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Model {
-    /// A network for the data: convolutions for images, linear layers for tables.
+    /// A network for the data: convolutions for images, linear layers for tables, an LSTM for texts.
     #[default]
     Auto,
     /// Linear layers with rectifiers between them.
@@ -188,6 +219,21 @@ pub enum Model {
         #[serde(default)]
         dropout: f64,
     },
+    /// Vectors of words, an LSTM in both directions, and the largest of what it gives over the words.
+    Lstm {
+        /// Numbers of a word's vector.
+        #[serde(default = "width")]
+        width: usize,
+        /// Units in each direction.
+        #[serde(default = "units")]
+        hidden: usize,
+        /// Probability of dropping a number of a word's vector and of what the LSTM gives.
+        #[serde(default = "half")]
+        dropout: f64,
+        /// Probability of leaving out a word.
+        #[serde(default = "tenth")]
+        word_dropout: f64,
+    },
     /// A stack of layers. A last linear one, to the classes or the number, follows by itself.
     Layers {
         /// From the first to the last but one.
@@ -201,6 +247,30 @@ fn hidden() -> Vec<usize> {
 
 fn channels() -> Vec<usize> {
     vec![32, 64, 128]
+}
+
+fn width() -> usize {
+    128
+}
+
+fn units() -> usize {
+    64
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+impl Model {
+    /// An LSTM with everything as usual.
+    pub(super) fn lstm() -> Model {
+        let (dropout, word_dropout) = (half(), tenth());
+        Model::Lstm { width: width(), hidden: units(), dropout, word_dropout }
+    }
 }
 
 /// A layer; sizes of inputs are those of the outputs before.
@@ -381,7 +451,9 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new(""));
         let beside = |path: &mut PathBuf| *path = folder.join(&*path);
         match &mut config.data {
-            Data::Images { train, validate, .. } | Data::Table { train, validate, .. } => {
+            Data::Images { train, validate, .. }
+            | Data::Table { train, validate, .. }
+            | Data::Text { train, validate, .. } => {
                 beside(train);
                 if let Held::Other(other) = validate {
                     beside(other);
@@ -393,6 +465,11 @@ impl Config {
         let name = path.file_stem().unwrap_or_default();
         config.out.get_or_insert_with(|| Path::new("runs").join(name));
         Ok((config, text))
+    }
+
+    /// The folder to write to.
+    pub(super) fn folder(&self) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| PathBuf::from("runs"))
     }
 
     /// Parses the text of a file.

@@ -6,18 +6,20 @@
 mod config;
 mod data;
 mod model;
+mod samples;
 
 pub use config::{Augment, Config, Data, Held, Layer, Model, Optimizer, Schedule, Size, Train};
-pub use data::{Described, Prepared, prepare};
-pub use model::{model, optimizer, schedule};
+pub use data::{Prepared, prepare};
+pub use model::{model, optimizer, schedule, text_model};
+pub use samples::{Described, Form};
 
+use crate::models::ConfusionMatrix;
 use crate::prelude::*;
-use crate::train::data::table::Columns;
 use crate::train::pictures::{confusion, history};
 use crate::train::{Checkpoints, Ended, Evaluation, Scores, Statistics, Weights};
 use anyhow::{Context, Result, bail};
-use shadegrad_graph::Array;
-use std::path::{Path, PathBuf};
+use shadegrad_graph::Compiled;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -54,23 +56,30 @@ pub struct Asked {
 /// # Errors
 /// What is wrong with the file or the data, and what training reports.
 pub fn train(config: &Config, text: &str, asked: &Asked) -> Result<Scores> {
-    let out = config.out.clone().unwrap_or_else(|| PathBuf::from("runs"));
-    let place = out.join("checkpoints");
-    begin(&out, &place, asked)?;
+    let out = config.folder();
+    begin(&out, &out.join(CHECKPOINTS), asked)?;
     let device = Device::open(&config.device)?;
     println!("device: {}", device.info());
     let prepared = prepare(&config.data, config.seed)?;
-    let Prepared { train, validate, labels, samples } = &prepared;
+    let Prepared { train, validate, .. } = &prepared;
     println!("data: {} samples to train on, {} to validate on", train.len(), validate.len());
+    let trainer = trainer(config, &device, &prepared)?;
+    run(config, text, asked, &prepared, trainer)
+}
+
+/// A trainer as a file describes it.
+fn trainer(config: &Config, device: &Device, prepared: &Prepared) -> Result<Trainer<Sequential>> {
+    let Prepared { train, samples, .. } = prepared;
     let settings = &config.train;
-    let mut fit = Fit::epochs(settings.epochs).batch(settings.batch).validate(&**validate);
+    let fit = Fit::epochs(settings.epochs).batch(settings.batch);
     let updates = fit.total_steps(&**train) / settings.accumulate.max(1);
     let epoch = train.len().div_ceil(settings.batch.max(1)) / settings.accumulate.max(1);
-    let network = model(&config.model, &samples.input, samples.outputs())?;
+    let network = samples.network(&config.model)?;
     let rule = optimizer(&config.optimizer)?;
     let mut trainer = match samples.classes.is_empty() {
-        true => Trainer::with_seed(&device, network, Mse, rule, config.seed)?,
-        false => Trainer::with_seed(&device, network, CrossEntropy, rule, config.seed)?,
+        true => Trainer::with_seed(device, network, Mse, rule, config.seed)?,
+        false => Trainer::with_seed(device, network, CrossEntropy, rule, config.seed)?
+            .metric(ConfusionMatrix::new(samples.classes.len())),
     };
     trainer = trainer.schedule(schedule(&config.schedule, updates, epoch)?);
     if let Some(norm) = settings.clip_grad_norm {
@@ -78,6 +87,9 @@ pub fn train(config: &Config, text: &str, asked: &Asked) -> Result<Scores> {
     }
     if settings.accumulate != 1 {
         trainer = trainer.accumulate(settings.accumulate);
+    }
+    if let (Some(_), Form::Texts { .. }) = (settings.mixup, &samples.form) {
+        bail!("`mixup` mixes numbers: texts have none, so leave it out");
     }
     if let Some(alpha) = settings.mixup {
         trainer = trainer.mixup(alpha);
@@ -89,6 +101,20 @@ pub fn train(config: &Config, text: &str, asked: &Asked) -> Result<Scores> {
         trainer = trainer.mixed_precision();
         println!("precision: {}", trainer.precision());
     }
+    Ok(trainer)
+}
+
+/// Trains what was prepared.
+fn run(
+    config: &Config,
+    text: &str,
+    asked: &Asked,
+    prepared: &Prepared,
+    mut trainer: Trainer<Sequential>,
+) -> Result<Scores> {
+    let Prepared { train, validate, samples } = prepared;
+    let (settings, out) = (&config.train, config.folder());
+    let place = out.join(CHECKPOINTS);
     let report = trainer.report(&**train, settings.batch)?;
     println!(
         "model: {} parameters; a step of {} samples is {} dispatches, {:.2} GFLOP and {:.1} MB of scratch memory",
@@ -109,7 +135,9 @@ pub fn train(config: &Config, text: &str, asked: &Asked) -> Result<Scores> {
     if let Some(steps) = settings.checkpoint_steps {
         checkpoints = checkpoints.every_steps(steps);
     }
-    fit = fit
+    let mut fit = Fit::epochs(settings.epochs)
+        .batch(settings.batch)
+        .validate(&**validate)
         .keep_best()
         .checkpoints(checkpoints)
         .stop_when(asked.stop.clone())
@@ -121,14 +149,20 @@ pub fn train(config: &Config, text: &str, asked: &Asked) -> Result<Scores> {
     if let Some(score) = &settings.monitor {
         fit = fit.monitor(score);
     }
-    let told = trainer.fit(&**train, fit)?;
+    let told = match trainer.fit(&**train, fit) {
+        Ok(told) => told,
+        Err(error) => {
+            if let Err(other) = rescue(&mut trainer, text, samples, &out) {
+                eprintln!("what was learnt until then can't be written: {other:#}");
+            }
+            return Err(error.into());
+        }
+    };
     let evaluation = trainer.evaluate(&**validate)?;
-    let mut weights = trainer.weights()?;
-    describe(&mut weights, text, samples);
-    weights.save(&out.join("model.safetensors"))?;
+    save(&mut trainer, text, samples, &out)?;
     history::draw(out.join("curves.png"), "Training", &told)?;
     match &told.ended {
-        Ended::Done => {}
+        Ended::Done | Ended::Failed(_) => {}
         Ended::Early => println!("stopped early: no validation was better"),
         Ended::Asked(_) => println!(
             "stopped after {} steps as asked; the same command with --resume goes on",
@@ -139,12 +173,65 @@ pub fn train(config: &Config, text: &str, asked: &Asked) -> Result<Scores> {
         println!("the weights are those of epoch {best}");
     }
     println!("validation: {}", evaluation.scores);
-    picture(&out, labels, &evaluation, &samples.classes)?;
+    picture(&out, &evaluation, &samples.classes)?;
     println!(
         "written: model.safetensors, curves.png, log.csv and TensorBoard's events in {}",
         out.display()
     );
     Ok(evaluation.scores)
+}
+
+/// Writes the weights as they are, with all that others need to use them.
+fn save(
+    trainer: &mut Trainer<Sequential>,
+    text: &str,
+    samples: &Described,
+    out: &Path,
+) -> Result<()> {
+    let mut weights = trainer.weights()?;
+    weights.notes.insert(CONFIG.to_string(), text.to_string());
+    samples.note(&mut weights);
+    Ok(weights.save(&out.join("model.safetensors"))?)
+}
+
+/// Writes what there is when an error has ended training: the curves until then, and the best weights if there are any.
+fn rescue(
+    trainer: &mut Trainer<Sequential>,
+    text: &str,
+    samples: &Described,
+    out: &Path,
+) -> Result<()> {
+    let told = trainer.history().clone();
+    if told.losses.is_empty() {
+        return Ok(());
+    }
+    history::draw(out.join("curves.png"), "Training", &told)?;
+    let mut written = String::new();
+    if let Some(best) = told.best {
+        save(trainer, text, samples, out)?;
+        written = format!("model.safetensors with the weights of epoch {best}, ");
+    }
+    println!(
+        "training failed after {} steps; written: {written}curves.png and the logs in {}",
+        trainer.steps_done(),
+        out.display()
+    );
+    if let Ended::Failed(Some(_)) = told.ended {
+        println!("when its cause is gone, the same command with --resume goes on");
+    }
+    Ok(())
+}
+
+/// The step that training would run, compiled for a device and not run; of the longest texts, where texts are of several
+/// lengths. `batch` is instead of the file's.
+///
+/// # Errors
+/// What is wrong with the file or the data, and what the device has no room for.
+pub fn plan(config: &Config, device: &Device, batch: Option<usize>) -> Result<Compiled> {
+    let mut config = config.clone();
+    config.train.batch = batch.unwrap_or(config.train.batch);
+    let prepared = prepare(&config.data, config.seed)?;
+    Ok(trainer(&config, device, &prepared)?.plan(&*prepared.train, config.train.batch)?)
 }
 
 /// Makes the folders, unless something in them would be lost.
@@ -173,29 +260,29 @@ fn begin(out: &Path, place: &Path, asked: &Asked) -> Result<()> {
     Ok(())
 }
 
-fn picture(out: &Path, labels: &[u8], found: &Evaluation, classes: &[String]) -> Result<()> {
-    if classes.is_empty() {
-        return Ok(());
-    }
-    let counts = confusion::counts(labels, &found.predictions, classes.len());
+fn picture(out: &Path, found: &Evaluation, classes: &[String]) -> Result<()> {
+    // Of a regression there is none.
+    let Some(counts) = found.confusion_matrix() else { return Ok(()) };
     confusion::draw(out.join("confusion.png"), "True and predicted class", &counts, classes)?;
     Ok(())
 }
 
-const CONFIG: &str = "config";
-const CLASSES: &str = "classes";
-const COLUMNS: &str = "columns";
-const INPUT: &str = "input";
+/// The folder of checkpoints in that of a run.
+const CHECKPOINTS: &str = "checkpoints";
 
-fn describe(weights: &mut Weights, text: &str, samples: &Described) {
-    let mut note = |name: &str, value: String| weights.notes.insert(name.to_string(), value);
-    note(CONFIG, text.to_string());
-    note(CLASSES, samples.classes.join("\n"));
-    let sides: Vec<String> = samples.input.iter().map(usize::to_string).collect();
-    note(INPUT, sides.join(","));
-    if let Some(columns) = &samples.columns {
-        note(COLUMNS, columns.to_text());
-    }
+/// The note of a file of weights that has the experiment's text.
+const CONFIG: &str = "config";
+
+/// A note of a file of weights.
+///
+/// # Errors
+/// With the file's name, if it isn't there.
+fn note<'w>(weights: &'w Weights, name: &str, file: &Path) -> Result<&'w str> {
+    let found = weights.notes.get(name).map(String::as_str);
+    found.with_context(|| {
+        let file = file.display();
+        format!("{file}: the note `{name}` is missing: `shadegrad train` didn't write it")
+    })
 }
 
 /// A trained model, from a file that [`train`] wrote.
@@ -222,30 +309,15 @@ impl Trained {
     pub fn open(path: &Path, device: &str) -> Result<Trained> {
         let file = if path.is_dir() { path.join("model.safetensors") } else { path.to_path_buf() };
         let weights = Weights::load(&file)?;
-        let note = |name: &str| {
-            let found = weights.notes.get(name).map(String::as_str);
-            found.with_context(|| {
-                format!(
-                    "{}: the note `{name}` is missing: `shadegrad train` didn't write it",
-                    file.display()
-                )
-            })
-        };
-        let config = Config::parse(note(CONFIG)?).with_context(|| file.display().to_string())?;
-        let lines = |text: &str| text.lines().map(str::to_string).collect::<Vec<_>>();
-        let sides = note(INPUT)?.split(',').map(str::parse).collect::<Result<Vec<usize>, _>>();
-        let columns =
-            weights.notes.get(COLUMNS).map(|text| Columns::from_text(text)).transpose()?;
-        let samples = Described {
-            input: sides.with_context(|| format!("{}: a damaged note", file.display()))?,
-            classes: lines(note(CLASSES)?),
-            columns,
-        };
-        let network = model(&config.model, &samples.input, samples.outputs())?;
+        let config = Config::parse(note(&weights, CONFIG, &file)?)
+            .with_context(|| file.display().to_string())?;
+        let samples = Described::noted(&config, &weights, &file)?;
+        let network = samples.network(&config.model)?;
         let (device, rule) = (Device::open(device)?, optimizer(&config.optimizer)?);
         let mut trainer = match samples.classes.is_empty() {
             true => Trainer::new(&device, network, Mse, rule)?,
-            false => Trainer::new(&device, network, CrossEntropy, rule)?,
+            false => Trainer::new(&device, network, CrossEntropy, rule)?
+                .metric(ConfusionMatrix::new(samples.classes.len())),
         };
         trainer.restore(&weights, &file)?;
         let number = |name: &str| weights.notes.get(name)?.parse().ok();
@@ -259,21 +331,7 @@ impl Trained {
     /// # Errors
     /// What is wrong with the data.
     pub fn evaluate(&mut self, path: &Path) -> Result<Scores> {
-        data::exists(path)?;
-        let data: Box<dyn Dataset> = match &self.samples.columns {
-            Some(columns) => data::table(columns, &data::read_rows(path)?)?.0,
-            None => {
-                let (images, classes) = data::reader(&self.samples.input)?.read(path)?;
-                if classes != self.samples.classes {
-                    bail!(
-                        "{} has the classes {classes:?}, and the model knows {:?}",
-                        path.display(),
-                        self.samples.classes
-                    );
-                }
-                Box::new(images)
-            }
-        };
+        let data = self.samples.read(path)?;
         Ok(self.trainer.evaluate(&*data)?.scores)
     }
 
@@ -282,22 +340,14 @@ impl Trained {
     /// # Errors
     /// What is wrong with the file.
     pub fn predict(&mut self, path: &Path) -> Result<Vec<Prediction>> {
-        data::exists(path)?;
-        let (rows, inputs): (usize, Vec<f64>) = match (&self.samples.columns, self.statistics) {
-            (Some(columns), _) => {
-                let rows = data::read_rows(path)?;
-                (rows.len(), columns.features(&rows)?.into_iter().map(f64::from).collect())
-            }
-            (None, Some(statistics)) => {
-                let pixels = data::reader(&self.samples.input)?.image(path)?;
-                (1, data::normalised(&pixels, statistics))
-            }
-            (None, None) => bail!("the model's file doesn't say how images are normalised"),
-        };
-        let shape = [&[rows], self.samples.input.as_slice()].concat();
-        let output = self.trainer.predict(&Array::new(&shape, DType::F32, inputs))?.data;
-        let width = self.samples.outputs();
-        Ok(output.chunks(width).map(|scores| self.prediction(scores)).collect())
+        let mut found = Vec::new();
+        for (numbers, inputs) in self.samples.inputs(path, self.statistics)? {
+            let output = self.trainer.predict(&inputs)?.data;
+            let rows = output.chunks(self.samples.outputs());
+            found.extend(numbers.into_iter().zip(rows.map(|scores| self.prediction(scores))));
+        }
+        found.sort_by_key(|(number, _)| *number);
+        Ok(found.into_iter().map(|(_, prediction)| prediction).collect())
     }
 
     fn prediction(&self, scores: &[f64]) -> Prediction {

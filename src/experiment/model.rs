@@ -1,9 +1,11 @@
 //! Models from what a file says of them.
 
 use super::config::{Layer, Model, Optimizer, Schedule};
-use crate::models::{AdaptiveAvgPool2d, Optimizer as Rule, Schedule as Factor, Sigmoid, Tanh};
+use crate::models::{
+    AdaptiveAvgPool2d, Initializer, Optimizer as Rule, Schedule as Factor, Sigmoid, Tanh,
+};
 use crate::prelude::*;
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 /// The model for inputs of a shape, `[channels, h, w]` or `[features]`, with so many outputs.
 ///
@@ -20,6 +22,9 @@ pub fn model(model: &Model, input: &[usize], outputs: usize) -> Result<Sequentia
             )
         }
         (Model::Cnn { channels, dropout }, _) => cnn(channels, *dropout),
+        (Model::Lstm { .. }, _) => bail!(
+            "a model of kind `lstm` takes texts, and the data has inputs of {input:?}: use `mlp`, `cnn` or `layers`"
+        ),
         (Model::Layers { layers }, _) => layers.clone(),
     };
     let mut shape = input.to_vec();
@@ -37,6 +42,30 @@ pub fn model(model: &Model, input: &[usize], outputs: usize) -> Result<Sequentia
         model = model.add(Flatten);
     }
     Ok(model.add(Linear::new(shape.iter().product(), outputs)))
+}
+
+/// The model for texts of a vocabulary of so many words, with so many outputs.
+///
+/// # Errors
+/// For a model that takes no texts, and sizes of zero.
+pub fn text_model(asked: &Model, vocabulary: usize, outputs: usize) -> Result<Sequential> {
+    let (width, hidden, dropout, words) = match asked {
+        Model::Auto => return text_model(&Model::lstm(), vocabulary, outputs),
+        Model::Lstm { width, hidden, dropout, word_dropout } => {
+            (*width, *hidden, *dropout, *word_dropout)
+        }
+        other => bail!("a model of texts is of kind `lstm`, and can't be {other:?}"),
+    };
+    for (name, value) in [("width", width), ("hidden", hidden)] {
+        ensure!(value > 0, "{name} of the model is 0: it must be at least 1");
+    }
+    // As small as vectors of words that were trained.
+    let small = Initializer::Normal { std: 0.1 };
+    let classifier = TextClassifier::new(vocabulary, width, hidden, outputs)
+        .embedding(Embedding::new(vocabulary, width).initializer(small))
+        .dropout(dropout)
+        .word_dropout(words);
+    Ok(Sequential::new().add(classifier))
 }
 
 fn mlp(hidden: &[usize], dropout: f64) -> Vec<Layer> {

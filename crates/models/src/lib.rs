@@ -38,8 +38,8 @@ pub use loss::{
     smooth_l1_loss, triplet_margin_loss,
 };
 pub use metric::{
-    Accuracy, Auroc, Average, F1Score, MeanAbsoluteError, MeanSquaredError, Metric, Perplexity,
-    Precision, R2Score, Recall, TopK,
+    Accuracy, Auroc, Average, ConfusionMatrix, F1Score, MeanAbsoluteError, MeanSquaredError,
+    Metric, Perplexity, Precision, R2Score, Recall, TopK,
 };
 pub use module::{Module, Named, Sequential, Visitor};
 pub use network::{CausalLm, CausalLmOptions, Cnn, Mlp, Sampling, TextClassifier};

@@ -235,7 +235,8 @@ impl Transform for RandomAffine {
     }
 }
 
-/// Changes brightness, contrast and saturation, in this order, each by a factor of one plus or minus at most this.
+/// Changes brightness, contrast and saturation, each by a factor of one plus or minus at most this, and then hue, in the
+/// order of torchvision's arguments (torchvision draws the order for each image).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ColorJitter {
     /// A factor of all pixels.
@@ -244,6 +245,8 @@ pub struct ColorJitter {
     pub contrast: f64,
     /// Of the distance from the image in grey.
     pub saturation: f64,
+    /// The hue is moved by at most this part of the circle of colours either way, 0.5 at most; of red, green and blue alone.
+    pub hue: f64,
 }
 
 /// The grey of red, green and blue, as ITU-R BT.601 weighs them; of other images the mean of the channels.
@@ -257,18 +260,46 @@ fn grey(images: &Tensor) -> Tensor {
     weighted(0, 0.2989) + weighted(1, 0.587) + weighted(2, 0.114)
 }
 
+/// Red, green and blue with their hue moved by a part of the circle of colours: by way of hue, saturation and value (Smith,
+/// SIGGRAPH 1978), of which the last two stay. Grey has no hue, and stays to the bit.
+#[track_caller]
+fn turned(images: &Tensor, part: &Tensor) -> Tensor {
+    let [red, green, blue] = [0, 1, 2].map(|channel| images.narrow(1, channel, 1));
+    let most = red.maximum(&green).maximum(&blue);
+    let range = &most - red.minimum(&green).minimum(&blue);
+    let divisor = range.equal(&range.zeros_like()).select(&range.ones_like(), &range);
+    // Sixths of the circle: red is at 0, green at 2, blue at 4.
+    let from = |a: &Tensor, b: &Tensor, sixths: f64| (a - b) / &divisor + sixths;
+    let sixths = most.equal(&green).select(&from(&blue, &red, 2.0), &from(&red, &green, 4.0));
+    let sixths = most.equal(&red).select(&from(&green, &blue, 0.0), &sixths) + part * 6.0;
+    let channel = |start: f64| {
+        let place = &sixths + start;
+        let place = &place - (&place * (1.0 / 6.0)).floor() * 6.0;
+        let lacks = place.minimum(&(-&place + 4.0)).clamp(0.0, 1.0);
+        &most - &range * lacks
+    };
+    let channels = [5.0, 3.0, 1.0].map(channel);
+    images.graph().concat(&channels.each_ref(), 1)
+}
+
 impl Transform for ColorJitter {
     #[track_caller]
     fn apply(&self, images: &Tensor) -> Tensor {
-        let factors = [
-            ("brightness", self.brightness),
-            ("contrast", self.contrast),
-            ("saturation", self.saturation),
+        let settings = [
+            ("brightness", self.brightness, f64::MAX),
+            ("contrast", self.contrast, f64::MAX),
+            ("saturation", self.saturation, f64::MAX),
+            ("hue", self.hue, 0.5),
         ];
-        let sound = |(what, value): (&str, f64)| {
-            is_sound("color_jitter", images, what, value, 0.0..=f64::MAX)
+        let sound = |(what, value, most): (&str, f64, f64)| {
+            is_sound("color_jitter", images, what, value, 0.0..=most)
         };
-        if !(are_images("color_jitter", images) && factors.into_iter().all(sound)) {
+        if !(are_images("color_jitter", images) && settings.into_iter().all(sound)) {
+            return images.clone();
+        }
+        if self.hue > 0.0 && images.shape()[1] != 3 {
+            let reason = "takes images of red, green and blue to change their hue";
+            images.graph().refuse("color_jitter", &[images], reason);
             return images.clone();
         }
         let factor = |most: f64| drawn(images, (1.0 - most).max(0.0), 1.0 + most);
@@ -285,6 +316,9 @@ impl Transform for ColorJitter {
         }
         if self.saturation > 0.0 {
             images = blend(&images, &grey(&images), &factor(self.saturation));
+        }
+        if self.hue > 0.0 {
+            images = turned(&images, &drawn(&images, -self.hue, self.hue));
         }
         images
     }

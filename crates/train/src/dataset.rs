@@ -44,6 +44,14 @@ pub struct Statistics {
 impl Statistics {
     /// Inputs stay as they are.
     pub const NONE: Statistics = Statistics { mean: 0.0, deviation: 1.0 };
+
+    /// Those of so many numbers, from their sum and that of their squares; without any deviation it is taken for one.
+    pub(crate) fn of(sum: f64, squares: f64, count: usize) -> Statistics {
+        let count = count.max(1) as f64;
+        let mean = sum / count;
+        let deviation = (squares / count - mean * mean).max(0.0).sqrt();
+        Statistics { mean, deviation: if deviation > 0.0 { deviation } else { 1.0 } }
+    }
 }
 
 /// Samples of a data set that share a shape.

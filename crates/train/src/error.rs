@@ -41,8 +41,8 @@ pub enum TrainError {
     },
     /// The loss became NaN or infinite.
     #[error(
-        "the loss is {loss} at step {step}: {cause}. Weights are as before that step; try a lower learning rate, \
-         or clip the gradient"
+        "the loss is {loss} at step {step}: {cause}. Weights are as before that step, or the best where these are kept; try a \
+         lower learning rate, or clip the gradient"
     )]
     Diverged {
         /// The step, from zero.

@@ -1,12 +1,13 @@
 //! Evaluation: what a model does on a data set, as a program for each of its parts.
 
+use crate::scores::with_sums;
 use crate::stream::{Loader, sequential};
 use crate::trainer::added;
 use crate::{Dataset, Order, Samples, Scores, Statistics, Streamed, TrainError};
 use shadegrad_device::{DType, Pending};
 use shadegrad_graph::{Graph, Init, Loaded, Session, Tensor, Variable};
-use shadegrad_models::{Loss, Metric, Module};
-use std::collections::VecDeque;
+use shadegrad_models::{ConfusionMatrix, Loss, Metric, Module};
+use std::collections::{BTreeMap, VecDeque};
 
 /// Most samples of an evaluation step.
 const BATCH: usize = 128;
@@ -21,6 +22,17 @@ pub struct Evaluation {
     pub scores: Scores,
     /// The predicted class of every target, in the order of the data set; none where the loss isn't one of classes.
     pub predictions: Vec<u32>,
+    /// What each metric added up over all data, by its name.
+    pub sums: BTreeMap<String, Vec<f64>>,
+}
+
+impl Evaluation {
+    /// How often each class was said to be which, `[target, predicted]` in row-major order, if [`ConfusionMatrix`] is
+    /// among the trainer's metrics.
+    pub fn confusion_matrix(&self) -> Option<Vec<u64>> {
+        let counts = self.sums.get(ConfusionMatrix::NAME)?;
+        Some(counts.iter().map(|&count| count as u64).collect())
+    }
 }
 
 /// A data set on the device, and the programs that evaluate a model on it.
@@ -155,9 +167,11 @@ impl Evaluator {
             queue.into_iter().try_for_each(|batch| found.take(batch, part.batch))?;
         }
         let loss = found.sums[0] / found.sums[1];
-        let metrics = metrics.iter().map(|metric| &**metric);
-        let scores = Scores::of(loss, metrics, &found.sums[2..]);
-        Ok(Evaluation { scores, predictions: found.predictions.concat() })
+        let (metrics, all) = (|| metrics.iter().map(|metric| &**metric), &found.sums[2..]);
+        let scores = Scores::of(loss, metrics(), all);
+        let sums = with_sums(metrics(), all);
+        let sums = sums.map(|(metric, own)| (metric.name(), own.to_vec())).collect();
+        Ok(Evaluation { scores, predictions: found.predictions.concat(), sums })
     }
 }
 

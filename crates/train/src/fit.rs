@@ -151,28 +151,22 @@ impl<M: Module> Trainer<M> {
     ///
     /// # Errors
     /// As [`Trainer::start`] and [`Trainer::advance`]; [`TrainError::Setting`] for settings that need others, and what
-    /// checkpoints and callbacks report.
+    /// checkpoints and callbacks report. What happened until then is in [`Trainer::history`], and the best weights are in the
+    /// trainer where they are kept, as at any other end. Where checkpoints are written, data and callbacks that fail in the middle of an
+    /// epoch leave one.
     #[track_caller]
     pub fn fit(&mut self, data: &dyn Dataset, fit: Fit<'_>) -> Result<History, TrainError> {
         let total = fit.total_steps(data);
+        self.history = History::default();
         let mut run = Run::new(self, data, fit)?;
-        if run.waited_enough() {
-            // The run that it resumes had ended.
-            run.past.history.ended = Ended::Early;
-            return run.end(self);
-        }
-        while run.past.history.epochs.len() < run.fit.epochs {
-            let left = total.saturating_sub(run.done());
-            let steps = run.course.left_in_epoch().min(left);
-            if steps == 0 {
-                break;
-            }
-            if let Some(ended) = run.epoch(self, steps)? {
-                run.past.history.ended = ended;
-                break;
-            }
-        }
-        run.end(self)
+        let done = run.epochs(self, total);
+        run.end(self, done)
+    }
+
+    /// What happened in the last fit, if it ended with an error as well: all steps before it, and those that the device had
+    /// done when a source or a callback failed.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 }
 
@@ -213,22 +207,64 @@ impl<'f> Run<'f> {
             checkpoints.prepare(trainer.steps_done())?;
         }
         let (course, mut past) = trainer.begin(data, fit.batch)?;
-        past.history.ended = Ended::Done;
         // A checkpoint without the best weights was written by a fit that didn't keep them.
         past.best = past.best.filter(|best| !fit.keep_best || best.weights.is_some());
         let validation = fit.validate.map(|data| trainer.evaluator(data)).transpose()?;
         Ok(Run { fit, course, past, validation, monitored, higher })
     }
 
-    /// The history, with the weights that were asked for in the trainer.
-    fn end<M: Module>(self, trainer: &mut Trainer<M>) -> Result<History, TrainError> {
-        let Past { history, best } = self.past;
-        // Who goes on from a checkpoint goes on with its weights.
-        let goes_on = matches!(history.ended, Ended::Asked(Some(_)));
-        if let Some(Best { weights: Some(weights), .. }) = best.filter(|_| !goes_on) {
-            trainer.restore(&weights, Path::new("the best epoch"))?;
+    /// All epochs that are left, of at most so many steps in all.
+    fn epochs<M: Module>(
+        &mut self,
+        trainer: &mut Trainer<M>,
+        total: usize,
+    ) -> Result<Ended, TrainError> {
+        if self.waited_enough() {
+            // The run that it resumes had ended.
+            return Ok(Ended::Early);
         }
-        Ok(history)
+        while self.past.history.epochs.len() < self.fit.epochs {
+            let left = total.saturating_sub(self.done());
+            let steps = self.course.left_in_epoch().min(left);
+            if steps == 0 {
+                break;
+            }
+            if let Some(ended) = self.epoch(trainer, steps)? {
+                return Ok(ended);
+            }
+        }
+        Ok(Ended::Done)
+    }
+
+    /// The history, with the weights that were asked for in the trainer.
+    fn end<M: Module>(
+        mut self,
+        trainer: &mut Trainer<M>,
+        ended: Result<Ended, TrainError>,
+    ) -> Result<History, TrainError> {
+        let outside = matches!(ended, Err(TrainError::Data(_) | TrainError::Callback(_)));
+        // After an epoch's last step its scores are missing: there the checkpoint before is the one to go on from.
+        let saved = match outside && self.done() > 0 && !self.course.is_between() {
+            true => self.checkpoint(trainer).unwrap_or_default(),
+            false => None,
+        };
+        let Past { mut history, best } = self.past;
+        // Who goes on from a checkpoint goes on with its weights.
+        let goes_on = matches!(ended, Ok(Ended::Asked(Some(_))));
+        let restored = match best.filter(|_| !goes_on) {
+            Some(Best { weights: Some(weights), .. }) => {
+                trainer.restore(&weights, Path::new("the best epoch"))
+            }
+            _ => Ok(()),
+        };
+        let (ended, error) = match ended {
+            Ok(ended) => (ended, restored.err()),
+            // It says more than that weights can't be written any more.
+            Err(error) => (Ended::Failed(saved), Some(error)),
+        };
+        history.ended = ended;
+        trainer.history = history.clone();
+        error.map_or(Ok(history), Err)
     }
 
     /// Steps that are done.

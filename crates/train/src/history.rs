@@ -40,6 +40,9 @@ pub enum Ended {
     /// A callback or the stop signal asked for it; where the checkpoint lies from which training goes on, if one was
     /// to be written.
     Asked(Option<PathBuf>),
+    /// An error, which [`Trainer::fit`](crate::Trainer::fit) has returned; where the checkpoint lies from which training goes on
+    /// once its cause is gone, if one was to be written.
+    Failed(Option<PathBuf>),
 }
 
 /// What happened in a fit, and in the runs that it resumes.

@@ -31,7 +31,7 @@ pub use augment::{Transform, Transforms};
 pub use callback::{Answer, Callback, Control};
 pub use checkpoint::Checkpoints;
 pub use course::Course;
-pub use data::{Cifar10, DataError, ImageFolder, Images, Join, Mnist, Split, Subset};
+pub use data::{Cifar10, DataError, ImageFiles, ImageFolder, Images, Join, Mnist, Split, Subset};
 pub use dataset::{Dataset, Order, Part, Samples, Statistics};
 pub use error::TrainError;
 pub use evaluator::{Evaluation, Evaluator};

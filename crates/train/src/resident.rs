@@ -78,12 +78,10 @@ impl Resident {
 
 /// Mean and deviation over all pixels, in units of a byte.
 fn pixel_statistics(data: &Images) -> Statistics {
-    let count = data.pixels.len().max(1) as f64;
+    let count = data.pixels.len();
     let sum: f64 = data.pixels.iter().map(|&p| f64::from(p)).sum();
     let squares: f64 = data.pixels.iter().map(|&p| f64::from(p) * f64::from(p)).sum();
-    let mean = sum / count;
-    let deviation = (squares / count - mean * mean).max(0.0).sqrt();
-    Statistics { mean, deviation: if deviation > 0.0 { deviation } else { 1.0 } }
+    Statistics::of(sum, squares, count)
 }
 
 impl Samples for Resident {

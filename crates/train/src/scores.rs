@@ -28,15 +28,23 @@ impl Scores {
     pub(crate) fn of<'m>(
         loss: f64,
         metrics: impl Iterator<Item = &'m dyn Metric>,
-        mut sums: &[f64],
+        sums: &[f64],
     ) -> Scores {
-        let mut value = |metric: &dyn Metric| {
-            let (own, rest) = sums.split_at(metric.sizes().iter().sum());
-            sums = rest;
-            (metric.name(), metric.value(own))
-        };
-        Scores { loss, metrics: metrics.map(&mut value).collect() }
+        let metrics = with_sums(metrics, sums);
+        Scores { loss, metrics: metrics.map(|(m, own)| (m.name(), m.value(own))).collect() }
     }
+}
+
+/// Metrics with the sums of each, which lie one after the other.
+pub(crate) fn with_sums<'m, 's>(
+    metrics: impl Iterator<Item = &'m dyn Metric>,
+    mut sums: &'s [f64],
+) -> impl Iterator<Item = (&'m dyn Metric, &'s [f64])> {
+    metrics.map(move |metric| {
+        let (own, rest) = sums.split_at(metric.sizes().iter().sum());
+        sums = rest;
+        (metric, own)
+    })
 }
 
 impl fmt::Display for Scores {

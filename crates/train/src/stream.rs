@@ -4,7 +4,10 @@
 //! behind the steps that read the one before, and those are queued already: the device waits only if fetching is slower than training.
 
 use crate::resident::Row;
-use crate::{DataError, Dataset, Images, Order, Part, Samples, Statistics, TrainError, Transforms};
+use crate::{
+    DataError, Dataset, ImageFiles, Images, Order, Part, Samples, Statistics, TrainError,
+    Transforms,
+};
 use shadegrad_device::DType;
 use shadegrad_graph::{Graph, Init, Session, Tensor, Type, Variable};
 use std::sync::Arc;
@@ -57,6 +60,29 @@ impl Source for Images {
         for ((&number, row), target) in index.iter().zip(rows).zip(targets) {
             row.copy_from_slice(self.image(number as usize));
             *target = self.labels[number as usize];
+        }
+        Ok(())
+    }
+}
+
+impl Source for ImageFiles {
+    fn len(&self) -> usize {
+        self.labels().len()
+    }
+
+    fn input(&self) -> Type {
+        Type::new(&self.shape(), DType::U8)
+    }
+
+    fn target(&self) -> Type {
+        Type::new(&[], DType::U8)
+    }
+
+    fn fetch(&self, index: &[u32], inputs: &mut [u8], targets: &mut [u8]) -> Result<(), DataError> {
+        let rows = inputs.chunks_exact_mut(self.shape().iter().product());
+        for ((&number, row), target) in index.iter().zip(rows).zip(targets) {
+            self.put(number as usize, row)?;
+            *target = self.labels()[number as usize];
         }
         Ok(())
     }

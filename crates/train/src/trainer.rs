@@ -3,6 +3,7 @@
 use crate::augment::{Mixed, mixup};
 use crate::evaluator::Measure;
 use crate::fit::Past;
+use crate::scores::with_sums;
 use crate::state::Position;
 use crate::stream::{Loader, shuffled};
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
 };
 use shadegrad_device::{DType, Device, Pending};
 use shadegrad_graph::{
-    Array, Graph, Init, Loaded, Options, Report, Session, Source, Tensor, Type, Variable,
+    Array, Compiled, Graph, Init, Loaded, Options, Report, Session, Source, Tensor, Type, Variable,
 };
 use shadegrad_models::{
     GradScaler, Group, Loss, Metric, Module, Optimizer, Parameters, Schedule, Updater,
@@ -53,6 +54,8 @@ pub struct Trainer<M> {
     pub(crate) statistics: Option<Statistics>,
     /// Where a checkpoint was written and what had happened until then, until training goes on from there.
     pub(crate) resumed: Option<(Position, Past)>,
+    /// What happened in the last fit.
+    pub(crate) history: History,
     /// How inputs are mixed.
     mixup: Option<f64>,
     /// Whether activations wait in half precision, if anything was said of it.
@@ -108,6 +111,7 @@ impl<M: Module> Trainer<M> {
             seed_value: seed,
             statistics: None,
             resumed: None,
+            history: History::default(),
             mixup: None,
             mixed: None,
             options: Options::default(),
@@ -440,13 +444,33 @@ impl<M: Module> Trainer<M> {
         history: &mut History,
         watch: &mut Watch<'_>,
     ) -> Result<Control, TrainError> {
-        let done = self.queue(course, steps, history, watch);
-        if done.is_err() {
-            // Steps may be on their way that nobody looks at any more; the device knows how many.
-            let steps = self.session.read_array(&self.step);
-            self.steps_done = steps.map_or(self.steps_done, |steps| steps.data[0] as usize);
+        let mut told = history.losses.len();
+        let mut watched = |from: usize, history: &History| {
+            told = history.losses.len();
+            watch(from, history)
+        };
+        let done = self.queue(course, steps, history, &mut watched);
+        if let Err(error) = &done {
+            // The error is what is told, whatever else can't be read any more.
+            let _ = self.look_late(course, history);
+            if told < history.losses.len() && !matches!(error, TrainError::Callback(_)) {
+                let _ = watch(told, history);
+            }
         }
         done
+    }
+
+    /// Takes the steps that were on their way when an error ended training, and that nobody has looked at; the device knows
+    /// how many. Of these none is bad: from a loss that isn't finite on it counts no more.
+    fn look_late(&mut self, course: &mut Course, history: &mut History) -> Result<(), TrainError> {
+        let steps = self.session.read_array(&self.step)?.data[0] as usize;
+        let late = steps.saturating_sub(self.steps_done);
+        if (1..=RING).contains(&late) {
+            let pending = self.session.read_later(&self.ring)?;
+            self.look(pending, late, course, history)?;
+        }
+        self.steps_done = steps;
+        Ok(())
     }
 
     fn queue(
@@ -516,8 +540,8 @@ impl<M: Module> Trainer<M> {
             }
             history.sums.resize(sums.len(), 0.0);
             history.sums.iter_mut().zip(&sums).for_each(|(all, own)| *all += own);
+            self.steps_done += 1;
         }
-        self.steps_done += count;
         Ok(())
     }
 
@@ -562,15 +586,24 @@ impl<M: Module> Trainer<M> {
     /// As [`Trainer::fit`].
     #[track_caller]
     pub fn report(&self, data: &dyn Dataset, batch: usize) -> Result<Report, TrainError> {
+        Ok(self.plan(data, batch)?.report)
+    }
+
+    /// The training step, compiled for the device and not loaded, so nothing is allocated or uploaded; of the last of a data set's
+    /// parts, whose samples are the largest.
+    ///
+    /// # Errors
+    /// As [`Trainer::fit`].
+    #[track_caller]
+    pub fn plan(&self, data: &dyn Dataset, batch: usize) -> Result<Compiled, TrainError> {
         check(data, batch)?;
         let parts = data.parts(batch, None);
         let Some(part) = parts.last() else {
             return Err(TrainError::setting("the number of samples", 0, "at least 1"));
         };
-        // Compiled and not loaded: nothing is allocated or uploaded for a report.
         let nodes = self.record(&*part.samples, batch).nodes(&[])?;
         let limits = self.session.device().limits();
-        Ok(shadegrad_graph::compile(&nodes, limits, &self.options)?.report)
+        Ok(shadegrad_graph::compile(&nodes, limits, &self.options)?)
     }
 
     /// The metrics that training follows.
@@ -670,17 +703,8 @@ pub(crate) fn seed_word(seed: u64) -> u32 {
 }
 
 /// What is added up over steps, of the sums of one step.
-pub(crate) fn added<'m>(
-    metrics: impl Iterator<Item = &'m dyn Metric>,
-    mut sums: &[f64],
-) -> Vec<f64> {
-    let mut all = Vec::with_capacity(sums.len());
-    for metric in metrics {
-        let (own, rest) = sums.split_at(metric.sizes().iter().sum());
-        all.extend(metric.added(own));
-        sums = rest;
-    }
-    all
+pub(crate) fn added<'m>(metrics: impl Iterator<Item = &'m dyn Metric>, sums: &[f64]) -> Vec<f64> {
+    with_sums(metrics, sums).flat_map(|(metric, own)| metric.added(own)).collect()
 }
 
 /// Is told of the first new step of a history.

@@ -4,9 +4,11 @@
 //! scores `[batch, classes, ..]` with targets `[batch, ..]`, `U32`, or numbers with targets of the same shape.
 
 mod classification;
+mod confusion;
 mod regression;
 
 pub use classification::{Accuracy, Auroc, Average, F1Score, Perplexity, Precision, Recall, TopK};
+pub use confusion::ConfusionMatrix;
 pub use regression::{MeanAbsoluteError, MeanSquaredError, R2Score};
 
 use shadegrad_graph::Tensor;

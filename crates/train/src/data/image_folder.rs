@@ -13,7 +13,7 @@ use std::{
 use image::{DynamicImage, ImageFormat, ImageReader, imageops::FilterType};
 use rayon::prelude::*;
 
-use super::{DataError, ImageFault, Images, check_classes, folder::entries};
+use super::{DataError, ImageFault, ImageFiles, Images, check_classes, folder::entries};
 
 /// The channels that images are decoded to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,18 @@ impl ImageFolder {
     /// * [`DataError::Io`] when a folder can't be read.
     pub fn read(&self, root: impl AsRef<Path>) -> Result<(Images, Vec<String>), DataError> {
         let root = root.as_ref();
+        let (found, classes) = self.files(root)?;
+        let pixels = self.decode_all(&found.files, found.shape, root)?;
+        Ok((Images::new(pixels, found.labels, found.shape, classes.len())?, classes))
+    }
+
+    /// The same images where they lie, to be decoded when they are asked for: for folders that don't fit in memory, which
+    /// [`Streaming`](crate::Streaming) trains on.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), but for what is within the files.
+    pub fn files(&self, root: impl AsRef<Path>) -> Result<(ImageFiles, Vec<String>), DataError> {
+        let root = root.as_ref();
         let shape = self.shape()?;
         let folders = entries(root, |_, path| path.is_dir())?;
         if folders.is_empty() {
@@ -83,8 +95,7 @@ impl ImageFolder {
             }
             labels.resize(files.len(), label);
         }
-        let pixels = self.decode_all(&files, shape, root)?;
-        Ok((Images::new(pixels, labels, shape, classes.len())?, classes))
+        Ok((ImageFiles { reader: *self, shape, files, labels }, classes))
     }
 
     /// The pixels of one image, `[channels, height, width]`, brought to size.
@@ -132,7 +143,7 @@ impl ImageFolder {
     }
 
     /// Puts the pixels of a file into their place, plane by plane.
-    fn decode(&self, path: &Path, place: &mut [u8]) -> Result<(), DataError> {
+    pub(super) fn decode(&self, path: &Path, place: &mut [u8]) -> Result<(), DataError> {
         let faulty = |reason| DataError::Image { path: path.to_owned(), reason };
         let bytes = fs::read(path).map_err(DataError::at(path))?;
         let reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format();

@@ -2,7 +2,8 @@
 //!
 //! * [`Images`]: bytes of pixels and labels, checked once, so that nothing after it has to.
 //! * [`Mnist`]: the handwritten digits, from a folder, the cache or the network.
-//! * [`Cifar10`]: tiny colour images, from a folder; [`ImageFolder`]: images of any size, a folder for each class.
+//! * [`Cifar10`]: tiny colour images, from a folder; [`ImageFolder`]: images of any size, a folder for each class, and
+//!   [`ImageFiles`]: the same left on disk.
 //! * [`drawn`]: digits drawn by the program, for machines without either.
 //! * [`idx`]: the file format MNIST is published in.
 //! * [`table`]: rows of numbers and categories, from files of separated values.
@@ -11,7 +12,7 @@
 //!   back; [`class_weights`] and [`weighted_order`] make up for rare classes; [`Join`]: one data set after
 //!   another.
 //!
-//! It assumes that a data set fits in memory as bytes, and refuses labels outside its classes and
+//! It assumes that a data set fits in memory as bytes, but for [`ImageFiles`], and refuses labels outside its classes and
 //! pixels that do not add up to its shape.
 
 pub mod drawn;
@@ -25,6 +26,7 @@ mod download;
 mod error;
 mod folder;
 mod image_fault;
+mod image_files;
 mod image_folder;
 mod join;
 mod mnist;
@@ -37,6 +39,7 @@ pub use cifar::Cifar10;
 pub use download::Progress;
 pub use error::DataError;
 pub use image_fault::ImageFault;
+pub use image_files::ImageFiles;
 pub use image_folder::{Colour, ImageFolder};
 pub use join::Join;
 pub use mnist::{Mnist, Source};

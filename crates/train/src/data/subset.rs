@@ -1,12 +1,12 @@
 //! Samples picked from data sets in memory by their numbers.
 
 use super::{
-    DataError, Images,
+    DataError, ImageFiles, Images,
     table::{Classes, Rows, Table, Targets, Values},
     text::{Sequences, Texts},
 };
 
-/// Data sets in memory of which samples can be picked: [`Images`], [`Texts`], [`Sequences`], [`Rows`] and [`Table`]s.
+/// Data sets of which samples can be picked: [`Images`], [`ImageFiles`], [`Texts`], [`Sequences`], [`Rows`] and [`Table`]s.
 pub trait Subset: Sized {
     /// How many samples there are.
     fn samples(&self) -> usize;
@@ -42,6 +42,18 @@ impl Subset for Images {
         check(numbers, self.samples())?;
         let pixels = picked(&self.pixels, self.image_len(), numbers);
         Self::new(pixels, picked(&self.labels, 1, numbers), self.shape(), self.classes)
+    }
+}
+
+impl Subset for ImageFiles {
+    fn samples(&self) -> usize {
+        self.len()
+    }
+
+    fn subset(&self, numbers: &[usize]) -> Result<Self, DataError> {
+        check(numbers, self.samples())?;
+        let (files, labels) = (picked(&self.files, 1, numbers), picked(&self.labels, 1, numbers));
+        Ok(Self { files, labels, ..self.clone() })
     }
 }
 

@@ -19,22 +19,11 @@ const NUMBERED: usize = 30;
 /// A class name longer than this is cut short.
 const NAME: usize = 16;
 
-/// How often each true class was predicted as which, `[classes, classes]`, a row per true class. Pairs of which one is no class don't count.
-pub fn counts(labels: &[u8], predictions: &[u32], classes: usize) -> Vec<u64> {
-    let mut counts = vec![0; classes * classes];
-    for (&label, &class) in labels.iter().zip(predictions) {
-        let (label, class) = (usize::from(label), class as usize);
-        if label < classes && class < classes {
-            counts[label * classes + class] += 1;
-        }
-    }
-    counts
-}
-
 /// Writes a confusion matrix as a PNG file.
 ///
 /// `counts` is `[classes, classes]` in row-major order, a row per true class and a column per
-/// predicted class; `names` has the name of each class.
+/// predicted class, as [`Evaluation::confusion_matrix`](crate::Evaluation::confusion_matrix) gives it; `names` has the
+/// name of each class.
 ///
 /// # Errors
 ///

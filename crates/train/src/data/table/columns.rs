@@ -42,6 +42,11 @@ pub(super) enum Encoding {
 }
 
 impl Columns {
+    /// A target without columns to learn from; an empty field has no value.
+    pub(super) fn of_target(target: Target) -> Self {
+        Self { target, features: vec![], marks: vec![String::new()], fill: false }
+    }
+
     /// The features and classes of some rows.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! * [`Preparation`] says what the columns mean and is fitted to the rows that are trained on.
 //! * [`Columns`] is what it finds: which columns are numbers, with mean and deviation, and which are categories. It
 //!   makes a [`Table`] of these rows and of any others, and is kept as text beside the weights.
+//! * [`TextColumns`] reads texts with a class each from rows instead.
 //!
 //! ```no_run
 //! use shadegrad_train::data::{Split, table::{Delimited, Preparation}};
@@ -27,12 +28,14 @@ mod fault;
 mod kept;
 mod preparation;
 mod rows;
+mod texts;
 
 pub use columns::Columns;
 pub use delimited::Delimited;
 pub use fault::TableFault;
 pub use preparation::Preparation;
 pub use rows::{ColumnId, Rows};
+pub use texts::TextColumns;
 
 use super::{DataError, Subset, check_classes, check_labels};
 

@@ -108,6 +108,14 @@ impl Preparation {
         })
     }
 
+    /// Finds the classes of the target alone.
+    pub(super) fn fit_target(&self, rows: &Rows) -> Result<Columns, DataError> {
+        if rows.is_empty() {
+            return Err(rows.faulty(TableFault::Empty));
+        }
+        Ok(Columns::of_target(self.target(rows, rows.find(&self.target)?)?))
+    }
+
     fn target(&self, rows: &Rows, number: usize) -> Result<Target, DataError> {
         let column = rows.names()[number].clone();
         let values = self.values(rows, number, false)?;

@@ -22,9 +22,19 @@ impl Sequences {
     /// Encodes texts. Of each, the first `max_len` tokens are kept (one at least). A text without
     /// any token becomes one unknown word, so that every sequence has a last element.
     pub fn encode(texts: &Texts, vocabulary: &Vocabulary, max_len: Option<usize>) -> Self {
+        let (labels, classes) = (texts.labels.clone(), texts.classes.len());
+        Self { labels, classes, ..Self::unlabelled(texts.iter(), vocabulary, max_len) }
+    }
+
+    /// The same of texts whose classes are not known, to predict them: without labels.
+    pub fn unlabelled<'a>(
+        texts: impl IntoIterator<Item = &'a str>,
+        vocabulary: &Vocabulary,
+        max_len: Option<usize>,
+    ) -> Self {
         let longest = max_len.map_or(usize::MAX, |len| len.max(1));
         let mut cut = 0;
-        let encoded = texts.iter().map(|text| {
+        let encoded = texts.into_iter().map(|text| {
             let mut ids = vocabulary.encode(text);
             cut += usize::from(ids.len() > longest);
             ids.truncate(longest);
@@ -34,7 +44,7 @@ impl Sequences {
             ids
         });
         let tokens = encoded.collect();
-        Self { tokens, labels: texts.labels.clone(), classes: texts.classes.len(), cut }
+        Self { tokens, labels: vec![], classes: 0, cut }
     }
 
     /// How many sequences there are.
