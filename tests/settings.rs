@@ -30,7 +30,13 @@ fn run(part: impl Fn(usize) -> Option<(usize, usize)>) {
     for (number, setting) in ARRAY.iter().enumerate() {
         let [checks, webgpu, tiled, grouped, fuse, simplify, split] = *setting;
         let limits = webgpu.then_some(Limits::WEBGPU);
-        let variant = Variant { checks, limits, tiled: Some(tiled), grouped: Some(grouped) };
+        let variant = Variant {
+            checks,
+            limits,
+            tiled: Some(tiled),
+            grouped: Some(grouped),
+            vectors: Some(simplify),
+        };
         let Some(device) = harness::adapter_with(variant) else {
             return;
         };

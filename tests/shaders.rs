@@ -68,7 +68,8 @@ fn every_kernel_is_valid_and_translates() {
             (Some(true), Some(true), Some(3)),
             (Some(false), Some(false), None),
         ] {
-            let variant = Variant { tiled, grouped, ..Variant::default() };
+            let vectors = tiled.map(|tiled| !tiled);
+            let variant = Variant { tiled, grouped, vectors, ..Variant::default() };
             for kernel in kernels(&limits, splits) {
                 families.insert(kernel.body.family());
                 let rendered = render(&kernel, &limits, &variant).unwrap();
@@ -97,6 +98,7 @@ fn every_kernel_is_valid_and_translates() {
     assert_eq!(families.len(), 10, "{families:?}");
     assert!(seen.iter().any(|source| source.contains("subgroupBroadcast")), "no shared loads");
     assert!(seen.iter().any(|source| source.starts_with("enable f16;")), "no stored halves");
+    assert!(seen.iter().any(|source| source.contains("left4(")), "no vectors");
     assert!(seen.len() > 300, "only {} shaders", seen.len());
 }
 

@@ -295,7 +295,8 @@ impl Backend for Gpu {
         let usage = wgpu::BufferUsages::STORAGE
             | wgpu::BufferUsages::COPY_SRC
             | wgpu::BufferUsages::COPY_DST;
-        Ok(Memory::Gpu(self.shared.create(name, bytes, usage)?))
+        // Whole vectors: kernels may bind words in fours.
+        Ok(Memory::Gpu(self.shared.create(name, bytes.next_multiple_of(16), usage)?))
     }
 
     fn write(&self, memory: &Memory, offset: usize, data: &[u8]) -> Result<(), DeviceError> {

@@ -19,6 +19,8 @@ pub(super) struct Bindings {
     pub(super) written: Vec<bool>,
     /// For each binding, the type of its elements in the shader.
     elements: Vec<Element>,
+    /// For each binding, whether its elements are bound in vectors of four.
+    fours: Vec<bool>,
 }
 
 /// How a shader sees a buffer.
@@ -43,8 +45,10 @@ impl Element {
 }
 
 impl Bindings {
-    pub(super) fn new(kernel: &Kernel, limits: &Limits) -> Bindings {
-        let mut bindings = Bindings { buffers: vec![], written: vec![], elements: vec![] };
+    /// The buffers of a kernel; those of the operands `in_fours` are bound as vectors.
+    pub(super) fn new(kernel: &Kernel, limits: &Limits, in_fours: &[usize]) -> Bindings {
+        let mut bindings =
+            Bindings { buffers: vec![], written: vec![], elements: vec![], fours: vec![] };
         for (number, operand) in kernel.operands.iter().enumerate() {
             let (read, written) = kernel.access(number);
             if !read && !written {
@@ -56,9 +60,11 @@ impl Bindings {
                 bindings.buffers.push(operand.buffer);
                 bindings.written.push(false);
                 bindings.elements.push(element);
+                bindings.fours.push(false);
                 bindings.buffers.len() - 1
             });
             bindings.written[at] |= written;
+            bindings.fours[at] |= in_fours.contains(&number);
             if bindings.elements[at] != element {
                 bindings.elements[at] = Element::U32;
             }
@@ -74,6 +80,10 @@ impl Bindings {
                 Element::F32 => "f32",
                 Element::F16 => "f16",
                 Element::U32 => "u32",
+            };
+            let element = match self.fours[number] {
+                true => format!("vec4<{element}>"),
+                false => element.to_string(),
             };
             let _ = writeln!(
                 text,
@@ -92,22 +102,43 @@ impl Bindings {
         self.buffers.iter().position(|&b| b == operand.buffer).unwrap_or(0)
     }
 
+    /// An element of a binding, by its number among single ones. Where elements are bound in fours it is a component, which
+    /// Vulkan and DX12 store without touching the others.
+    fn place(&self, slot: usize, index: &str) -> String {
+        match self.fours[slot] {
+            true => format!("b{slot}[({index}) >> 2u][({index}) & 3u]"),
+            false => format!("b{slot}[{index}]"),
+        }
+    }
+
+    /// Four floats of an operand from an index on that is a multiple of four.
+    pub(super) fn load_four(&self, operand: &Operand, index: &str) -> String {
+        let slot = self.slot(operand);
+        let word = format!("b{slot}[({}) >> 2u]", sum(operand.offset as isize / 4, index));
+        match self.elements[slot] {
+            Element::U32 => format!("bitcast<vec4<f32>>({word})"),
+            _ => word,
+        }
+    }
+
     /// The element of an operand at an index, as its loaded type.
     pub(super) fn load(&self, operand: &Operand, index: &str) -> String {
         let slot = self.slot(operand);
         if operand.dtype == DType::U8 {
             let at = sum(operand.offset as isize, index);
-            return format!("((b{slot}[({at}) >> 2u] >> ((({at}) & 3u) * 8u)) & 0xffu)");
+            let word = self.place(slot, &format!("({at}) >> 2u"));
+            return format!("(({word} >> ((({at}) & 3u) * 8u)) & 0xffu)");
         }
         if operand.dtype == DType::F16 {
             let at = sum(operand.offset as isize / 2, index);
             if self.elements[slot] == Element::F16 {
                 return format!("f32(b{slot}[{at}])");
             }
-            let bits = format!("(b{slot}[({at}) >> 1u] >> ((({at}) & 1u) * 16u)) & 0xffffu");
+            let word = self.place(slot, &format!("({at}) >> 1u"));
+            let bits = format!("({word} >> ((({at}) & 1u) * 16u)) & 0xffffu");
             return format!("half_value({bits})");
         }
-        let word = format!("b{slot}[{}]", sum(operand.offset as isize / 4, index));
+        let word = self.place(slot, &sum(operand.offset as isize / 4, index));
         match operand.dtype {
             DType::F32 if self.elements[slot] == Element::F32 => word,
             DType::F32 => format!("bitcast<f32>({word})"),
@@ -131,7 +162,8 @@ impl Bindings {
             DType::Bool => format!("u32({value})"),
             _ => value.to_string(),
         };
-        format!("b{slot}[{}] = {value};", sum(operand.offset as isize / 4, index))
+        let place = self.place(slot, &sum(operand.offset as isize / 4, index));
+        format!("{place} = {value};")
     }
 }
 

@@ -1,8 +1,8 @@
 //! Contractions: how the elements of both sources are found, and how results are stored.
 
 use super::super::term::{Point, coordinates};
-use super::{Renderer, Source, accumulated};
-use crate::{Contraction, Conv, ConvRole, DeviceClass, Store, TermId, numel};
+use super::{Renderer, Source, accumulated, subgroup};
+use crate::{Contraction, Conv, ConvRole, DeviceClass, Limits, Store, TermId, Variant, numel};
 use shadegrad_shaders as shaders;
 use std::fmt::Write;
 
@@ -13,9 +13,43 @@ const KEEP_ROWS: &str = "if (col == 0u) {
         }
     }";
 
-/// Of the subgroup with the first columns, each invocation that has loaded a row stores its sum.
-const KEEP_OWN_ROW: &str =
-    "if (side == 0u && lane < 8u && row + lane < {{m}}u) { keep_row(split, g, row + lane, z); }";
+/// Whether a contraction goes through workgroup memory.
+fn is_tiled(contraction: &Contraction, limits: &Limits, variant: &Variant) -> bool {
+    let [_, m, n, k] = contraction.matrix();
+    let pays = limits.class != DeviceClass::Software && m.min(n) > 16 && k >= 16;
+    variant.tiled.unwrap_or(pays)
+        && limits.invocations >= 256
+        && limits.workgroup_bytes >= 16 * 65 * 8
+}
+
+/// Whether subgroups share what they load for a contraction: loads are one after the other on software adapters.
+pub(super) fn shares(contraction: &Contraction, limits: &Limits, variant: &Variant) -> bool {
+    let lanes = limits.subgroup;
+    !is_tiled(contraction, limits, variant)
+        && limits.class == DeviceClass::Software
+        && limits.invocations >= 64
+        && lanes > 0
+        && 64_usize.is_multiple_of(lanes)
+        && lanes.is_multiple_of(8)
+}
+
+/// How the points of both sources of a product of matrices are named, and the statements that find the batch's.
+pub(super) struct MatMulPoints {
+    pub(super) before: String,
+    pub(super) points: [Point; 2],
+}
+
+impl MatMulPoints {
+    pub(super) fn new(batch: &[usize], [m, n, k]: [usize; 3]) -> MatMulPoints {
+        let (before, names) = coordinates(batch, "g", "g", "    ");
+        let point = |rows: usize, cols: usize, row: &str, col: &str| Point {
+            coordinates: [names.as_slice(), &[row.to_string(), col.to_string()]].concat(),
+            flat: Some(format!("((g * {rows}u + {row}) * {cols}u + {col})")),
+        };
+        let points = [point(m, k, "m", "k"), point(k, n, "k", "n")];
+        MatMulPoints { before, points }
+    }
+}
 
 impl Renderer<'_> {
     pub(super) fn contract(
@@ -27,30 +61,20 @@ impl Renderer<'_> {
         stores: &[Store],
     ) -> Source {
         let [g, m, n, k] = contraction.matrix();
-        let tiled = self
-            .variant
-            .tiled
-            .unwrap_or(self.limits.class != DeviceClass::Software && m.min(n) > 16 && k >= 16)
-            && self.limits.invocations >= 256
-            && self.limits.workgroup_bytes >= 16 * 65 * 8;
-        // Loads are one after the other on software adapters; subgroups of eights share them.
-        let subgroup = self.limits.subgroup;
-        let shared = !tiled
-            && self.limits.class == DeviceClass::Software
-            && self.limits.invocations >= 64
-            && subgroup > 0
-            && 64_usize.is_multiple_of(subgroup)
-            && subgroup.is_multiple_of(8);
-        let stripe = 4 * subgroup;
+        let tiled = is_tiled(contraction, self.limits, self.variant);
+        let shared = shares(contraction, self.limits, self.variant);
+        let lanes = self.limits.subgroup;
+        let stripe = 4 * lanes;
         // Subgroups beside each other, as far as there are columns; the others lie below.
         let across = if shared {
-            n.div_ceil(stripe).next_power_of_two().clamp(1, 32 / subgroup.min(32))
+            n.div_ceil(stripe).next_power_of_two().clamp(1, 32 / lanes.min(32))
         } else {
             1
         };
+        let rows = subgroup::BLOCK * subgroup::blocks(self.kernel, self.limits, self.variant);
         let (height, width) = match (tiled, shared) {
             (true, _) => (64, 64),
-            (_, true) => (64 / subgroup / across * 8, across * stripe),
+            (_, true) => (64 / lanes / across * rows, across * stripe),
             _ => (32, 32),
         };
         let (tiles_m, tiles_n) = (m.div_ceil(height), n.div_ceil(width));
@@ -60,6 +84,9 @@ impl Renderer<'_> {
             Contraction::MatMul { batch, .. } => self.matmul_sources(batch, [m, n, k], left, right),
             Contraction::Conv(conv, role) => self.conv_sources(conv, *role, left, right),
         };
+        if shared {
+            sources += &self.vector_functions(contraction);
+        }
         sources += &self.keep(contraction, splits, stores);
         sources += &self.keep_row(contraction, splits, row_stores);
         let mut holes = self.frame();
@@ -76,13 +103,7 @@ impl Renderer<'_> {
             ("n", n.to_string()),
             ("k", k.to_string()),
         ]);
-        let [add_rows, keep_rows] = match (row_stores.is_empty(), shared) {
-            (true, _) => ["", ""],
-            (_, true) => ["z += a;", KEEP_OWN_ROW],
-            _ => ["z += a;", KEEP_ROWS],
-        };
-        let keep_rows = keep_rows.replace("{{m}}", &m.to_string());
-        holes.extend([("add_rows", add_rows.to_string()), ("keep_rows", keep_rows)]);
+        let sums = !row_stores.is_empty();
         if shared {
             holes.extend([
                 ("height", height.to_string()),
@@ -90,8 +111,12 @@ impl Renderer<'_> {
                 ("across", across.to_string()),
                 ("stripe", stripe.to_string()),
             ]);
+            self.subgroups(contraction, splits, sums, &mut holes);
             return Ok((shaders::fill(shaders::CONTRACT_SUBGROUP, &holes)?, grid));
         }
+        let [add_rows, keep_rows] = if sums { ["z += a;", KEEP_ROWS] } else { ["", ""] };
+        let keep_rows = keep_rows.replace("{{m}}", &m.to_string());
+        holes.extend([("add_rows", add_rows.to_string()), ("keep_rows", keep_rows)]);
         if !tiled {
             return Ok((shaders::fill(shaders::CONTRACT_DIRECT, &holes)?, grid));
         }
@@ -127,13 +152,9 @@ impl Renderer<'_> {
         left: TermId,
         right: TermId,
     ) -> String {
-        let (text, names) = coordinates(batch, "g", "g", "    ");
-        let point = |rows: usize, cols: usize, row: &str, col: &str| Point {
-            coordinates: [names.as_slice(), &[row.to_string(), col.to_string()]].concat(),
-            flat: Some(format!("((g * {rows}u + {row}) * {cols}u + {col})")),
-        };
-        self.function("left(g: u32, m: u32, k: u32)", &text, &point(m, k, "m", "k"), left)
-            + &self.function("right(g: u32, k: u32, n: u32)", &text, &point(k, n, "k", "n"), right)
+        let MatMulPoints { before, points: [a, b] } = MatMulPoints::new(batch, [m, n, k]);
+        self.function("left(g: u32, m: u32, k: u32)", &before, &a, left)
+            + &self.function("right(g: u32, k: u32, n: u32)", &before, &b, right)
     }
 
     pub(super) fn conv_sources(

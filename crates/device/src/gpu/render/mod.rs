@@ -5,6 +5,7 @@ mod contract;
 mod recurrent;
 mod rows;
 mod scan;
+mod subgroup;
 mod window;
 
 use super::term::{Bindings, Point, coordinates, missing, terms};
@@ -25,6 +26,8 @@ pub struct Variant {
     /// Row kernels with one workgroup (`true`) or one invocation (`false`) for each row; scatters of slices with one
     /// workgroup for a few rows, or one invocation for each element.
     pub grouped: Option<bool>,
+    /// Products in subgroups that load four elements at once where they lie side by side (`true`), or one by one.
+    pub vectors: Option<bool>,
 }
 
 /// A kernel as a shader.
@@ -47,7 +50,7 @@ const SIZE: usize = 64;
 /// # Errors
 /// What doesn't fit, as text: a defect of this crate's shaders.
 pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Rendered, String> {
-    let bindings = Bindings::new(kernel, limits);
+    let bindings = Bindings::new(kernel, limits, &subgroup::in_fours(kernel, limits, variant));
     let renderer = Renderer { kernel, limits, variant, bindings: &bindings };
     let (source, groups) = match &kernel.body {
         Body::Map { shape, stores } => renderer.map(shape, stores)?,

@@ -1,0 +1,228 @@
+//! Contractions in subgroups: how the elements of a few steps of the sum are loaded, and multiplied.
+
+use super::super::term::address;
+use super::Renderer;
+use super::contract::{MatMulPoints, shares};
+use crate::{Body, Contraction, DType, Kernel, Limits, Term, TermId, Variant};
+use std::fmt::Write;
+
+/// Steps of the sum in a turn of the loop, and elements of a vector.
+const STEPS: usize = 4;
+
+/// Along which axis of a matrix vectors of four elements are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Along {
+    /// The summed one.
+    Sum,
+    /// The rows of the left source, the columns of the right one.
+    Side,
+}
+
+/// The operand of a source and along which axis its elements lie in fours, if they do. Axis `sum` of the matrix is the
+/// summed one.
+fn lies(kernel: &Kernel, term: TermId, sum: usize) -> Option<(usize, Along)> {
+    let Term::Load { operand, view } = &kernel.expr.terms[term] else { return None };
+    let rank = view.shape.len().checked_sub(2)?;
+    let memory = &kernel.operands[*operand];
+    let begins = memory.offset.is_multiple_of(16) && view.offset % 4 == 0;
+    let fours = |along: usize| {
+        let others = (0..view.shape.len()).filter(|&axis| axis != along && view.shape[axis] > 1);
+        view.strides[along] == 1
+            && view.shape[along].is_multiple_of(4)
+            && others.map(|axis| view.strides[axis]).all(|stride| stride % 4 == 0)
+    };
+    let along = match (fours(rank + sum), fours(rank + 1 - sum)) {
+        (true, _) => Along::Sum,
+        (_, true) => Along::Side,
+        _ => return None,
+    };
+    (begins && memory.dtype == DType::F32 && !view.is_masked()).then_some((*operand, along))
+}
+
+/// How both sources of a kernel are loaded, if it is a product that subgroups share.
+fn vectors(kernel: &Kernel, limits: &Limits, variant: &Variant) -> [Option<(usize, Along)>; 2] {
+    let Body::Contract { contraction, left, right, splits, .. } = &kernel.body else {
+        return [None; 2];
+    };
+    let (Contraction::MatMul { k, .. }, true) = (contraction, shares(contraction, limits, variant))
+    else {
+        return [None; 2];
+    };
+    // Vectors along the sum must not begin in the middle of a range of it.
+    let whole = k.div_ceil(*splits).is_multiple_of(STEPS);
+    if !variant.vectors.unwrap_or(kernel.body.flops() >= PAYS) {
+        return [None; 2];
+    }
+    let found = [(*left, 1), (*right, 0)].map(|(term, sum)| {
+        lies(kernel, term, sum).filter(|(_, along)| whole || *along == Along::Side)
+    });
+    if found.iter().all(Option::is_some) { found } else { [None; 2] }
+}
+
+/// The operands that are loaded in fours: their buffers are bound as vectors.
+pub(super) fn in_fours(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Vec<usize> {
+    vectors(kernel, limits, variant).iter().flatten().map(|(operand, _)| *operand).collect()
+}
+
+/// Rows that eight invocations load.
+pub(super) const BLOCK: usize = 8;
+
+/// Blocks of rows of a subgroup: what is loaded for the columns serves all of them. Each is more code, which takes about as
+/// long to compile as it saves in hundreds of steps, so only large products of plain matrices have two.
+pub(super) fn blocks(kernel: &Kernel, limits: &Limits, variant: &Variant) -> usize {
+    let plain = vectors(kernel, limits, variant).iter().all(Option::is_some);
+    if plain && kernel.body.flops() >= LARGE { 2 } else { 1 }
+}
+
+/// Multiplications and additions of a large product.
+const LARGE: u64 = 1 << 30;
+/// Those from which on vectors are worth the code that they are.
+const PAYS: u64 = 1 << 24;
+
+impl Renderer<'_> {
+    /// The shader for subgroups, of which so many lie `across` each other.
+    pub(super) fn subgroups(
+        &self,
+        contraction: &Contraction,
+        splits: usize,
+        row_stores: bool,
+        holes: &mut Vec<(&'static str, String)>,
+    ) {
+        let [_, m, n, k] = contraction.matrix();
+        let [left, right] = vectors(self.kernel, self.limits, self.variant)
+            .map(|found| found.map(|(_, along)| along));
+        let steps = if left.is_some() { STEPS } else { 1 };
+        let chunk = k.div_ceil(splits);
+        let blocks = blocks(self.kernel, self.limits, self.variant);
+        let rows = blocks * BLOCK;
+        // Past the end of the range, zeros are added.
+        let whole = chunk.is_multiple_of(steps) && k.is_multiple_of(steps);
+        let inside = |value: String, zero: &str, step: &str| match whole {
+            true => value,
+            false => format!("select({zero}, {value}, k + {step} < end)"),
+        };
+        let step = |step: &str| match whole {
+            true => format!("k + {step}"),
+            false => format!("min(k + {step}, end - 1u)"),
+        };
+        let [mut begin, mut load, mut multiply, mut add_rows, mut keep_rows] =
+            [const { String::new() }; 5];
+        for block in 0..blocks {
+            let first = block * BLOCK;
+            let _ = writeln!(
+                begin,
+                "    let own{block} = min(row + {first}u + lane % 8u, {}u);",
+                m - 1
+            );
+            match left {
+                Some(Along::Sum) => {
+                    let _ = writeln!(load, "        let a{block} = left4(g, own{block}, k);");
+                }
+                Some(Along::Side) => {
+                    let at = "lane / 2u % 4u";
+                    let row = format!("min(row + {first}u + lane % 2u * 4u, {}u)", m - 4);
+                    let value = inside(format!("left4(g, {row}, {})", step(at)), "vec4<f32>()", at);
+                    let _ = writeln!(load, "        let a{block} = {value};");
+                }
+                None => {
+                    let each = |u: usize| {
+                        let at = format!("{u}u");
+                        inside(format!("left(g, own{block}, {})", step(&at)), "0.0", &at)
+                    };
+                    let _ = writeln!(load, "        let a{block} = array<f32, 1>({});", each(0));
+                }
+            }
+            if !row_stores {
+                continue;
+            }
+            let _ = writeln!(begin, "    var z{block} = 0.0;");
+            let mut finish = String::new();
+            match left {
+                // Other invocations have the row's elements.
+                Some(Along::Side) => {
+                    finish = format!(
+                        "for (var k = first; k < end; k += 1u) {{ z{block} += left(g, own{block}, k); }}"
+                    );
+                }
+                _ => {
+                    let sum = (0..steps)
+                        .fold(format!("z{block}"), |sum, u| format!("({sum} + a{block}[{u}])"));
+                    let _ = writeln!(add_rows, "        z{block} = {sum};");
+                }
+            }
+            let _ = writeln!(
+                keep_rows,
+                "    if (side == 0u && lane < 8u && row + {first}u + lane < {m}u) {{\n        {finish}\n        keep_row(split, g, row + {first}u + lane, z{block});\n    }}"
+            );
+        }
+        if right == Some(Along::Sum) {
+            for c in 0..4 {
+                let _ = writeln!(load, "        let w{c} = right4(g, k, c{c});");
+            }
+        }
+        for u in 0..steps {
+            let at = format!("{u}u");
+            let value = match right {
+                Some(Along::Sum) => format!("vec4<f32>(w0[{u}], w1[{u}], w2[{u}], w3[{u}])"),
+                Some(Along::Side) => {
+                    let value = format!("right4(g, {}, min(col, {}u))", step(&at), n - 4);
+                    inside(value, "vec4<f32>()", &at)
+                }
+                None => {
+                    let k = step(&at);
+                    let all = [0, 1, 2, 3].map(|c| format!("right(g, {k}, c{c})")).join(", ");
+                    inside(format!("vec4<f32>({all})"), "vec4<f32>()", &at)
+                }
+            };
+            let _ = writeln!(load, "        let b{u} = {value};");
+        }
+        for row in 0..rows {
+            let (block, own) = (row / BLOCK, row % BLOCK);
+            let element = |u: usize| match left {
+                Some(Along::Side) => {
+                    format!("subgroupBroadcast(a{block}[{}], {}u)", own % 4, 2 * u + own / 4)
+                }
+                _ => format!("subgroupBroadcast(a{block}[{u}], {own}u)"),
+            };
+            let _ = writeln!(begin, "    var s{row} = vec4<f32>();");
+            let sum = (0..steps)
+                .fold(format!("s{row}"), |sum, u| format!("({sum} + {} * b{u})", element(u)));
+            let _ = writeln!(multiply, "        s{row} = {sum};");
+        }
+        let all: Vec<String> = (0..rows).map(|row| format!("s{row}")).collect();
+        holes.extend([
+            ("rows", rows.to_string()),
+            ("steps", steps.to_string()),
+            ("begin", begin),
+            ("load", load),
+            ("multiply", multiply),
+            ("add_rows", add_rows),
+            ("keep_rows", keep_rows),
+            ("sums", format!("array<vec4<f32>, {rows}>({})", all.join(", "))),
+        ]);
+    }
+
+    /// `left4` and `right4`: four elements beside each other in memory.
+    pub(super) fn vector_functions(&self, contraction: &Contraction) -> String {
+        let wanted = vectors(self.kernel, self.limits, self.variant).map(|found| found.is_some());
+        let (Body::Contract { left, right, .. }, Contraction::MatMul { batch, m, n, k }) =
+            (&self.kernel.body, contraction)
+        else {
+            return String::new();
+        };
+        let points = MatMulPoints::new(batch, [*m, *n, *k]);
+        let heads = ["left4(g: u32, m: u32, k: u32)", "right4(g: u32, k: u32, n: u32)"];
+        let mut text = String::new();
+        for (number, (term, head)) in [left, right].into_iter().zip(heads).enumerate() {
+            if let (Term::Load { operand, view }, true) =
+                (&self.kernel.expr.terms[*term], wanted[number])
+            {
+                let at = address(view, &points.points[number]);
+                let load = self.bindings.load_four(&self.kernel.operands[*operand], &at);
+                let before = &points.before;
+                let _ = write!(text, "fn {head} -> vec4<f32> {{\n{before}    return {load};\n}}\n");
+            }
+        }
+        text
+    }
+}
