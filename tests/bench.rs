@@ -122,6 +122,21 @@ fn runs_are_compared_workload_by_workload() {
 }
 
 #[test]
+fn steps_are_measured_in_mixed_precision_where_the_device_can() {
+    let device = Device::cpu(Some(2));
+    let rates = Rates { gflops: 100.0, gbytes: 10.0 };
+    let step = Step { mixed: true, ..SETTINGS.step };
+    let settings = Settings { step, ..SETTINGS };
+    let Outcome::Measured(m) = bench::measure("mlp", &device, settings, rates).unwrap() else {
+        panic!("`mlp` is a workload, and short");
+    };
+    let (plain, _) = bench::program("mlp", &device, SETTINGS.step).unwrap().unwrap();
+    assert!(m.counts.dispatches > plain.report().counts.dispatches, "nothing is scaled");
+    let error = bench::program("mlp", &Device::null(Limits::WEBGPU), step).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("16-bit"), "{error}");
+}
+
+#[test]
 fn lines_that_are_no_measurements_are_refused_with_their_number() {
     let good = line("a", "mlp", 1.0);
     assert!(bench::read(&(good.clone() + "{oops")).unwrap_err().starts_with("line 2: "));

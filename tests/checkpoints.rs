@@ -63,6 +63,34 @@ fn two_hundred_steps_in_mixed_precision_as_well() {
     two_hundred_steps(|device, seed| trainer(device, seed).mixed_precision_with(scaler()));
 }
 
+#[test]
+fn a_scaled_run_goes_on_scaled_and_no_other_does() {
+    let device = Device::cpu(Some(2));
+    let data = drawn::digits(90, 4);
+    let folder = tempfile::tempdir().unwrap();
+    let scaler = || GradScaler::new().init_scale(2f64.powi(34));
+    let scaled = || trainer(&device, 5).mixed_precision_with(scaler());
+    let write = |mut trainer: Trainer<Sequential>, name: &str| {
+        let mut course = trainer.start(&data, 32).unwrap();
+        let mut history = History::default();
+        trainer.advance(&mut course, 20, &mut history).unwrap();
+        let path = folder.path().join(name);
+        trainer.save_checkpoint(&path, &course, &history).unwrap();
+        (path, trainer.loss_scale().unwrap())
+    };
+    let (path, scale) = write(scaled(), "scaled.safetensors");
+    assert!(scale.is_some_and(|(_, skipped)| skipped > 0), "{scale:?}");
+    let error = trainer(&device, 5).resume(&path).unwrap_err().to_string();
+    assert!(error.contains("scaler."), "{error}");
+    let mut second = scaled();
+    second.resume(&path).unwrap();
+    assert_eq!(second.loss_scale().unwrap(), scale);
+    let (path, none) = write(trainer(&device, 5), "plain.safetensors");
+    assert_eq!(none, None);
+    let error = scaled().resume(&path).unwrap_err().to_string();
+    assert!(error.contains("scaler.scale"), "{error}");
+}
+
 fn two_hundred_steps(trainer: impl Fn(&Device, u64) -> Trainer<Sequential>) {
     for (device, _) in harness::devices() {
         // 3 parts of a pass in each batch: 90 samples in batches of 32.

@@ -65,13 +65,21 @@ fn a_folder_of_images_is_trained_on_stopped_taken_up_evaluated_and_predicted() {
     pictures(&root.join("others"), 400, 2);
     let file = "seed = 3\n[data]\nkind = \"images\"\ntrain = \"digits\"\nvalidate = 0.2\nsize = 28\ngrey = true\n\
                 [data.augment]\ncrop = 2\nrotate = 10\n[model]\nkind = \"cnn\"\nchannels = [8, 16]\n\
-                [optimizer]\nlr = 0.01\n[train]\nepochs = 12\nbatch = 16\n";
+                [optimizer]\nlr = 0.01\n[train]\nepochs = 12\nbatch = 16\nmixed_precision = true\n";
     std::fs::write(root.join("digits.toml"), file).unwrap();
     let train = ["train", "digits.toml", "--device", "cpu"];
     let told = says(
         root,
         &train,
-        &["device: cpu", "samples to train on", "dispatches", "epoch 12", "validation:"],
+        &[
+            "device: cpu",
+            "precision: mixed",
+            "samples to train on",
+            "dispatches",
+            "epoch 12",
+            "loss scale:",
+            "validation:",
+        ],
     );
     let accuracy = |text: &str| -> f64 {
         let (_, rest) = text.rsplit_once("accuracy ").unwrap();
@@ -335,6 +343,24 @@ fn texts_are_told_apart_by_words_that_the_run_keeps() {
     std::fs::write(root.join("auto.toml"), format!("{data}[train]\nepochs = 1\nbatch = 16\n"))
         .unwrap();
     says(root, &["train", "auto.toml", "--device", "cpu"], &["validation: loss"]);
+}
+
+#[test]
+fn names_of_classes_may_hold_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let row = |number: usize| match number % 2 {
+        0 => "good fine nice,\"very\ngood\"\n",
+        _ => "bad awful poor,\"not, \"\"good\"\"\"\n",
+    };
+    let table = (0..40).map(row).collect::<String>();
+    std::fs::write(root.join("moods.csv"), "review,mood\n".to_string() + &table).unwrap();
+    let file = "[data]\nkind = \"text\"\ntrain = \"moods.csv\"\ntext = \"review\"\ntarget = \"mood\"\n\
+                [model]\nkind = \"lstm\"\nwidth = 4\nhidden = 4\n[train]\nepochs = 1\nbatch = 4\n";
+    std::fs::write(root.join("moods.toml"), file).unwrap();
+    says(root, &["train", "moods.toml", "--device", "cpu"], &["written:"]);
+    let told = ["very\ngood", "not, \"good\""];
+    says(root, &["predict", "runs/moods", "moods.csv", "--device", "cpu"], &told);
 }
 
 #[test]

@@ -6,8 +6,8 @@ mod harness;
 
 use shadegrad::bench::{self, LastState, Step};
 use shadegrad::device::{Device, Limits, Variant, random};
-use shadegrad::graph::{Options, Report, compile};
-use shadegrad::models::{CausalLm, CausalLmOptions, GradScaler, Positions};
+use shadegrad::graph::{Array, Options, Report, compile};
+use shadegrad::models::{CausalLm, CausalLmOptions, GradScaler, Parameter, Positions};
 use shadegrad::prelude::*;
 use shadegrad::train::data::drawn;
 use shadegrad::train::{Dataset, History, Padded, Resident, Samples, TrainError, Windows};
@@ -100,16 +100,18 @@ fn close<M: Module>(name: &str, model: impl Fn() -> M, data: &dyn Samples) {
         let (rounded, after) = gradients(&device, model(), data, true);
         let count = halved(&after).len();
         assert!(count > 3 && halved(&before).is_empty(), "{name}: {count} values");
+        let eps = count as f64 * 2f64.powi(-11);
         let whole = norm(exact.iter().flat_map(|(_, gradient)| gradient).copied());
         let mut errors = vec![];
         for ((parameter, exact), (_, rounded)) in exact.iter().zip(&rounded) {
             let error = norm(exact.iter().zip(rounded).map(|(e, r)| e - r));
             let own = norm(exact.iter().copied());
-            let fine = error <= 0.05 * own || own < 0.01 * whole;
+            // What is wrong is off by its own size.
+            let fine = error <= 0.5 * own || own < eps * whole;
             assert!(fine, "{name}, {parameter} on {}: {error:e} of {own:e}", device.info());
             errors.push(error as f32);
         }
-        let (error, allowed) = (norm(errors.into_iter()), count as f64 * 2f64.powi(-11) * whole);
+        let (error, allowed) = (norm(errors.into_iter()), eps * whole);
         assert!(error > 0.0, "{name}: nothing was rounded");
         assert!(error <= allowed, "{name} on {}: {error:e}, {allowed:e} allowed", device.info());
     }
@@ -163,12 +165,12 @@ const MIXED: [(&str, usize, usize); 5] = [
     ("mlp", 17, 2_873_392),
     ("lenet", 24, 11_922_992),
     ("cifar", 56, 41_164_848),
-    ("lstm", 22, 13_000_100),
-    ("gpt", 83, 11_652_532),
+    ("lstm", 22, 13_000_116),
+    ("gpt", 83, 11_668_480),
 ];
 
 #[test]
-fn halves_take_half_the_memory_and_the_scaler_three_dispatches() {
+fn mixed_steps_take_so_much_memory_and_three_dispatches_more() {
     for (workload, dispatches, bytes) in MIXED {
         let device = Device::null(Limits::CPU);
         let step = Step { mixed: true, ..Step::default() };
@@ -397,6 +399,8 @@ fn settings_of_the_scaler_that_make_no_sense_are_refused() {
     for (scaler, name) in [
         (GradScaler::new().init_scale(0.0), "init_scale"),
         (GradScaler::new().init_scale(f64::NAN), "init_scale"),
+        (GradScaler::new().init_scale(1e39), "init_scale"),
+        (GradScaler::new().init_scale(1e-46), "init_scale"),
         (GradScaler::new().growth_factor(1.0), "growth_factor"),
         (GradScaler::new().backoff_factor(1.0), "backoff_factor"),
         (GradScaler::new().backoff_factor(0.0), "backoff_factor"),
@@ -412,4 +416,150 @@ fn settings_of_the_scaler_that_make_no_sense_are_refused() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn assigned_values_and_all_parts_of_a_parameters_gradient_stay_in_f32() {
+    let m = Variable::new("m", &[4, 4], DType::F32, Init::Full(0.1));
+    let u = Variable::new("u", &[4, 4], DType::F32, Init::Full(0.2));
+    for (device, _) in harness::devices() {
+        // Each takes what is computed from the other, so one of them waits.
+        let graph = Graph::new();
+        graph.autocast(|| {
+            let (a, b) = (graph.variable(&m), graph.variable(&u));
+            graph.assign(&u, &(a.matmul(&b) + 0.3));
+            graph.assign(&m, &(b.flip(0).matmul(&a) + 0.3));
+        });
+        let mut session = Session::new(&device);
+        let mut step = session.compile(&graph, &[]).unwrap();
+        assert!(halved(step.report()).is_empty(), "{:?}", step.report().slots);
+        step.run(1).unwrap();
+        for variable in [&m, &u] {
+            let found = session.read_array(variable).unwrap().data[0];
+            assert!((found - 0.38).abs() < 1e-6, "{found}");
+        }
+    }
+    // A weight that is used twice has a gradient of two parts.
+    let (v, w) = (Variable::new("v", &[6, 4], DType::F32, Init::Full(0.5)), &m);
+    let graph = Graph::new();
+    let (x, weight) = (graph.variable(&v), graph.variable(w));
+    let loss = graph.autocast(|| x.matmul(&weight).sin().matmul(&weight).sin()).sum_all();
+    let gradient = graph.gradients(&loss, &[&weight]);
+    let packed = graph.pack(&[&gradient[0]]);
+    let report = report(&graph, &[&packed], &Limits::CPU);
+    let size = 4 * 4 * 2;
+    let parts = report.slots.iter().filter(|slot| slot.halved && slot.bytes == size);
+    assert_eq!(parts.count(), 0, "{:?}", report.slots);
+    assert!(!halved(&report).is_empty());
+}
+
+/// A trainer of one layer, in which no gradient waits as a half.
+fn linear(device: &Device) -> Trainer<Sequential> {
+    let model = Sequential::new().add(Flatten).add(Linear::new(784, 10));
+    Trainer::new(device, model, CrossEntropy, Adam::new(1e-2)).unwrap()
+}
+
+#[test]
+fn a_scale_that_is_a_power_of_two_changes_no_bit() {
+    // Gradients are no longer scaled when they are clipped and penalised, accumulated and averaged.
+    let data = drawn::digits(64, 1);
+    for (device, _) in harness::devices() {
+        let run = |power: i32| {
+            let trainer = linear(&device)
+                .clip_grad_value(0.02)
+                .clip_grad_norm(0.1)
+                .l1_penalty(1e-4)
+                .accumulate(2)
+                .ema(0.9)
+                .group(Group::matching(|name| name.ends_with("bias")).lr_multiplier(0.5))
+                .schedule(WarmUp { steps: 5, then: Constant });
+            let scaler = GradScaler::new().init_scale(2f64.powi(power));
+            let mut trainer = trainer.mixed_precision_with(scaler);
+            let mut course = trainer.start(&data, 16).unwrap();
+            let mut history = History::default();
+            trainer.advance(&mut course, 20, &mut history).unwrap();
+            let averages: Vec<Variable> =
+                trainer.updater().averages().into_iter().cloned().collect();
+            let averages: Vec<Vec<u8>> =
+                averages.iter().map(|v| trainer.session().read(v).unwrap()).collect();
+            (trainer.weights().unwrap().tensors, averages, history.losses)
+        };
+        let one = run(0);
+        for power in [-3, 10] {
+            assert!(run(power) == one, "2^{power} on {}", device.info());
+        }
+    }
+}
+
+#[test]
+fn evaluation_and_prediction_are_in_f32() {
+    let data = drawn::digits(40, 1);
+    for (device, _) in harness::devices() {
+        let new = || {
+            Trainer::new(&device, Cnn::new([1, 28, 28], 10), CrossEntropy, Adam::new(1e-3)).unwrap()
+        };
+        let (mut mixed, mut plain) = (new().mixed_precision(), new());
+        let mut course = mixed.start(&data, 8).unwrap();
+        mixed.advance(&mut course, 3, &mut History::default()).unwrap();
+        plain.restore(&mixed.weights().unwrap(), std::path::Path::new("the other")).unwrap();
+        let input = Array::new(
+            &[2, 1, 28, 28],
+            DType::F32,
+            (0..1568).map(|i| f64::from(i % 7) / 8.0).collect(),
+        );
+        assert_eq!(mixed.predict(&input).unwrap().data, plain.predict(&input).unwrap().data);
+        let (a, b) = (mixed.evaluate(&data).unwrap(), plain.evaluate(&data).unwrap());
+        assert_eq!((a.scores, a.predictions), (b.scores, b.predictions));
+    }
+}
+
+#[test]
+fn gradients_that_never_become_finite_end_training() {
+    /// The slope of a root at zero is infinite.
+    struct Root {
+        level: Parameter,
+    }
+    named!(Root { level });
+    impl Module for Root {
+        fn forward(&self, x: &Tensor) -> Tensor {
+            self.level.tensor(x.graph()).sqrt().expand(&[x.shape()[0], 1])
+        }
+    }
+    fn mean(output: &Tensor, _: &Tensor) -> Tensor {
+        output.mean(&[1])
+    }
+    let data = drawn::digits(16, 1);
+    for (device, _) in harness::devices() {
+        let root = Root { level: Parameter::from_values(&[1], &[0.0]).unwrap() };
+        let mut trainer = Trainer::new(&device, root, mean, Sgd::new(0.1))
+            .unwrap()
+            .mixed_precision_with(GradScaler::new().init_scale(2f64.powi(-11)));
+        let before = trainer.weights().unwrap().tensors;
+        let mut course = trainer.start(&data, 8).unwrap();
+        let error = trainer.advance(&mut course, 20, &mut History::default()).unwrap_err();
+        // 2^-11, -12, -13, and nothing is below 2^-14.
+        assert!(matches!(error, TrainError::Diverged { step: 3, .. }), "{error}");
+        assert!(error.to_string().contains("also with the lowest scale"), "{error}");
+        assert_eq!(trainer.loss_scale().unwrap(), Some((2f64.powi(-14), 3)));
+        assert!(trainer.weights().unwrap().tensors == before);
+    }
+}
+
+#[test]
+fn a_scaler_serves_one_update() {
+    let model = Sequential::new().add(Linear::new(3, 2));
+    let parameters = Parameters::new(&model, 1).unwrap();
+    let (seed, step) = (Variable::word("seed", 3), Variable::word("step", 0));
+    let graph = Graph::training(&seed, &step);
+    let loss = model.forward(&graph.tensor(&[1, 3], &[1.0, 2.0, 3.0])).sum_all();
+    let scaler = GradScaler::new();
+    for _ in 0..2 {
+        let mut updater = Updater::new(&parameters, Sgd::new(0.1));
+        updater.scaler(scaler.clone());
+        updater.record(&graph, &parameters, &loss);
+    }
+    let error = graph.error().unwrap().to_string();
+    assert!(error.contains("GradScaler") && error.contains("one update"), "{error}");
+    // Another scale is another scaler.
+    assert_ne!(scaler.clone().init_scale(2.0).skipped().id(), scaler.skipped().id());
 }

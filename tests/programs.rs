@@ -67,7 +67,15 @@ fn mnist(folder: &Path, change: impl Fn(&str, Vec<u8>) -> Option<Vec<u8>>) -> Pa
 fn the_main_job_trains_and_writes_its_results() {
     let folder = tempfile::tempdir().unwrap();
     let data = mnist(&folder.path().join("data"), |_, bytes| Some(bytes));
-    for (name, more) in [("mnist_cnn", vec![]), ("mnist_mlp", vec!["--hidden", "16,16"])] {
+    let runs = [
+        (
+            "mnist_cnn",
+            vec!["--mixed-precision"],
+            "loss scale: 65536; updates left out because of an overflow: 0",
+        ),
+        ("mnist_mlp", vec!["--hidden", "16,16"], "memory:"),
+    ];
+    for (name, more, said) in runs {
         let out = folder.path().join(name);
         let output = example(name)
             .args([
@@ -82,9 +90,15 @@ fn the_main_job_trains_and_writes_its_results() {
             .unwrap();
         let text = text(&output);
         assert!(output.status.success(), "{text}");
-        for word in
-            ["device: cpu", "parameters", "dispatches", "memory:", "epoch 2:", "test accuracy:"]
-        {
+        for word in [
+            "device: cpu",
+            "parameters",
+            "dispatches",
+            "memory:",
+            "epoch 2:",
+            "test accuracy:",
+            said,
+        ] {
             assert!(text.contains(word), "`{word}` is not in: {text}");
         }
         for file in [&format!("{name}.safetensors"), "curves.png", "confusion.png", "mistakes.png"]

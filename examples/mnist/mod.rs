@@ -115,6 +115,9 @@ pub(crate) fn run<M: Module>(
         return Ok(());
     }
     std::fs::remove_dir_all(&stopped).with_context(|| stopped.display().to_string())?;
+    if let Some((scale, skipped)) = trainer.loss_scale()? {
+        println!("loss scale: {scale}; updates left out because of an overflow: {skipped}");
+    }
     let evaluation = trainer.evaluate(&test)?;
     println!(
         "test accuracy: {:.2} % of {} images",

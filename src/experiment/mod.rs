@@ -67,6 +67,17 @@ pub fn train(config: &Config, text: &str, asked: &Asked) -> Result<Scores> {
     run(config, text, asked, &prepared, trainer)
 }
 
+/// The model that a file asks for with its loss and optimizer, for these samples.
+fn untrained(config: &Config, device: &Device, samples: &Described) -> Result<Trainer<Sequential>> {
+    let network = samples.network(&config.model)?;
+    let rule = optimizer(&config.optimizer)?;
+    Ok(match samples.classes.is_empty() {
+        true => Trainer::with_seed(device, network, Mse, rule, config.seed)?,
+        false => Trainer::with_seed(device, network, CrossEntropy, rule, config.seed)?
+            .metric(ConfusionMatrix::new(samples.classes.len())),
+    })
+}
+
 /// A trainer as a file describes it.
 fn trainer(config: &Config, device: &Device, prepared: &Prepared) -> Result<Trainer<Sequential>> {
     let Prepared { train, samples, .. } = prepared;
@@ -74,13 +85,7 @@ fn trainer(config: &Config, device: &Device, prepared: &Prepared) -> Result<Trai
     let fit = Fit::epochs(settings.epochs).batch(settings.batch);
     let updates = fit.total_steps(&**train) / settings.accumulate.max(1);
     let epoch = train.len().div_ceil(settings.batch.max(1)) / settings.accumulate.max(1);
-    let network = samples.network(&config.model)?;
-    let rule = optimizer(&config.optimizer)?;
-    let mut trainer = match samples.classes.is_empty() {
-        true => Trainer::with_seed(device, network, Mse, rule, config.seed)?,
-        false => Trainer::with_seed(device, network, CrossEntropy, rule, config.seed)?
-            .metric(ConfusionMatrix::new(samples.classes.len())),
-    };
+    let mut trainer = untrained(config, device, samples)?;
     trainer = trainer.schedule(schedule(&config.schedule, updates, epoch)?);
     if let Some(norm) = settings.clip_grad_norm {
         trainer = trainer.clip_grad_norm(norm);
@@ -158,9 +163,12 @@ fn run(
             return Err(error.into());
         }
     };
-    let evaluation = trainer.evaluate(&**validate)?;
     save(&mut trainer, text, samples, &out)?;
     history::draw(out.join("curves.png"), "Training", &told)?;
+    if let Some((scale, skipped)) = trainer.loss_scale()? {
+        println!("loss scale: {scale}; updates left out because of an overflow: {skipped}");
+    }
+    let evaluation = trainer.evaluate(&**validate)?;
     match &told.ended {
         Ended::Done | Ended::Failed(_) => {}
         Ended::Early => println!("stopped early: no validation was better"),
@@ -312,13 +320,7 @@ impl Trained {
         let config = Config::parse(note(&weights, CONFIG, &file)?)
             .with_context(|| file.display().to_string())?;
         let samples = Described::noted(&config, &weights, &file)?;
-        let network = samples.network(&config.model)?;
-        let (device, rule) = (Device::open(device)?, optimizer(&config.optimizer)?);
-        let mut trainer = match samples.classes.is_empty() {
-            true => Trainer::new(&device, network, Mse, rule)?,
-            false => Trainer::new(&device, network, CrossEntropy, rule)?
-                .metric(ConfusionMatrix::new(samples.classes.len())),
-        };
+        let mut trainer = untrained(&config, &Device::open(device)?, &samples)?;
         trainer.restore(&weights, &file)?;
         let number = |name: &str| weights.notes.get(name)?.parse().ok();
         let statistics = number("pixel_mean").zip(number("pixel_deviation"));

@@ -75,7 +75,7 @@ impl Described {
     /// Keeps everything with the weights.
     pub(super) fn note(&self, weights: &mut Weights) {
         let mut note = |name: &str, value: String| weights.notes.insert(name.to_string(), value);
-        note(CLASSES, self.classes.join("\n"));
+        note(CLASSES, serde_json::json!(self.classes).to_string());
         match &self.form {
             Form::Images { shape, .. } => {
                 note(INPUT, shape.map(|side| side.to_string()).join(","));
@@ -95,8 +95,8 @@ impl Described {
     /// With the file's name, for a note that is missing or damaged.
     pub(super) fn noted(config: &Config, weights: &Weights, file: &Path) -> Result<Described> {
         let note = |name| super::note(weights, name, file);
-        let classes: Vec<String> = note(CLASSES)?.lines().map(str::to_string).collect();
         let damaged = || format!("{}: a damaged note", file.display());
+        let classes: Vec<String> = serde_json::from_str(note(CLASSES)?).with_context(damaged)?;
         let form = match &config.data {
             Data::Table { .. } => {
                 Form::Table(Columns::from_text(note(COLUMNS)?).with_context(damaged)?)

@@ -232,7 +232,7 @@ impl Program {
         let points = numel(&kernel.body.domain());
         matches!(kernel.body, Body::Map { .. })
             && a.offset == b.offset
-            && a.dtype.bytes() == b.dtype.bytes()
+            && (a.dtype.bytes(), b.dtype.bytes()) == (4, 4)
             && a.len == points
             && b.len == points
             && kernel.expr.terms.iter().all(|term| match term {
@@ -262,6 +262,7 @@ impl Program {
         };
         row_stores.iter().any(|store| store.operand == write)
             && !stores.iter().any(|store| store.operand == write)
+            && (a.dtype.bytes(), b.dtype.bytes()) == (4, 4)
             && (a.offset, a.len, b.len) == (b.offset, numel(rows), numel(rows))
             && kernel.expr.terms.iter().enumerate().all(|(id, term)| match term {
                 Term::Load { operand, view } if *operand == read => !elements[id] && own_row(view),

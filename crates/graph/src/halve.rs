@@ -7,7 +7,7 @@
 
 use crate::Value;
 use crate::fuse::Core;
-use crate::ops::{Lowering, Op};
+use crate::ops::{Lowering, Op, Scalar};
 use crate::schedule::Schedule;
 use shadegrad_device::{DType, Limits};
 use std::collections::BTreeSet;
@@ -18,10 +18,19 @@ pub(crate) fn halve(schedule: &mut Schedule, limits: &Limits) {
         return;
     }
     let nodes = &schedule.fused.nodes;
-    let mut exact: BTreeSet<Value> = nodes.outputs.iter().copied().collect();
-    for node in nodes.nodes.iter().filter(|node| matches!(node.op, Op::Pack(_))) {
-        exact.extend(&node.inputs);
+    let mut exact: BTreeSet<Value> = BTreeSet::new();
+    for (number, node) in nodes.nodes.iter().enumerate().rev() {
+        let packs = matches!(node.op, Op::Pack(_));
+        // Of a gradient that is a sum, as that of a weight that is used twice, each part.
+        let passes = exact.contains(&Value(number as u32))
+            && adds(&schedule.fused.lowering(Value(number as u32)));
+        if packs || passes {
+            exact.extend(&node.inputs);
+        }
     }
+    exact.extend(&nodes.outputs);
+    // Also those that wait until their variables may be overwritten.
+    exact.extend(nodes.assigns.iter().map(|(_, value)| value));
     let statistics = statistics(schedule);
     let mut halved = BTreeSet::new();
     for cluster in &schedule.fused.clusters {
@@ -38,6 +47,11 @@ pub(crate) fn halve(schedule: &mut Schedule, limits: &Limits) {
         }
     }
     schedule.halved = halved;
+}
+
+/// Whether an operation adds or moves what goes in.
+fn adds(lowering: &Lowering) -> bool {
+    matches!(lowering, Lowering::View(_) | Lowering::Pointwise(Scalar::Add))
 }
 
 /// Which values are reductions, or follow from reductions alone without being larger.

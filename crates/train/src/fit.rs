@@ -243,9 +243,17 @@ impl<'f> Run<'f> {
         ended: Result<Ended, TrainError>,
     ) -> Result<History, TrainError> {
         let outside = matches!(ended, Err(TrainError::Data(_) | TrainError::Callback(_)));
-        // After an epoch's last step its scores are missing: there the checkpoint before is the one to go on from.
-        let saved = match outside && self.done() > 0 && !self.course.is_between() {
-            true => self.checkpoint(trainer).unwrap_or_default(),
+        // After an epoch's last step, or where a validation is due, scores are missing: there the checkpoint before is the
+        // one to go on from.
+        let owed = self.fit.validate_every.is_some_and(|every| {
+            let last = self.past.history.validations.last().map(|(step, _)| *step);
+            self.done().is_multiple_of(every) && last != Some(self.done())
+        });
+        let saved = match outside && self.done() > 0 && !self.course.is_between() && !owed {
+            true => self.checkpoint(trainer).unwrap_or_else(|error| {
+                self.past.history.failures.push((self.done(), error.to_string()));
+                None
+            }),
             false => None,
         };
         let Past { mut history, best } = self.past;

@@ -422,8 +422,8 @@ impl<M: Module> Trainer<M> {
     /// Refuses a checkpoint with state that this trainer has no place for.
     fn knows_all(&self, reader: &Reader<'_>) -> Result<(), TrainError> {
         let own: Vec<String> = self.optimizer_state().into_iter().map(|(name, ..)| name).collect();
-        let kinds =
-            ["optimizer", "gradient", "ema", "schedule"].map(|kind| format!("{STATE}{kind}"));
+        let kinds = ["optimizer", "gradient", "ema", "schedule", "scaler"]
+            .map(|kind| format!("{STATE}{kind}"));
         let foreign = |name: &&String| {
             kinds.iter().any(|kind| name.starts_with(kind)) && !own.contains(*name)
         };

@@ -148,7 +148,8 @@ impl<M: Module> Trainer<M> {
 
     /// Keeps activations and their gradients in memory in half precision while training, as [`Graph::autocast`] says, with
     /// weights, sums and arithmetic in f32 and the loss scaled by a [`GradScaler`] (Micikevicius et al., arXiv 1710.03740). Evaluation
-    /// and prediction are in f32. On a device that can't store halves all stays in f32, and [`Trainer::precision`] says so.
+    /// and prediction are in f32. Activations above 65 504 make the loss infinite, which ends training, where PyTorch's scaler would
+    /// pass over the step; so do gradients that overflow with the lowest scale. On a device that can't store halves all stays in f32, and [`Trainer::precision`] says so.
     pub fn mixed_precision(self) -> Self {
         self.mixed_precision_with(GradScaler::new())
     }
@@ -178,6 +179,17 @@ impl<M: Module> Trainer<M> {
                 format!("f32, not mixed as asked: {device} can't store 16-bit floats")
             }
         }
+    }
+
+    /// What the loss is multiplied by now, and how many updates were left out, in mixed precision.
+    ///
+    /// # Errors
+    /// [`TrainError::Graph`] if the device can't be read.
+    pub fn loss_scale(&mut self) -> Result<Option<(f64, usize)>, TrainError> {
+        let Some(scaler) = self.updater.grad_scaler().cloned() else { return Ok(None) };
+        let scale = self.session.read_array(scaler.scale())?.data[0];
+        let skipped = self.session.read_array(scaler.skipped())?.data[0];
+        Ok(Some((scale, skipped as usize)))
     }
 
     /// Compiles training steps so that this many bytes of scratch memory suffice, if they can for a third more work:
@@ -297,15 +309,19 @@ impl<M: Module> Trainer<M> {
         let weight = graph.full(&y.shape(), DType::F32, 1.0);
         let sums = self.followed().flat_map(|metric| metric.sums(&output, &y, &weight));
         let values: Vec<Tensor> = std::iter::once(loss.clone()).chain(sums).collect();
-        self.updater.record(&graph, &self.parameters, &loss);
+        let shown = match self.updater.record(&graph, &self.parameters, &loss) {
+            // As with a loss that isn't finite, training ends with this step.
+            Some(exhausted) => exhausted.select(&loss.full_like(f64::NAN), &loss),
+            None => loss.clone(),
+        };
         graph.assign(&self.step, &(&step + 1.0));
         graph.assign(turn, &(&turns + 1.0));
 
         let ring = graph.variable(&self.ring);
         let here = ring.along(1).equal(&step.remainder(&step.full_like(RING as f64)));
         let row = ring.along(0);
-        self.guard(&graph, &loss, number);
-        let new = values.iter().enumerate().skip(1).fold(loss.clone(), |rest, (number, value)| {
+        self.guard(&graph, &shown, number);
+        let new = values.iter().enumerate().skip(1).fold(shown, |rest, (number, value)| {
             row.equal(&row.full_like(number as f64)).select(value, &rest)
         });
         // From a loss that isn't finite on, steps have its number: they don't hide it.
@@ -558,7 +574,9 @@ impl<M: Module> Trainer<M> {
         };
         let Some(found) = found else {
             return Ok(match self.is_mixed() {
-                true => "nothing of the step alone: half precision ends at 65504".into(),
+                true => {
+                    "activations or gradients that are finite in f32 exceed half precision, which ends at 65504, also with the lowest scale of the loss".into()
+                }
                 false => "no operation of the step is to blame".into(),
             });
         };

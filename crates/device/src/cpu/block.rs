@@ -374,16 +374,17 @@ impl Step {
 /// One element of an operand, as loaded.
 ///
 /// # Safety
-/// Nothing writes to its word meanwhile.
+/// Nothing writes to it meanwhile, nor to the word of a byte.
 #[inline(always)]
 unsafe fn element(slice: &Slice, at: usize) -> u32 {
     // SAFETY: passed on to the caller.
     unsafe {
         match slice.dtype {
             DType::U8 => slice.words().at(at / 4) >> (at % 4 * 8) & 0xFF,
+            // Not its word: another thread may be writing the half beside it.
             DType::F16 => {
-                let bits = slice.words().at(at / 2) >> (at % 2 * 16) & 0xFFFF;
-                half::f16::from_bits(bits as u16).to_f32().to_bits()
+                let first = slice.start * 2 + at;
+                slice.memory.read_halves(first..first + 1)[0].to_f32().to_bits()
             }
             _ => slice.words().at(at),
         }

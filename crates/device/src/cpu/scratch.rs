@@ -18,7 +18,8 @@ impl Scratch {
     pub(super) fn new(words: usize) -> Scratch {
         let mut memory = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
         if memory.len() < words {
-            memory.resize(words, 0);
+            // Not grown: nobody reads what is in it.
+            memory = vec![0; words];
         }
         Scratch { memory, words }
     }

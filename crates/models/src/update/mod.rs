@@ -234,15 +234,18 @@ impl Updater {
     /// Records the gradients of `loss` and the update of all parameters. The step counter of the
     /// graph is not advanced: the recording's owner does that once.
     ///
+    /// With a scaler it gives a truth value: whether the gradients aren't finite although the scale is the lowest, so that
+    /// it is no use going on.
+    ///
     /// Settings that make no sense are kept by the graph as a mistake, like a parameter that the
     /// loss doesn't depend on.
     #[track_caller]
-    pub fn record(&self, graph: &Graph, parameters: &Parameters, loss: &Tensor) {
+    pub fn record(&self, graph: &Graph, parameters: &Parameters, loss: &Tensor) -> Option<Tensor> {
         if let Err(setting) = self.check() {
             graph.refuse("training step", &[loss], &setting.to_string());
-            return;
+            return None;
         }
-        let Some(mut gradients) = self.gradients(graph, parameters, loss) else { return };
+        let mut gradients = self.gradients(graph, parameters, loss)?;
         let mut clock = Clock::new(graph, self.accumulate, self.scaler.as_ref());
         if let Some(first) = &clock.first {
             for (shard, gradient) in self.trained().zip(&mut gradients) {
@@ -252,8 +255,11 @@ impl Updater {
                 graph.assign(&shard.accumulated, gradient);
             }
         }
+        let mut exhausted = None;
         if let Some(scaler) = &self.scaler {
-            clock.due = Some(scaler.settle(graph, &gradients, clock.due.as_ref()));
+            let settled = scaler.settle(graph, &gradients, clock.due.as_ref());
+            clock.due = Some(settled.update);
+            exhausted = Some(settled.exhausted);
         }
         if let Some(value) = self.clip_value {
             gradients.iter_mut().for_each(|gradient| *gradient = gradient.clamp(-value, value));
@@ -282,6 +288,12 @@ impl Updater {
                 graph.assign(&shard.average, &clock.chosen(&joined, &average));
             }
         }
+        exhausted
+    }
+
+    /// What scales the loss, if anything does.
+    pub fn grad_scaler(&self) -> Option<&GradScaler> {
+        self.scaler.as_ref()
     }
 
     /// The shards that have parameters that are not frozen.

@@ -6,11 +6,24 @@ use crate::setting::{positive, require, steps};
 use shadegrad_device::DType;
 use shadegrad_graph::{Graph, Init, Tensor, Variable};
 
+/// The lowest scale: gradients around one would be less precise with a lower one.
+const LEAST: f64 = 1.0 / 16_384.0;
+/// The highest scale that a float can divide by: 2^126.
+const MOST: f64 = 8.507_059_173_023_462e37;
+
+/// What a scaler says of a step.
+pub(super) struct Settled {
+    /// Whether the gradients are finite, so that there is an update.
+    pub(super) update: Tensor,
+    /// Whether they aren't although the scale is the lowest.
+    pub(super) exhausted: Tensor,
+}
+
 /// Dynamic loss scaling (Micikevicius et al., arXiv 1710.03740), as PyTorch's `GradScaler`: the loss is multiplied by a
 /// scale before gradients are computed, and the gradients of parameters are divided by it. Where one of them isn't
 /// finite, the parameters and what the optimizer remembers stay as they are, and the scale is multiplied by the backoff
-/// factor; after so many updates in a row it is multiplied by the growth factor. All of it is decided on the device.
-/// Clones are the same scaler.
+/// factor; after so many updates in a row it is multiplied by the growth factor. All of it is decided on the device. The scale
+/// stays between 2^-14 and 2^126. Clones are the same scaler, and a scaler serves one [`Updater`](crate::Updater).
 #[derive(Clone, Debug)]
 pub struct GradScaler {
     growth_factor: f64,
@@ -43,10 +56,12 @@ impl GradScaler {
         }
     }
 
-    /// The scale to begin with.
-    pub fn init_scale(mut self, init_scale: f64) -> GradScaler {
-        self.scale = Variable::new("scale", &[], DType::F32, Init::Full(init_scale));
-        self
+    /// The scale to begin with: a scaler of its own, not a clone.
+    pub fn init_scale(self, init_scale: f64) -> GradScaler {
+        let scale = Variable::new("scale", &[], DType::F32, Init::Full(init_scale));
+        let GradScaler { growth_factor, backoff_factor, growth_interval, .. } = self;
+        let new = GradScaler::new();
+        GradScaler { scale, growth_factor, backoff_factor, growth_interval, ..new }
     }
 
     /// What the scale is multiplied by after the interval.
@@ -87,7 +102,8 @@ impl GradScaler {
             Init::Full(scale) => *scale,
             _ => f64::NAN,
         };
-        positive("init_scale", scale)?;
+        let sound = (LEAST..=MOST).contains(&scale);
+        require(sound, "init_scale", scale, "between 2^-14 and 2^126")?;
         let grows = self.growth_factor > 1.0 && self.growth_factor.is_finite();
         require(grows, "growth_factor", self.growth_factor, "finite and above 1")?;
         positive("backoff_factor", self.backoff_factor)?;
@@ -95,14 +111,20 @@ impl GradScaler {
         steps("growth_interval", self.growth_interval)
     }
 
-    /// Whether the gradients, no longer scaled, are finite, so that there is an update; of the steps that are `due` for one,
-    /// none for all. The scale follows.
+    /// What becomes of the gradients, which are no longer scaled, in the steps that are `due` for an update, none for all. The
+    /// scale follows.
+    #[track_caller]
     pub(super) fn settle(
         &self,
         graph: &Graph,
         gradients: &[Tensor],
         due: Option<&Tensor>,
-    ) -> Tensor {
+    ) -> Settled {
+        if graph.assigned().iter().any(|(variable, _)| variable.id() == self.scale.id()) {
+            let inputs: Vec<&Tensor> = gradients.iter().collect();
+            let reason = "a scaler serves one update in a step: give each its own";
+            graph.refuse("GradScaler", &inputs, reason);
+        }
         let norm = get_total_norm(graph, gradients, f64::INFINITY);
         // NaN isn't less than anything.
         let finite = norm.less(&norm.full_like(f64::INFINITY));
@@ -117,13 +139,15 @@ impl GradScaler {
             .greater_equal(&tracker.full_like(self.growth_interval as f64))
             .and(&update);
         let grown = &scale * self.growth_factor;
-        let grown = grown.less(&grown.full_like(f64::INFINITY)).select(&grown, &scale);
+        let grown = grown.minimum(&scale.full_like(MOST));
         let kept = grows.select(&grown, &scale);
-        graph.assign(&self.scale, &overflow.select(&(&scale * self.backoff_factor), &kept));
+        let least = scale.full_like(LEAST);
+        let lowered = (&scale * self.backoff_factor).maximum(&least);
+        graph.assign(&self.scale, &overflow.select(&lowered, &kept));
         let again = overflow.or(&grows);
         let count = update.select(&(&tracker + &one), &tracker);
         graph.assign(&self.growth_tracker, &again.select(&tracker.zeros_like(), &count));
         graph.assign(&self.skipped, &overflow.select(&(&skipped + &one), &skipped));
-        update
+        Settled { update, exhausted: overflow.and(&scale.less_equal(&least)) }
     }
 }

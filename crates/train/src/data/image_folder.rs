@@ -112,9 +112,9 @@ impl ImageFolder {
     /// `[channels, height, width]`.
     fn shape(&self) -> Result<[usize; 3], DataError> {
         let [height, width] = [self.height, self.width];
-        let sound = |side: usize| side > 0 && u32::try_from(side).is_ok();
+        let sound = |side: usize| side > 0 && u16::try_from(side).is_ok();
         if !(sound(height) && sound(width)) {
-            let expected = "at least one pixel each way, and less than 2^32";
+            let expected = "at least one pixel each way, and less than 2^16";
             let value = format!("{height} x {width}");
             return Err(DataError::setting("the size of images", value, expected));
         }
