@@ -23,6 +23,8 @@ struct Dispatch {
     groups: [u32; 3],
     /// The kernel it belongs to.
     kernel: usize,
+    /// How long it takes by prediction: one is what a dispatch may take.
+    span: f64,
 }
 
 pub(super) struct GpuRun {
@@ -60,7 +62,7 @@ pub(super) fn load(
             Ok((rendered, pipeline))
         })
         .collect::<Result<Vec<_>, DeviceError>>()?;
-    let numbers = step_numbers(shared, &rendered)?;
+    let numbers = numbers(shared, &rendered)?;
     let mut bind_groups: HashMap<(Vec<usize>, usize, usize), wgpu::BindGroup> = HashMap::new();
     let mut dispatches = Vec::new();
     for (kernel, (rendered, pipeline)) in rendered.into_iter().enumerate() {
@@ -68,8 +70,8 @@ pub(super) fn load(
             continue;
         }
         let bound: Vec<usize> = rendered.bindings.iter().map(|(number, _)| *number).collect();
-        for step in 0..rendered.numbered.unwrap_or(1) {
-            let key = (bound.clone(), Arc::as_ptr(&pipeline) as usize, step);
+        for number in 0..rendered.numbered.unwrap_or(1) {
+            let key = (bound.clone(), Arc::as_ptr(&pipeline) as usize, number);
             let bind_group = match bind_groups.get(&key) {
                 Some(bind_group) => bind_group.clone(),
                 None => {
@@ -79,7 +81,7 @@ pub(super) fn load(
                             binding: bound.len() as u32,
                             resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                                 buffer: numbers,
-                                offset: (step * NUMBER_STRIDE) as u64,
+                                offset: (number * NUMBER_STRIDE) as u64,
                                 size: wgpu::BufferSize::new(NUMBER_BYTES as u64),
                             }),
                         },
@@ -95,7 +97,8 @@ pub(super) fn load(
                 }
             };
             let pipeline = pipeline.clone();
-            dispatches.push(Dispatch { pipeline, bind_group, groups: rendered.groups, kernel });
+            let Rendered { groups, span, .. } = rendered;
+            dispatches.push(Dispatch { pipeline, bind_group, groups, kernel, span });
         }
     }
     save_cache(shared);
@@ -109,13 +112,13 @@ pub(super) fn load(
     Ok(GpuRun { shared: shared.clone(), dispatches, quota, kernels, flying })
 }
 
-/// Bytes from one step's number to the next: what every adapter lets a binding begin at.
+/// Bytes from one dispatch's number to the next: what every adapter lets a binding begin at.
 const NUMBER_STRIDE: usize = 256;
-/// Bytes of the binding with a step's number.
+/// Bytes of the binding with a dispatch's number.
 const NUMBER_BYTES: usize = 16;
 
-/// The numbers of the steps of kernels that take several dispatches, if there are any.
-fn step_numbers(
+/// The numbers of the dispatches of kernels that take several, if there are any.
+fn numbers(
     shared: &Shared,
     rendered: &[(Rendered, Arc<Pipeline>)],
 ) -> Result<Option<wgpu::Buffer>, DeviceError> {
@@ -127,7 +130,7 @@ fn step_numbers(
         line[..4].copy_from_slice(&(number as u32).to_le_bytes());
     }
     let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-    let buffer = shared.create("steps", bytes.len(), usage)?;
+    let buffer = shared.create("numbers", bytes.len(), usage)?;
     shared.queue.write_buffer(&buffer, 0, &bytes);
     Ok(Some(buffer))
 }
@@ -137,6 +140,12 @@ fn step_numbers(
 fn adapted(quota: usize, dispatches: usize, took: Duration) -> usize {
     let wanted = dispatches as f64 * BUSY.as_secs_f64() / took.as_secs_f64().max(1e-6);
     (wanted as usize).clamp(quota / 2, quota * 2).clamp(1, DISPATCHES)
+}
+
+/// Whether a dispatch goes into a submission of some dispatches: drivers wait for all of it as they do for one dispatch, so it
+/// is predicted to take no longer than one may.
+fn fits((count, span): (usize, f64), next: f64, quota: usize) -> bool {
+    count == 0 || count < quota && span + next <= 1.0
 }
 
 fn bindings<'b>(
@@ -267,23 +276,34 @@ impl GpuRun {
         let [x, y, z] = dispatch.groups;
         pass.dispatch_workgroups(x, y, z);
     }
+
+    /// Encodes a submission of the last `left` dispatches of whole steps, and says how many it has.
+    fn encode(&self, left: usize) -> (wgpu::CommandEncoder, usize) {
+        let mut encoder = self.shared.encoder();
+        let (mut count, mut span) = (0, 0.0);
+        let first = (self.dispatches.len() - left % self.dispatches.len()) % self.dispatches.len();
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for dispatch in self.dispatches.iter().cycle().skip(first).take(left) {
+            if !fits((count, span), dispatch.span, self.quota) {
+                break;
+            }
+            self.dispatch(&mut pass, dispatch);
+            count += 1;
+            span += dispatch.span;
+        }
+        drop(pass);
+        (encoder, count)
+    }
 }
 
 impl Run for GpuRun {
     fn run(&mut self, times: usize) -> Result<(), DeviceError> {
         // All steps as one list, cut into submissions wherever they are full.
-        let mut list = (0..times).flat_map(|_| 0..self.dispatches.len()).peekable();
+        let mut left = self.dispatches.len() * times;
         let mut done: Option<Instant> = None;
-        while list.peek().is_some() {
-            let mut encoder = self.shared.encoder();
-            let mut count = 0;
-            {
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                for number in list.by_ref().take(self.quota) {
-                    self.dispatch(&mut pass, &self.dispatches[number]);
-                    count += 1;
-                }
-            }
+        while left > 0 {
+            let (encoder, count) = self.encode(left);
+            left -= count;
             self.flying.push_back((self.shared.submit(encoder), count));
             self.shared.count(|c| c.dispatches += count as u64);
             if self.flying.len() > FLYING
@@ -380,6 +400,14 @@ fn save_cache(shared: &Shared) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn submissions_are_full_at_their_quota_or_where_they_would_take_too_long() {
+        assert!(fits((9, 0.5), 0.5, 10));
+        assert!(!fits((10, 0.0), 0.0, 10));
+        assert!(!fits((9, 0.5), 0.6, 10));
+        assert!(fits((0, 0.0), 7.0, 1), "each has at least one");
+    }
 
     #[test]
     fn submissions_grow_and_shrink_towards_a_tenth_of_a_second() {
