@@ -63,7 +63,9 @@ pub(super) fn load(
         })
         .collect::<Result<Vec<_>, DeviceError>>()?;
     let numbers = numbers(shared, &rendered)?;
-    let mut bind_groups: HashMap<(Vec<usize>, usize, usize), wgpu::BindGroup> = HashMap::new();
+    // Pipelines that bind the same buffers alike share a bind group: layouts of equal entries are equal.
+    type Bound = (Vec<(usize, bool)>, Option<usize>);
+    let mut bind_groups: HashMap<Bound, wgpu::BindGroup> = HashMap::new();
     let mut dispatches = Vec::new();
     for (kernel, (rendered, pipeline)) in rendered.into_iter().enumerate() {
         if rendered.groups.contains(&0) {
@@ -71,7 +73,7 @@ pub(super) fn load(
         }
         let bound: Vec<usize> = rendered.bindings.iter().map(|(number, _)| *number).collect();
         for number in 0..rendered.numbered.unwrap_or(1) {
-            let key = (bound.clone(), Arc::as_ptr(&pipeline) as usize, number);
+            let key = (rendered.bindings.clone(), rendered.numbered.map(|_| number));
             let bind_group = match bind_groups.get(&key) {
                 Some(bind_group) => bind_group.clone(),
                 None => {
@@ -270,9 +272,19 @@ fn reflect(module: &naga::Module, rendered: &Rendered) -> Result<(), String> {
 }
 
 impl GpuRun {
-    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, dispatch: &Dispatch) {
-        pass.set_pipeline(&dispatch.pipeline.pipeline);
-        pass.set_bind_group(0, &dispatch.bind_group, &[]);
+    /// Dispatches; what is set already from the dispatch before isn't set again.
+    fn dispatch(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        dispatch: &Dispatch,
+        before: Option<&Dispatch>,
+    ) {
+        if before.is_none_or(|before| !Arc::ptr_eq(&before.pipeline, &dispatch.pipeline)) {
+            pass.set_pipeline(&dispatch.pipeline.pipeline);
+        }
+        if before.is_none_or(|before| before.bind_group != dispatch.bind_group) {
+            pass.set_bind_group(0, &dispatch.bind_group, &[]);
+        }
         let [x, y, z] = dispatch.groups;
         pass.dispatch_workgroups(x, y, z);
     }
@@ -280,14 +292,15 @@ impl GpuRun {
     /// Encodes a submission of the last `left` dispatches of whole steps, and says how many it has.
     fn encode(&self, left: usize) -> (wgpu::CommandEncoder, usize) {
         let mut encoder = self.shared.encoder();
-        let (mut count, mut span) = (0, 0.0);
+        let (mut count, mut span, mut before) = (0, 0.0, None);
         let first = (self.dispatches.len() - left % self.dispatches.len()) % self.dispatches.len();
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for dispatch in self.dispatches.iter().cycle().skip(first).take(left) {
             if !fits((count, span), dispatch.span, self.quota) {
                 break;
             }
-            self.dispatch(&mut pass, dispatch);
+            self.dispatch(&mut pass, dispatch, before);
+            before = Some(dispatch);
             count += 1;
             span += dispatch.span;
         }
@@ -320,6 +333,17 @@ impl Run for GpuRun {
         self.shared.check()
     }
 
+    fn run_bare(&mut self) -> Result<bool, DeviceError> {
+        let mut encoder = self.shared.encoder();
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for dispatch in &self.dispatches {
+            self.dispatch(&mut pass, dispatch, None);
+        }
+        drop(pass);
+        self.shared.queue.submit([encoder.finish()]);
+        Ok(true)
+    }
+
     fn profile(&mut self) -> Result<Vec<f64>, DeviceError> {
         if !self.shared.timestamps {
             let device = self.shared.name.clone();
@@ -346,7 +370,7 @@ impl Run for GpuRun {
                         end_of_pass_write_index: Some(number as u32 * 2 + 1),
                     }),
                 });
-                self.dispatch(&mut pass, dispatch);
+                self.dispatch(&mut pass, dispatch, None);
             }
             encoder.resolve_query_set(&queries, 0..count, &resolved, 0);
             self.shared.submit(encoder);
