@@ -168,9 +168,12 @@ fn whole_training_steps_give_the_same_bits_in_parts() {
 fn submissions_are_cut_where_their_dispatches_add_up() {
     let Some(device) = adapter(limits(1)) else { return };
     // Beside the steps, both results are read.
-    let (_, loaded) = recurrent(&device);
+    let (_, mut loaded) = recurrent(&device);
     let dispatches = loaded.report().counts.dispatches as u64;
     assert_eq!(device.counters().submits, dispatches + 2, "each is full at once");
+    // So are those that are measured, whose times are read after each.
+    loaded.profile().unwrap();
+    assert_eq!(device.counters().submits, dispatches + 2 + 2 * dispatches);
     let Some(device) = adapter(limits(u64::MAX)) else { return };
     recurrent(&device);
     assert_eq!(device.counters().submits, 1 + 2);

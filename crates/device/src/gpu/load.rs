@@ -144,10 +144,15 @@ fn adapted(quota: usize, dispatches: usize, took: Duration) -> usize {
     (wanted as usize).clamp(quota / 2, quota * 2).clamp(1, DISPATCHES)
 }
 
-/// Whether a dispatch goes into a submission of some dispatches: drivers wait for all of it as they do for one dispatch, so it
-/// is predicted to take no longer than one may.
-fn fits((count, span): (usize, f64), next: f64, quota: usize) -> bool {
-    count == 0 || count < quota && span + next <= 1.0
+/// How many of the next dispatches go into a submission: drivers wait for all of it as they do for one dispatch, so it is
+/// predicted to take no longer than one may.
+fn fitting(spans: impl Iterator<Item = f64>, quota: usize) -> usize {
+    let mut total = 0.0;
+    let fits = |&(number, span): &(usize, f64)| {
+        total += span;
+        number == 0 || number < quota && total <= 1.0
+    };
+    spans.enumerate().take_while(fits).count()
 }
 
 fn bindings<'b>(
@@ -292,17 +297,14 @@ impl GpuRun {
     /// Encodes a submission of the last `left` dispatches of whole steps, and says how many it has.
     fn encode(&self, left: usize) -> (wgpu::CommandEncoder, usize) {
         let mut encoder = self.shared.encoder();
-        let (mut count, mut span, mut before) = (0, 0.0, None);
         let first = (self.dispatches.len() - left % self.dispatches.len()) % self.dispatches.len();
+        let list = self.dispatches.iter().cycle().skip(first).take(left);
+        let count = fitting(list.clone().map(|dispatch| dispatch.span), self.quota);
+        let mut before = None;
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        for dispatch in self.dispatches.iter().cycle().skip(first).take(left) {
-            if !fits((count, span), dispatch.span, self.quota) {
-                break;
-            }
+        for dispatch in list.take(count) {
             self.dispatch(&mut pass, dispatch, before);
             before = Some(dispatch);
-            count += 1;
-            span += dispatch.span;
         }
         drop(pass);
         (encoder, count)
@@ -350,8 +352,12 @@ impl Run for GpuRun {
             return Err(DeviceError::Unsupported { device, what: "measure kernels".into() });
         }
         let mut times = vec![0.0; self.kernels];
-        // A query set holds at most 4096 timestamps.
-        for part in self.dispatches.chunks(2048) {
+        let mut left = self.dispatches.as_slice();
+        while !left.is_empty() {
+            // A query set holds at most 4096 timestamps.
+            let fitting = fitting(left.iter().map(|dispatch| dispatch.span), 2048);
+            let (part, behind) = left.split_at(fitting);
+            left = behind;
             let count = part.len() as u32 * 2;
             let queries = self.shared.device.create_query_set(&wgpu::QuerySetDescriptor {
                 label: None,
@@ -427,10 +433,10 @@ mod tests {
 
     #[test]
     fn submissions_are_full_at_their_quota_or_where_they_would_take_too_long() {
-        assert!(fits((9, 0.5), 0.5, 10));
-        assert!(!fits((10, 0.0), 0.0, 10));
-        assert!(!fits((9, 0.5), 0.6, 10));
-        assert!(fits((0, 0.0), 7.0, 1), "each has at least one");
+        assert_eq!(fitting([0.0; 20].into_iter(), 10), 10);
+        assert_eq!(fitting([0.25; 20].into_iter(), 10), 4);
+        assert_eq!(fitting([0.25; 3].into_iter(), 10), 3);
+        assert_eq!(fitting([7.0; 3].into_iter(), 10), 1, "each has at least one");
     }
 
     #[test]
