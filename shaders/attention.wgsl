@@ -6,7 +6,7 @@
 {{keep}}
 @compute @workgroup_size({{size}})
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let i = id.y * {{line}}u + id.x;
+    let i = (id.y + first_line()) * {{line}}u + id.x;
     if (i >= {{rows}}u) { return; }
     let g = i / {{queries}}u;
     let m = i % {{queries}}u;

@@ -7,7 +7,7 @@
 @compute @workgroup_size(8, 8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) id: vec3<u32>) {
     // Tiles in a line: columns, then rows, then splits, then groups.
-    let t = group.y * {{line}}u + group.x;
+    let t = (group.y + first_line()) * {{line}}u + group.x;
     if (t >= {{tiles}}u) { return; }
     let tile_col = t % {{tiles_n}}u;
     let tile_row = t / {{tiles_n}}u % {{tiles_m}}u;

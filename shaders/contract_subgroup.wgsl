@@ -12,7 +12,7 @@ fn main(
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
     // Tiles in a line: columns, then rows, then splits, then groups.
-    let t = group.y * {{line}}u + group.x;
+    let t = (group.y + first_line()) * {{line}}u + group.x;
     if (t >= {{tiles}}u) { return; }
     let tile_col = t % {{tiles_n}}u;
     let tile_row = t / {{tiles_n}}u % {{tiles_m}}u;

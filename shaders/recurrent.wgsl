@@ -7,7 +7,7 @@
 var<workgroup> states: array<array<f32, {{words}}>, 2>;
 @compute @workgroup_size({{size}})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let b = group.y * {{line}}u + group.x;
+    let b = (group.y + first_line()) * {{line}}u + group.x;
     if (b >= {{batch}}u) { return; }
     for (var u = lane; u < {{hidden}}u; u += {{size}}u) {
         {{begin}}

@@ -9,7 +9,7 @@ var<workgroup> by_h: array<f32, {{hidden}}>;
 {{by_c}}
 @compute @workgroup_size({{size}})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let b = group.y * {{line}}u + group.x;
+    let b = (group.y + first_line()) * {{line}}u + group.x;
     if (b >= {{batch}}u) { return; }
     for (var u = lane; u < {{hidden}}u; u += {{size}}u) {
         by_h[u] = 0.0;

@@ -2,21 +2,21 @@
 // need those by all of its gates, so each dispatch first completes what the last one has stored: where the slope by the
 // states belongs, it has left what doesn't go through the recurrent weight. One more dispatch completes the first step.
 {{declarations}}
-@group(0) @binding({{numbers}}) var<uniform> number: vec4<u32>;
 {{sources}}
 {{keep}}
 {{found}}
 {{past}}
 @compute @workgroup_size({{size}})
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let point = id.y * {{line}}u + id.x;
+    let point = (id.y + first_line()) * {{line}}u + id.x;
     if (point >= {{points}}u) { return; }
     let b = point / {{hidden}}u;
     let u = point % {{hidden}}u;
     var by_h = 0.0;
     {{zero}}
-    if (number.x > 0u) {
-        let step = {{time}}u - number.x;
+    let back = step_number();
+    if (back > 0u) {
+        let step = {{time}}u - back;
         let t = {{order}};
         by_h = found(t, b, {{by_state}}u, u);
         for (var k = 0u; k < {{hidden}}u; k += 1u) {
@@ -25,8 +25,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         keep(t, b, {{by_state}}u, u, by_h);
         {{later}}
     }
-    if (number.x == {{time}}u) { return; }
-    let step = {{time}}u - 1u - number.x;
+    if (back == {{time}}u) { return; }
+    let step = {{time}}u - 1u - back;
     let t = {{order}};
     {{mask}}
     let slope = by_h + upstream(t, b, 0u, u);

@@ -1,18 +1,17 @@
 // One step of a recurrent cell, for sequences of more units than a workgroup holds: one invocation for each unit of
 // each sequence, one dispatch for each step, which finds the states before it where the last one has stored them.
 {{declarations}}
-@group(0) @binding({{numbers}}) var<uniform> number: vec4<u32>;
 {{sources}}
 {{keep}}
 {{found}}
 {{past}}
 @compute @workgroup_size({{size}})
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let point = id.y * {{line}}u + id.x;
+    let point = (id.y + first_line()) * {{line}}u + id.x;
     if (point >= {{points}}u) { return; }
     let b = point / {{hidden}}u;
     let u = point % {{hidden}}u;
-    let step = number.x;
+    let step = step_number();
     let t = {{order}};
     {{mask}}
     {{zero}}

@@ -4,7 +4,7 @@
 {{shared}}
 @compute @workgroup_size({{size}})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let r = group.y * {{line}}u + group.x;
+    let r = (group.y + first_line()) * {{line}}u + group.x;
     if (r >= {{rows}}u) { return; }
 {{body}}
 }

@@ -3,7 +3,7 @@
 {{declarations}}
 @compute @workgroup_size({{size}})
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let r = id.y * {{line}}u + id.x;
+    let r = (id.y + first_line()) * {{line}}u + id.x;
     if (r >= {{rows}}u) { return; }
 {{body}}
 }

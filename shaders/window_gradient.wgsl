@@ -4,7 +4,7 @@
 {{sources}}
 @compute @workgroup_size({{size}})
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let i = id.y * {{line}}u + id.x;
+    let i = (id.y + first_line()) * {{line}}u + id.x;
     if (i >= {{points}}u) { return; }
     let plane = i / ({{to_height}}u * {{to_width}}u);
     let y = i / {{to_width}}u % {{to_height}}u;

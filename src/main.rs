@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use clap::{CommandFactory, Parser, Subcommand};
-use shadegrad::device::Counts;
+use shadegrad::device::{Counts, Limits};
 use shadegrad::experiment::{self, Asked, Config, Prediction, Trained};
 use shadegrad::graph::Compiled;
 use shadegrad::prelude::*;
@@ -86,7 +86,7 @@ enum Command {
     },
     /// Measure training steps and kernels
     #[command(
-        after_help = "Examples:\n  shadegrad bench                                  every training step, and a product, on the best device\n  shadegrad bench kernels --device gpu             every kernel alone\n  shadegrad bench lenet softmax --device cpu,gpu   some of them, on two devices\n  shadegrad bench lenet --kernels                  with the time of each kernel of the step\n  shadegrad bench --json new.json --compare old.json"
+        after_help = "Examples:\n  shadegrad bench                                  every training step, and a product, on the best device\n  shadegrad bench kernels --device gpu             every kernel alone\n  shadegrad bench lenet softmax --device cpu,gpu   some of them, on two devices\n  shadegrad bench lenet --kernels                  with the time of each kernel of the step\n  shadegrad bench --host --device gpu              what a dispatch costs the host\n  shadegrad bench --json new.json --compare old.json"
     )]
     Bench {
         /// Devices: best, cpu, gpu, software, or names from `shadegrad devices`
@@ -110,6 +110,9 @@ enum Command {
         /// Measure what the training loop costs beside the CNN's step instead: loader threads, logs, checkpoints
         #[arg(long, conflicts_with_all = ["json", "compare", "from", "kernels", "trace", "workloads"])]
         overhead: bool,
+        /// Measure what each dispatch of a step costs the host instead, beside a bare loop of calls to wgpu
+        #[arg(long, conflicts_with_all = ["json", "compare", "from", "kernels", "trace", "overhead"])]
+        host: bool,
         /// Measure each kernel of a step as well
         #[arg(long)]
         kernels: bool,
@@ -224,6 +227,7 @@ fn run(command: Command) -> Result<()> {
             recompute,
             mixed,
             overhead,
+            host,
             kernels,
             trace,
             json,
@@ -247,11 +251,19 @@ fn run(command: Command) -> Result<()> {
             if batch == Some(0) {
                 bail!("--batch is at least 1: a step of no samples does nothing");
             }
+            let recompute = recompute.map(|megabytes| (megabytes * 1e6) as usize);
+            let step = bench::Step { batch, recompute, mixed };
+            if host {
+                for name in &device {
+                    let device = Device::open(name)?;
+                    println!("{}", device.info());
+                    print!("{}", bench::hosts(&measure_host(&device, &workloads, seconds, step)?));
+                }
+                return Ok(());
+            }
             let ours = match from {
                 Some(path) => rows(&path)?,
                 None => {
-                    let recompute = recompute.map(|megabytes| (megabytes * 1e6) as usize);
-                    let step = bench::Step { batch, recompute, mixed };
                     let kernels = kernels || trace.is_some();
                     let settings = bench::Settings { seconds, kernels, step };
                     let measured = measure(&device, &chosen(&workloads)?, settings)?;
@@ -308,21 +320,21 @@ fn run(command: Command) -> Result<()> {
                 std::fs::write(&path, text).with_context(|| path.display().to_string())?;
                 println!("{}", path.display());
             }
-            print!("{}", costs(&compiled));
+            print!("{}", costs(&compiled, device.limits()));
             Ok(())
         }
     }
 }
 
 /// What a step costs: its kernels one after the other, and all together.
-fn costs(compiled: &Compiled) -> String {
+fn costs(compiled: &Compiled, limits: &Limits) -> String {
     let row = |costs: Counts, what: &str| {
         let [read, written] = [costs.bytes_read, costs.bytes_written].map(|b| b as f64 * 1e-3);
         format!("{read:>12.1} {written:>12.1} {:>12.3}  {what}\n", costs.flops as f64 * 1e-6)
     };
     let mut text = format!("{:>12} {:>12} {:>12}  kernel\n", "kB read", "kB written", "MFLOP");
     for kernel in &compiled.program.kernels {
-        text += &row(kernel.counts(), &kernel.label);
+        text += &row(kernel.counts(limits), &kernel.label);
     }
     let report = &compiled.report;
     text += &row(report.counts, "together");
@@ -356,6 +368,28 @@ fn chosen(names: &[String]) -> Result<Vec<&'static str>> {
         chosen.extend(steps().chain(["matmul"]));
     }
     Ok(chosen)
+}
+
+/// Measures what dispatches of workloads cost the host: of training steps if none is named.
+fn measure_host(
+    device: &Device,
+    workloads: &[String],
+    seconds: f64,
+    step: bench::Step,
+) -> Result<Vec<bench::Host>> {
+    let steps = ["steps".to_string()];
+    let workloads = if workloads.is_empty() { &steps } else { workloads };
+    let mut measured = Vec::new();
+    for workload in chosen(workloads)? {
+        match bench::host(workload, device, seconds, step)? {
+            Some(host) => measured.push(host),
+            None => bail!(
+                "--host measures how dispatches are encoded for an adapter, and {} is none: `shadegrad devices` lists them",
+                device.info()
+            ),
+        }
+    }
+    Ok(measured)
 }
 
 /// Measures workloads on devices and prints the results.

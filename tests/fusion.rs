@@ -283,7 +283,7 @@ fn attention_stores_no_scores() {
     let [query, key, value] = [1, 2, 3].map(|seed| x(&g, &[2, 64, 8], seed));
     let options = AttentionOptions { causal: true, ..AttentionOptions::default() };
     let y = query.scaled_dot_product_attention(&key, &value, &options);
-    let counts = kernels(&[&y]).program.counts();
+    let counts = kernels(&[&y]).program.counts(&Limits::CPU);
     // The inputs and the result, and nothing of the size of the 2 x 64 x 64 scores.
     let bytes = 2 * 64 * 8 * 4;
     assert_eq!((counts.dispatches, counts.bytes_read, counts.bytes_written), (1, 3 * bytes, bytes));

@@ -5,7 +5,7 @@
 mod harness;
 
 use shadegrad::bench::{self, LastState, Step};
-use shadegrad::device::{Device, Limits, Variant, random};
+use shadegrad::device::{Device, Limits, Term, Variant, random};
 use shadegrad::graph::{Array, Options, Report, compile};
 use shadegrad::models::{CausalLm, CausalLmOptions, GradScaler, Parameter, Positions};
 use shadegrad::prelude::*;
@@ -562,4 +562,30 @@ fn a_scaler_serves_one_update() {
     assert!(error.contains("GradScaler") && error.contains("one update"), "{error}");
     // Another scale is another scaler.
     assert_ne!(scaler.clone().init_scale(2.0).skipped().id(), scaler.skipped().id());
+}
+
+#[test]
+fn states_that_the_next_dispatch_goes_on_with_stay_in_f32() {
+    let tokens: Vec<u32> = (0..16 * 9).map(|i| random(5, i) % 23).collect();
+    let labels: Vec<u8> = (0..16).map(|i| i % 2).collect();
+    let data = Padded::new(&tokens, 9, &labels);
+    let lavapipe = Limits::profile("lavapipe").unwrap();
+    let small = Limits { workgroup_bytes: 8, ..lavapipe.clone() };
+    for (limits, expected) in [(lavapipe, DType::F16), (small, DType::F32)] {
+        let device = Device::null(limits);
+        let model = LastState::new(23, 9, 11, 2);
+        let mut trainer =
+            Trainer::new(&device, model, CrossEntropy, Sgd::new(1.0)).unwrap().mixed_precision();
+        let step = trainer.compile(&data, 8).unwrap();
+        let kernels = &step.compiled().program.kernels;
+        let recurrent = kernels.iter().filter(|kernel| kernel.body.family() == "recurrent");
+        let stored: Vec<DType> = recurrent
+            .flat_map(|kernel| {
+                let states = kernel.body.stores().into_iter().map(|(store, _)| store);
+                let states = states.filter(|s| kernel.expr.terms[s.term] == Term::Accumulator(0));
+                states.map(|store| kernel.operands[store.operand].dtype).collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(stored, [expected; 2]);
+    }
 }

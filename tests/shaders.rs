@@ -62,7 +62,9 @@ fn translate(module: &naga::Module, info: &ModuleInfo) -> Result<(), String> {
 fn every_kernel_is_valid_and_translates() {
     let mut seen = BTreeSet::new();
     let mut families = BTreeSet::new();
-    for (name, limits) in Limits::profiles().into_iter().filter(|(name, _)| *name != "cpu") {
+    let parts = ("webgpu in parts", Limits { dispatch_operations: 1, ..Limits::WEBGPU });
+    let profiles = Limits::profiles().into_iter().chain([parts]);
+    for (name, limits) in profiles.filter(|(name, _)| *name != "cpu") {
         for (tiled, grouped, splits) in [
             (None, None, None),
             (Some(true), Some(true), Some(3)),
@@ -99,6 +101,7 @@ fn every_kernel_is_valid_and_translates() {
     assert!(seen.iter().any(|source| source.contains("subgroupBroadcast")), "no shared loads");
     assert!(seen.iter().any(|source| source.starts_with("enable f16;")), "no stored halves");
     assert!(seen.iter().any(|source| source.contains("left4(")), "no vectors");
+    assert!(seen.iter().any(|source| source.contains("number.x % 4u")), "nothing in four parts");
     assert!(seen.len() > 300, "only {} shaders", seen.len());
 }
 

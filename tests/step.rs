@@ -88,6 +88,30 @@ fn a_replayed_step_creates_nothing_and_writes_nothing() {
 }
 
 #[test]
+fn kernels_that_bind_alike_share_a_bind_group() {
+    let Some(device) = harness::adapter() else { return };
+    let (_, step) = cnn_step(&device, 4);
+    let (groups, dispatches) = (device.counters().bind_groups, step.report().counts.dispatches);
+    assert!(groups as usize <= dispatches / 2, "{groups} bind groups for {dispatches} dispatches");
+}
+
+#[test]
+fn a_bare_loop_over_the_list_computes_what_replaying_does() {
+    let Some(device) = harness::adapter() else { return };
+    let (mut trainer, mut step) = cnn_step(&device, 4);
+    let (mut bare_trainer, mut bare) = cnn_step(&device, 4);
+    step.run(2).unwrap();
+    assert!(bare.run_bare().unwrap() && bare.run_bare().unwrap());
+    let variables = step.compiled().variables.iter().zip(&bare.compiled().variables);
+    for (variable, same) in variables {
+        let bits = trainer.session().read(variable).unwrap();
+        assert!(bits == bare_trainer.session().read(same).unwrap(), "{}", variable.name());
+    }
+    let (_, mut none) = cnn_step(&Device::null(Limits::WEBGPU), 4);
+    assert!(!none.run_bare().unwrap(), "there is nothing to be bare on the null device");
+}
+
+#[test]
 fn losses_that_come_back_late_create_nothing_after_the_first() {
     for (device, _) in harness::devices() {
         let data = drawn::digits(64, 5);

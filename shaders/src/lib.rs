@@ -8,6 +8,10 @@ pub const BITS: &str = include_str!("../bits.wgsl");
 const SPECIAL: &str = include_str!("../special.wgsl");
 /// Counter-based random numbers and permutations: see [`library`].
 const RANDOM: &str = include_str!("../random.wgsl");
+/// Which dispatch of several a shader is in: part of kernels that take several.
+pub const PART: &str = include_str!("../part.wgsl");
+/// Of all other kernels.
+pub const WHOLE: &str = "fn first_line() -> u32 { return 0u; }\n";
 /// Pointwise kernels.
 pub const MAP: &str = include_str!("../map.wgsl");
 /// Row kernels, one invocation for each row.

@@ -4,11 +4,13 @@
 //! minimum over blocks are reported. It assumes that nothing else keeps the machine busy, and refuses names that it
 //! doesn't know.
 
+mod host;
 mod kernels;
 mod overhead;
 mod report;
 mod workloads;
 
+pub use host::{Host, host, hosts};
 pub use kernels::{KERNELS, kernel};
 pub use overhead::{Overhead, overhead, overheads};
 pub use report::{Row, compare, json, read, table, trace};

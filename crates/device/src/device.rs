@@ -39,6 +39,10 @@ pub(crate) trait Backend: Send + Sync {
 pub(crate) trait Run: Send {
     /// Runs all kernels in order, `times` times.
     fn run(&mut self, times: usize) -> Result<(), DeviceError>;
+    /// Runs once by the fewest calls of a graphics interface that do so; `false` where there is no such interface.
+    fn run_bare(&mut self) -> Result<bool, DeviceError> {
+        Ok(false)
+    }
     /// Runs once and says how long each kernel took, in milliseconds.
     fn profile(&mut self) -> Result<Vec<f64>, DeviceError>;
 }
@@ -387,6 +391,16 @@ impl Executable {
     /// [`DeviceError::Lost`].
     pub fn run(&mut self, times: usize) -> Result<(), DeviceError> {
         self.run.run(times)
+    }
+
+    /// Runs all kernels once, by a loop over the same pipelines, bind groups and grids that does nothing else, so that what
+    /// [`Executable::run`] costs the host can be compared with it. `false`, and nothing runs, on devices that aren't adapters.
+    ///
+    /// # Errors
+    /// [`DeviceError::Lost`].
+    #[doc(hidden)]
+    pub fn run_bare(&mut self) -> Result<bool, DeviceError> {
+        self.run.run_bare()
     }
 
     /// Runs once and measures each kernel.

@@ -518,8 +518,8 @@ impl Body {
         }
     }
 
-    /// How many dispatches it takes, if each of them has to know its number.
-    pub fn numbered(&self) -> Option<usize> {
+    /// How many steps it takes, if each is a dispatch of its own.
+    pub fn steps(&self) -> Option<usize> {
         match self {
             Body::Recurrent { sequence, role, stepwise: true, .. } => {
                 Some(sequence.dispatches(*role))
@@ -620,9 +620,7 @@ impl Body {
                 let pairs = numel(&a.batch) * a.queries * a.keys;
                 2 * (pairs * (a.width + a.features)) as u64
             }
-            Body::Recurrent { sequence: s, .. } => {
-                2 * (s.time * s.batch * s.cell.gates() * s.hidden * s.hidden) as u64
-            }
+            Body::Recurrent { sequence, .. } => sequence.flops(),
             _ => 0,
         }
     }

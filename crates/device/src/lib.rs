@@ -20,6 +20,7 @@ mod intrinsic;
 mod kernel;
 mod limits;
 mod null;
+mod part;
 mod program;
 mod recurrent;
 mod special;

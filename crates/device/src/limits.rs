@@ -13,6 +13,35 @@ pub enum DeviceClass {
     Software,
 }
 
+impl DeviceClass {
+    /// Operations that one dispatch may take: half a second of the slowest devices of the class, a quarter of what Windows
+    /// waits before it resets the driver. Nothing watches the host's own cores.
+    pub const fn dispatch_operations(self) -> u64 {
+        match self {
+            DeviceClass::Discrete => 500_000_000_000,
+            DeviceClass::Integrated => 50_000_000_000,
+            DeviceClass::Cpu | DeviceClass::Software => u64::MAX,
+        }
+    }
+
+    /// Bytes that one dispatch may move: half a second, too, at a tenth of a byte for each operation.
+    pub const fn dispatch_bytes(self) -> u64 {
+        match self {
+            DeviceClass::Cpu | DeviceClass::Software => u64::MAX,
+            watched => watched.dispatch_operations() / 10,
+        }
+    }
+
+    /// Workgroups that the slowest devices of the class need to be busy: one alone is so many times slower than all.
+    pub(crate) const fn busy_groups(self) -> usize {
+        match self {
+            DeviceClass::Discrete => 64,
+            DeviceClass::Integrated => 8,
+            DeviceClass::Cpu | DeviceClass::Software => 1,
+        }
+    }
+}
+
 /// Sizes that a program must respect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -35,6 +64,11 @@ pub struct Limits {
     pub subgroup: usize,
     /// Whether kernels can store halves one by one, so that values can be kept in half precision.
     pub f16: bool,
+    /// Operations that one dispatch may take by prediction; kernels of more are split. `u64::MAX` where nothing
+    /// watches how long a dispatch takes.
+    pub dispatch_operations: u64,
+    /// Bytes that one dispatch may move by prediction, likewise.
+    pub dispatch_bytes: u64,
 }
 
 impl Limits {
@@ -49,6 +83,8 @@ impl Limits {
         groups: 65_535,
         subgroup: 0,
         f16: false,
+        dispatch_operations: DeviceClass::Integrated.dispatch_operations(),
+        dispatch_bytes: DeviceClass::Integrated.dispatch_bytes(),
     };
 
     /// The CPU backend: memory is the limit.
@@ -62,6 +98,8 @@ impl Limits {
         groups: usize::MAX,
         subgroup: 0,
         f16: true,
+        dispatch_operations: DeviceClass::Cpu.dispatch_operations(),
+        dispatch_bytes: DeviceClass::Cpu.dispatch_bytes(),
     };
 
     /// The profiles that the null device can pretend to be, by name.
@@ -79,6 +117,8 @@ impl Limits {
                     bindings: 32,
                     subgroup: 8,
                     f16: true,
+                    dispatch_operations: DeviceClass::Software.dispatch_operations(),
+                    dispatch_bytes: DeviceClass::Software.dispatch_bytes(),
                     ..Limits::WEBGPU
                 },
             ),
@@ -93,6 +133,8 @@ impl Limits {
                     bindings: 32,
                     subgroup: 32,
                     f16: true,
+                    dispatch_operations: DeviceClass::Discrete.dispatch_operations(),
+                    dispatch_bytes: DeviceClass::Discrete.dispatch_bytes(),
                     ..Limits::WEBGPU
                 },
             ),
@@ -121,6 +163,8 @@ impl Limits {
             groups: self.groups.min(other.groups),
             subgroup: self.subgroup.min(other.subgroup),
             f16: self.f16 && other.f16,
+            dispatch_operations: self.dispatch_operations.min(other.dispatch_operations),
+            dispatch_bytes: self.dispatch_bytes.min(other.dispatch_bytes),
         }
     }
 }

@@ -52,7 +52,7 @@ impl Backend for Null {
         Ok(Arriving::Here(vec![0; bytes]))
     }
     fn load(&self, program: &Program, _: &[Buffer]) -> Result<Box<dyn Run>, DeviceError> {
-        let dispatches = program.counts().dispatches;
+        let dispatches = program.counts(&self.limits).dispatches;
         let kernels = program.kernels.len();
         Ok(Box::new(NullRun { dispatches, kernels, counters: self.counters.clone() }))
     }

@@ -31,7 +31,7 @@ pub struct Program {
 /// What one run of a program costs, counted exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Kernels dispatched.
+    /// Dispatches: one for each kernel, but for those that take several.
     pub dispatches: usize,
     /// Bytes that kernels load, each operand counted once per kernel, and what is gathered once
     /// per point.
@@ -45,8 +45,15 @@ pub struct Counts {
 }
 
 impl Kernel {
-    /// What it costs by itself; it has no scratch memory of its own.
-    pub fn counts(&self) -> Counts {
+    /// What it costs by itself under limits that decide how often it is dispatched; it has no scratch memory of its own.
+    pub fn counts(&self, limits: &Limits) -> Counts {
+        let [bytes_read, bytes_written] = self.traffic();
+        let dispatches = self.dispatches(limits);
+        Counts { dispatches, bytes_read, bytes_written, flops: self.body.flops(), scratch_bytes: 0 }
+    }
+
+    /// Bytes that it loads and that it stores, as [`Counts`] has them.
+    pub fn traffic(&self) -> [u64; 2] {
         let read = |(number, operand): (usize, &Operand)| {
             if !self.access(number).0 {
                 return 0;
@@ -62,22 +69,17 @@ impl Kernel {
         let stores = self.body.stores();
         let written =
             |(store, len): &(Store, usize)| len * self.operands[store.operand].dtype.bytes();
-        Counts {
-            dispatches: self.body.numbered().unwrap_or(1),
-            bytes_read: self.operands.iter().enumerate().map(read).sum(),
-            bytes_written: stores.iter().map(written).sum::<usize>() as u64,
-            flops: self.body.flops(),
-            scratch_bytes: 0,
-        }
+        let bytes_read = self.operands.iter().enumerate().map(read).sum();
+        [bytes_read, stores.iter().map(written).sum::<usize>() as u64]
     }
 }
 
 impl Program {
-    /// Counts dispatches, bytes and operations of one run.
-    pub fn counts(&self) -> Counts {
+    /// Counts dispatches, bytes and operations of one run on a device of some limits.
+    pub fn counts(&self, limits: &Limits) -> Counts {
         let scratch = self.buffers.iter().filter(|b| !b.external).map(|b| b.bytes).sum();
         let none = Counts { scratch_bytes: scratch, ..Counts::default() };
-        self.kernels.iter().map(Kernel::counts).fold(none, |all, one| Counts {
+        self.kernels.iter().map(|kernel| kernel.counts(limits)).fold(none, |all, one| Counts {
             dispatches: all.dispatches + one.dispatches,
             bytes_read: all.bytes_read + one.bytes_read,
             bytes_written: all.bytes_written + one.bytes_written,

@@ -1,7 +1,7 @@
 //! Recurrent cells over sequences: shapes, and what their kernels keep.
 //!
 //! One kernel goes through all steps; on adapters by one dispatch where a workgroup's memory holds the states of a
-//! sequence, else by a dispatch for each step. What the input gives to the gates is computed before it, for all steps
+//! sequence and it isn't too long, else by a dispatch for each step. What the input gives to the gates is computed before it, for all steps
 //! at once, and so are the gradients of weights after it; the kernel multiplies the state by the recurrent
 //! weight, step by step.
 
@@ -118,7 +118,12 @@ impl Sequence {
         (0..time).map(move |step| if reverse { time - 1 - step } else { step })
     }
 
-    /// Dispatches of a role where one workgroup can't hold the states: one for each step, and backwards one for
+    /// Multiplications and additions by the recurrent weight.
+    pub fn flops(&self) -> u64 {
+        2 * (self.time * self.batch * self.cell.gates() * self.hidden * self.hidden) as u64
+    }
+
+    /// Dispatches of a role where no workgroup goes through all steps: one for each step, and backwards one for
     /// what the states before the first step get.
     pub fn dispatches(&self, role: SequenceRole) -> usize {
         match role {

@@ -219,7 +219,7 @@ fn address(
     let kernels: Vec<Kernel> = kernels.into_iter().map(addressed).filter(works).collect();
     let program = Program { buffers, kernels };
     let report = Report {
-        counts: program.counts(),
+        counts: program.counts(limits),
         peak_bytes: plan.buffers.iter().sum(),
         lower_bound: plan.lower_bound,
         variable_bytes: variables.iter().map(|v| v.ty().bytes()).sum(),

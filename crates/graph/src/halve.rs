@@ -37,10 +37,18 @@ pub(crate) fn halve(schedule: &mut Schedule, limits: &Limits) {
         if matches!(cluster.core, Core::Scan(_) | Core::Half) {
             continue;
         }
+        // What the next step's dispatch goes on with: it would be rounded on some devices and not on others.
+        let states = match cluster.core {
+            Core::Recurrent(sequence, role) if sequence.stepwise(role, limits) => {
+                cluster.members.first().map(|(member, _)| *member)
+            }
+            _ => None,
+        };
         for &(member, by_row) in &cluster.members {
             let node = schedule.fused.node(member);
             let may = node.half && node.ty.dtype == DType::F32 && !by_row;
-            let may = may && !exact.contains(&member) && !schedule.home.contains_key(&member);
+            let may = may && !exact.contains(&member) && states != Some(member);
+            let may = may && !schedule.home.contains_key(&member);
             if may && schedule.stored.contains(&member) && !statistics[member.index()] {
                 halved.insert(member);
             }

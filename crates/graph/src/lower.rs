@@ -225,9 +225,7 @@ impl<'a> Lowerer<'a> {
             }
             Body::Merge { merge, key, place, .. } => Body::Merge { merge, key, place, stores },
             Body::Recurrent { sequence, role, sources, .. } => {
-                // A workgroup that can't hold the states of a sequence is left after each step.
-                let held = sequence.workgroup_bytes(role) <= self.limits.workgroup_bytes;
-                let stepwise = self.limits.class != DeviceClass::Cpu && !held;
+                let stepwise = sequence.stepwise(role, self.limits);
                 Body::Recurrent { sequence, role, sources, stepwise, stores }
             }
             Body::Attention { attention, query, key, value, bias, .. } => {

@@ -30,8 +30,8 @@ const DEEP: usize = 4;
 pub(crate) fn rerun(schedule: &mut Schedule, kernels: &[Lowered], room: usize) {
     let mut work: BTreeMap<ClusterId, u64> = BTreeMap::new();
     for lowered in kernels {
-        let counts = lowered.kernel.counts();
-        let cost = counts.flops / BALANCE + counts.bytes_read + counts.bytes_written;
+        let [read, written] = lowered.kernel.traffic();
+        let cost = lowered.kernel.body.flops() / BALANCE + read + written;
         *work.entry(lowered.cluster).or_default() += cost;
     }
     let mut left = (work.values().sum::<u64>() as f64 * MOST) as u64;

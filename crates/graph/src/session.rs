@@ -172,6 +172,15 @@ impl Loaded {
         Ok(self.executable.run(steps)?)
     }
 
+    /// Runs one step as [`Executable::run_bare`] does.
+    ///
+    /// # Errors
+    /// What the device reports.
+    #[doc(hidden)]
+    pub fn run_bare(&mut self) -> Result<bool, GraphError> {
+        Ok(self.executable.run_bare()?)
+    }
+
     /// Waits for all work and reads an output, in memory layout.
     ///
     /// # Errors

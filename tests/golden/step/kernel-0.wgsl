@@ -36,7 +36,7 @@ fn keep(split: u32, g: u32, m: u32, n: u32, sum: f32) {
 @compute @workgroup_size(8, 8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) id: vec3<u32>) {
     // Tiles in a line: columns, then rows, then splits, then groups.
-    let t = group.y * 1u + group.x;
+    let t = (group.y + first_line()) * 1u + group.x;
     if (t >= 1u) { return; }
     let tile_col = t % 1u;
     let tile_row = t / 1u % 1u;
@@ -74,6 +74,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) i
         if (row + 3u < 4u) { keep(split, g, row + 3u, n, s3[j]); }
     }
 }
+fn first_line() -> u32 { return 0u; }
 // What WGSL leaves open, settled by bits: compilers may assume that NaN and infinity don't occur, and
 // `max`, `min` and `clamp` may then drop a NaN that should be seen.
 

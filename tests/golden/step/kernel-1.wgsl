@@ -4,7 +4,7 @@
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let r = id.y * 64u + id.x;
+    let r = (id.y + first_line()) * 64u + id.x;
     if (r >= 1u) { return; }
     var a0: f32 = 0.0f;
     for (var c = 0u; c < 8u; c += 1u) {
@@ -18,6 +18,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     b0[16u + r] = t3;
 
 }
+fn first_line() -> u32 { return 0u; }
 // What WGSL leaves open, settled by bits: compilers may assume that NaN and infinity don't occur, and
 // `max`, `min` and `clamp` may then drop a NaN that should be seen.
 

@@ -6,7 +6,7 @@
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let i = id.y * 64u + id.x;
+    let i = (id.y + first_line()) * 64u + id.x;
     if (i >= 8u) { return; }
     let c0 = i;
     let t0: f32 = b0[i];
@@ -22,6 +22,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     b2[i] = t8;
 
 }
+fn first_line() -> u32 { return 0u; }
 // What WGSL leaves open, settled by bits: compilers may assume that NaN and infinity don't occur, and
 // `max`, `min` and `clamp` may then drop a NaN that should be seen.
 

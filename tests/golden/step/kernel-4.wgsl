@@ -4,7 +4,7 @@
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let i = id.y * 64u + id.x;
+    let i = (id.y + first_line()) * 64u + id.x;
     if (i >= 1u) { return; }
     let t0: u32 = b0[i];
     let t1: u32 = 1u;
@@ -12,6 +12,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     b0[i] = t2;
 
 }
+fn first_line() -> u32 { return 0u; }
 // What WGSL leaves open, settled by bits: compilers may assume that NaN and infinity don't occur, and
 // `max`, `min` and `clamp` may then drop a NaN that should be seen.
 

@@ -23,6 +23,8 @@ struct Dispatch {
     groups: [u32; 3],
     /// The kernel it belongs to.
     kernel: usize,
+    /// How long it takes by prediction: one is what a dispatch may take.
+    span: f64,
 }
 
 pub(super) struct GpuRun {
@@ -60,16 +62,18 @@ pub(super) fn load(
             Ok((rendered, pipeline))
         })
         .collect::<Result<Vec<_>, DeviceError>>()?;
-    let numbers = step_numbers(shared, &rendered)?;
-    let mut bind_groups: HashMap<(Vec<usize>, usize, usize), wgpu::BindGroup> = HashMap::new();
+    let numbers = numbers(shared, &rendered)?;
+    // Pipelines that bind the same buffers alike share a bind group: layouts of equal entries are equal.
+    type Bound = (Vec<(usize, bool)>, Option<usize>);
+    let mut bind_groups: HashMap<Bound, wgpu::BindGroup> = HashMap::new();
     let mut dispatches = Vec::new();
     for (kernel, (rendered, pipeline)) in rendered.into_iter().enumerate() {
         if rendered.groups.contains(&0) {
             continue;
         }
         let bound: Vec<usize> = rendered.bindings.iter().map(|(number, _)| *number).collect();
-        for step in 0..rendered.numbered.unwrap_or(1) {
-            let key = (bound.clone(), Arc::as_ptr(&pipeline) as usize, step);
+        for number in 0..rendered.numbered.unwrap_or(1) {
+            let key = (rendered.bindings.clone(), rendered.numbered.map(|_| number));
             let bind_group = match bind_groups.get(&key) {
                 Some(bind_group) => bind_group.clone(),
                 None => {
@@ -79,7 +83,7 @@ pub(super) fn load(
                             binding: bound.len() as u32,
                             resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                                 buffer: numbers,
-                                offset: (step * NUMBER_STRIDE) as u64,
+                                offset: (number * NUMBER_STRIDE) as u64,
                                 size: wgpu::BufferSize::new(NUMBER_BYTES as u64),
                             }),
                         },
@@ -95,7 +99,8 @@ pub(super) fn load(
                 }
             };
             let pipeline = pipeline.clone();
-            dispatches.push(Dispatch { pipeline, bind_group, groups: rendered.groups, kernel });
+            let Rendered { groups, span, .. } = rendered;
+            dispatches.push(Dispatch { pipeline, bind_group, groups, kernel, span });
         }
     }
     save_cache(shared);
@@ -109,13 +114,13 @@ pub(super) fn load(
     Ok(GpuRun { shared: shared.clone(), dispatches, quota, kernels, flying })
 }
 
-/// Bytes from one step's number to the next: what every adapter lets a binding begin at.
+/// Bytes from one dispatch's number to the next: what every adapter lets a binding begin at.
 const NUMBER_STRIDE: usize = 256;
-/// Bytes of the binding with a step's number.
+/// Bytes of the binding with a dispatch's number.
 const NUMBER_BYTES: usize = 16;
 
-/// The numbers of the steps of kernels that take several dispatches, if there are any.
-fn step_numbers(
+/// The numbers of the dispatches of kernels that take several, if there are any.
+fn numbers(
     shared: &Shared,
     rendered: &[(Rendered, Arc<Pipeline>)],
 ) -> Result<Option<wgpu::Buffer>, DeviceError> {
@@ -127,7 +132,7 @@ fn step_numbers(
         line[..4].copy_from_slice(&(number as u32).to_le_bytes());
     }
     let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-    let buffer = shared.create("steps", bytes.len(), usage)?;
+    let buffer = shared.create("numbers", bytes.len(), usage)?;
     shared.queue.write_buffer(&buffer, 0, &bytes);
     Ok(Some(buffer))
 }
@@ -137,6 +142,17 @@ fn step_numbers(
 fn adapted(quota: usize, dispatches: usize, took: Duration) -> usize {
     let wanted = dispatches as f64 * BUSY.as_secs_f64() / took.as_secs_f64().max(1e-6);
     (wanted as usize).clamp(quota / 2, quota * 2).clamp(1, DISPATCHES)
+}
+
+/// How many of the next dispatches go into a submission: drivers wait for all of it as they do for one dispatch, so it is
+/// predicted to take no longer than one may.
+fn fitting(spans: impl Iterator<Item = f64>, quota: usize) -> usize {
+    let mut total = 0.0;
+    let fits = |&(number, span): &(usize, f64)| {
+        total += span;
+        number == 0 || number < quota && total <= 1.0
+    };
+    spans.enumerate().take_while(fits).count()
 }
 
 fn bindings<'b>(
@@ -261,29 +277,48 @@ fn reflect(module: &naga::Module, rendered: &Rendered) -> Result<(), String> {
 }
 
 impl GpuRun {
-    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, dispatch: &Dispatch) {
-        pass.set_pipeline(&dispatch.pipeline.pipeline);
-        pass.set_bind_group(0, &dispatch.bind_group, &[]);
+    /// Dispatches; what is set already from the dispatch before isn't set again.
+    fn dispatch(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        dispatch: &Dispatch,
+        before: Option<&Dispatch>,
+    ) {
+        if before.is_none_or(|before| !Arc::ptr_eq(&before.pipeline, &dispatch.pipeline)) {
+            pass.set_pipeline(&dispatch.pipeline.pipeline);
+        }
+        if before.is_none_or(|before| before.bind_group != dispatch.bind_group) {
+            pass.set_bind_group(0, &dispatch.bind_group, &[]);
+        }
         let [x, y, z] = dispatch.groups;
         pass.dispatch_workgroups(x, y, z);
+    }
+
+    /// Encodes a submission of the last `left` dispatches of whole steps, and says how many it has.
+    fn encode(&self, left: usize) -> (wgpu::CommandEncoder, usize) {
+        let mut encoder = self.shared.encoder();
+        let first = (self.dispatches.len() - left % self.dispatches.len()) % self.dispatches.len();
+        let list = self.dispatches.iter().cycle().skip(first).take(left);
+        let count = fitting(list.clone().map(|dispatch| dispatch.span), self.quota);
+        let mut before = None;
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for dispatch in list.take(count) {
+            self.dispatch(&mut pass, dispatch, before);
+            before = Some(dispatch);
+        }
+        drop(pass);
+        (encoder, count)
     }
 }
 
 impl Run for GpuRun {
     fn run(&mut self, times: usize) -> Result<(), DeviceError> {
         // All steps as one list, cut into submissions wherever they are full.
-        let mut list = (0..times).flat_map(|_| 0..self.dispatches.len()).peekable();
+        let mut left = self.dispatches.len() * times;
         let mut done: Option<Instant> = None;
-        while list.peek().is_some() {
-            let mut encoder = self.shared.encoder();
-            let mut count = 0;
-            {
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                for number in list.by_ref().take(self.quota) {
-                    self.dispatch(&mut pass, &self.dispatches[number]);
-                    count += 1;
-                }
-            }
+        while left > 0 {
+            let (encoder, count) = self.encode(left);
+            left -= count;
             self.flying.push_back((self.shared.submit(encoder), count));
             self.shared.count(|c| c.dispatches += count as u64);
             if self.flying.len() > FLYING
@@ -300,14 +335,29 @@ impl Run for GpuRun {
         self.shared.check()
     }
 
+    fn run_bare(&mut self) -> Result<bool, DeviceError> {
+        let mut encoder = self.shared.encoder();
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for dispatch in &self.dispatches {
+            self.dispatch(&mut pass, dispatch, None);
+        }
+        drop(pass);
+        self.shared.queue.submit([encoder.finish()]);
+        Ok(true)
+    }
+
     fn profile(&mut self) -> Result<Vec<f64>, DeviceError> {
         if !self.shared.timestamps {
             let device = self.shared.name.clone();
             return Err(DeviceError::Unsupported { device, what: "measure kernels".into() });
         }
         let mut times = vec![0.0; self.kernels];
-        // A query set holds at most 4096 timestamps.
-        for part in self.dispatches.chunks(2048) {
+        let mut left = self.dispatches.as_slice();
+        while !left.is_empty() {
+            // A query set holds at most 4096 timestamps.
+            let fitting = fitting(left.iter().map(|dispatch| dispatch.span), 2048);
+            let (part, behind) = left.split_at(fitting);
+            left = behind;
             let count = part.len() as u32 * 2;
             let queries = self.shared.device.create_query_set(&wgpu::QuerySetDescriptor {
                 label: None,
@@ -326,7 +376,7 @@ impl Run for GpuRun {
                         end_of_pass_write_index: Some(number as u32 * 2 + 1),
                     }),
                 });
-                self.dispatch(&mut pass, dispatch);
+                self.dispatch(&mut pass, dispatch, None);
             }
             encoder.resolve_query_set(&queries, 0..count, &resolved, 0);
             self.shared.submit(encoder);
@@ -380,6 +430,14 @@ fn save_cache(shared: &Shared) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn submissions_are_full_at_their_quota_or_where_they_would_take_too_long() {
+        assert_eq!(fitting([0.0; 20].into_iter(), 10), 10);
+        assert_eq!(fitting([0.25; 20].into_iter(), 10), 4);
+        assert_eq!(fitting([0.25; 3].into_iter(), 10), 3);
+        assert_eq!(fitting([7.0; 3].into_iter(), 10), 1, "each has at least one");
+    }
 
     #[test]
     fn submissions_grow_and_shrink_towards_a_tenth_of_a_second() {

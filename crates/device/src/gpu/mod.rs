@@ -150,6 +150,8 @@ impl Gpu {
                 info => info.subgroup_min_size as usize,
             },
             f16: has.contains(wgpu::Features::SHADER_F16),
+            dispatch_operations: info.class.dispatch_operations(),
+            dispatch_bytes: info.class.dispatch_bytes(),
         };
         let limits = variant.limits.as_ref().map_or(real.clone(), |forced| real.at_most(forced));
         let cache = (has.contains(wgpu::Features::PIPELINE_CACHE))

@@ -36,10 +36,12 @@ pub struct Rendered {
     pub source: String,
     /// For each binding the program's buffer number, and whether it is written.
     pub bindings: Vec<(usize, bool)>,
-    /// Workgroups to dispatch.
+    /// Workgroups of each dispatch.
     pub groups: [u32; 3],
     /// How many dispatches there are, if a uniform behind the bindings holds the number of each.
     pub numbered: Option<usize>,
+    /// How long one of them takes by prediction: one is what a dispatch may take.
+    pub span: f64,
 }
 
 /// Invocations of a workgroup in kernels that share nothing.
@@ -51,7 +53,8 @@ const SIZE: usize = 64;
 /// What doesn't fit, as text: a defect of this crate's shaders.
 pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Rendered, String> {
     let bindings = Bindings::new(kernel, limits, &subgroup::in_fours(kernel, limits, variant));
-    let renderer = Renderer { kernel, limits, variant, bindings: &bindings };
+    let parts = kernel.parts(limits);
+    let renderer = Renderer { kernel, limits, variant, bindings: &bindings, parts };
     let (source, groups) = match &kernel.body {
         Body::Map { shape, stores } => renderer.map(shape, stores)?,
         Body::Rows { .. } => renderer.rows()?,
@@ -75,10 +78,24 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
             renderer.attention(attention, [*query, *key, *value], *bias, stores)?
         }
     };
-    let source = source + &renderer.custom() + shaders::BITS;
+    let dispatches = kernel.dispatches(limits);
+    let numbered = (parts > 1 || kernel.body.steps().is_some()).then_some(dispatches);
+    let part = match numbered {
+        None => shaders::WHOLE.to_string(),
+        Some(_) => {
+            let holes = [
+                ("numbers", bindings.buffers.len().to_string()),
+                ("parts", parts.to_string()),
+                ("lines", groups[1].to_string()),
+            ];
+            shaders::fill(shaders::PART, &holes)?
+        }
+    };
+    let source = source + &part + &renderer.custom() + shaders::BITS;
     let source = format!("{}{source}{}", bindings.extensions(), shaders::library(&source));
     let bindings = bindings.buffers.iter().copied().zip(bindings.written.iter().copied()).collect();
-    Ok(Rendered { source, bindings, groups, numbered: kernel.body.numbered() })
+    let span = kernel.span(limits) / dispatches.max(1) as f64;
+    Ok(Rendered { source, bindings, groups, numbered, span })
 }
 
 struct Renderer<'a> {
@@ -86,14 +103,17 @@ struct Renderer<'a> {
     limits: &'a Limits,
     variant: &'a Variant,
     bindings: &'a Bindings,
+    /// Dispatches that share the workgroups.
+    parts: usize,
 }
 
 type Source = Result<(String, [u32; 3]), String>;
 
 impl Renderer<'_> {
-    /// Workgroups for a number of groups, folded into two axes where one is too short, and the
-    /// number of groups along the first.
+    /// Workgroups of each part for a number of groups, folded into two axes where one is too short, and the
+    /// number of groups along the first. The lines of all parts are one behind the other.
     pub(super) fn grid(&self, groups: usize) -> ([u32; 3], usize) {
+        let groups = groups.div_ceil(self.parts);
         let line = groups.clamp(1, self.limits.groups);
         ([line as u32, groups.div_ceil(line) as u32, 1], line)
     }

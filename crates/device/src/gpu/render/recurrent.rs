@@ -115,7 +115,6 @@ impl Renderer<'_> {
         let points = batch * hidden;
         let (grid, line) = self.grid(points.div_ceil(self.size()));
         holes.extend([
-            ("numbers", self.bindings.buffers.len().to_string()),
             ("found", self.found(sequence, role, stores)?),
             ("size", self.size().to_string()),
             ("line", (line * self.size()).to_string()),
