@@ -36,10 +36,9 @@ fn main(
 {{add_rows}}
     }
 {{keep_rows}}
-    var sums = {{sums}};
-    for (var i = 0u; i < min({{rows}}u, {{m}}u - row); i += 1u) {
-        for (var j = 0u; j < 4u; j += 1u) {
-            if (col + j < {{n}}u) { keep(split, g, row + i, col + j, sums[i][j]); }
-        }
+    for (var j = 0u; j < 4u; j += 1u) {
+        let n = col + j;
+        if (n >= {{n}}u) { break; }
+{{keep}}
     }
 }

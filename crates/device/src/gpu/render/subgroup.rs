@@ -105,8 +105,8 @@ impl Renderer<'_> {
             true => format!("k + {step}"),
             false => format!("min(k + {step}, end - 1u)"),
         };
-        let [mut begin, mut load, mut multiply, mut add_rows, mut keep_rows] =
-            [const { String::new() }; 5];
+        let [mut begin, mut load, mut multiply, mut add_rows, mut keep_rows, mut keep] =
+            [const { String::new() }; 6];
         for block in 0..blocks {
             let first = block * BLOCK;
             let _ = writeln!(
@@ -185,11 +185,14 @@ impl Renderer<'_> {
                 _ => format!("subgroupBroadcast(a{block}[{u}], {own}u)"),
             };
             let _ = writeln!(begin, "    var s{row} = vec4<f32>();");
+            let _ = writeln!(
+                keep,
+                "        if (row + {row}u < {m}u) {{ keep(split, g, row + {row}u, n, s{row}[j]); }}"
+            );
             let sum = (0..steps)
                 .fold(format!("s{row}"), |sum, u| format!("({sum} + {} * b{u})", element(u)));
             let _ = writeln!(multiply, "        s{row} = {sum};");
         }
-        let all: Vec<String> = (0..rows).map(|row| format!("s{row}")).collect();
         holes.extend([
             ("rows", rows.to_string()),
             ("steps", steps.to_string()),
@@ -198,7 +201,7 @@ impl Renderer<'_> {
             ("multiply", multiply),
             ("add_rows", add_rows),
             ("keep_rows", keep_rows),
-            ("sums", format!("array<vec4<f32>, {rows}>({})", all.join(", "))),
+            ("keep", keep),
         ]);
     }
 
