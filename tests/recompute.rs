@@ -37,9 +37,11 @@ fn compare<M: Module>(name: &str, model: impl Fn() -> M, data: &dyn Samples) {
             let (stored, before) = trained(&device, model(), data, None, mixed);
             let (again, after) = trained(&device, model(), data, Some(0), mixed);
             assert!(stored == again, "{name} on {}: other bits", device.info());
-            // Gradients of parameters may take more than what waits as halves.
-            let less = after.lower_bound < before.lower_bound;
-            assert!(less || mixed, "{name} on {}", device.info());
+            // The recurrent network's halves take less than the gradients of its parameters: nothing is gained.
+            if mixed && name == "lstm" {
+                continue;
+            }
+            assert!(after.lower_bound < before.lower_bound, "{name} on {}", device.info());
             assert!(after.counts.dispatches > before.counts.dispatches, "{name}");
         }
     }
