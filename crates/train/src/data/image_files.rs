@@ -44,15 +44,17 @@ impl ImageFiles {
     /// # Errors
     /// [`DataError::Sample`] for a number that no image has; as [`ImageFolder::image`], naming the file.
     pub fn image(&self, index: usize) -> Result<Vec<u8>, DataError> {
-        let mut pixels = vec![0; self.shape.iter().product()];
-        self.put(index, &mut pixels)?;
-        Ok(pixels)
+        self.reader.image(self.file(index)?)
+    }
+
+    fn file(&self, index: usize) -> Result<&PathBuf, DataError> {
+        let none = DataError::Sample { number: index, count: self.len() };
+        self.files.get(index).ok_or(none)
     }
 
     /// Writes the pixels of an image to a place of their size.
     pub(crate) fn put(&self, index: usize, place: &mut [u8]) -> Result<(), DataError> {
-        let none = DataError::Sample { number: index, count: self.len() };
-        self.reader.decode(self.files.get(index).ok_or(none)?, place)
+        self.reader.decode(self.file(index)?, place)
     }
 
     /// Mean and deviation over all pixels, in units of a byte. Decodes every image once, on all cores, so that a
@@ -61,17 +63,16 @@ impl ImageFiles {
     /// # Errors
     /// As [`image`](Self::image).
     pub fn statistics(&self) -> Result<Statistics, DataError> {
-        let bytes = self.shape.iter().product();
-        let sums = |pixels: &mut Vec<u8>, path: &PathBuf| {
-            self.reader.decode(path, pixels)?;
+        let sums = |path: &PathBuf| {
+            let pixels = self.reader.image(path)?;
             let wide = || pixels.iter().map(|&pixel| u64::from(pixel));
-            Ok((wide().sum::<u64>(), wide().map(|pixel| pixel * pixel).sum::<u64>()))
+            let squares = wide().map(|pixel| pixel * pixel).sum::<u64>();
+            Ok((wide().sum::<u64>(), squares, pixels.len()))
         };
-        let (sum, squares) = self
-            .files
-            .par_iter()
-            .map_init(|| vec![0; bytes], sums)
-            .try_reduce(|| (0, 0), |a, b| Ok((a.0 + b.0, a.1 + b.1)))?;
-        Ok(Statistics::of(sum as f64, squares as f64, bytes * self.len()))
+        let add =
+            |a: (u64, u64, usize), b: (u64, u64, usize)| Ok((a.0 + b.0, a.1 + b.1, a.2 + b.2));
+        let (sum, squares, count) =
+            self.files.par_iter().map(sums).try_reduce(|| (0, 0, 0), add)?;
+        Ok(Statistics::of(sum as f64, squares as f64, count))
     }
 }

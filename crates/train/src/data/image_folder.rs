@@ -43,6 +43,18 @@ pub struct ImageFolder {
     colour: Colour,
 }
 
+/// Memory for the pixels of so many images, or the error that names them.
+fn room(count: usize, shape: [usize; 3], path: &Path) -> Result<Vec<u8>, DataError> {
+    let shape = [&[count], &shape[..]].concat();
+    let total = shape.iter().try_fold(1_usize, |all, &extent| all.checked_mul(extent));
+    let mut pixels = Vec::new();
+    match total.map(|total| (total, pixels.try_reserve_exact(total))) {
+        Some((total, Ok(()))) => pixels.resize(total, 0),
+        _ => return Err(DataError::TooLarge { path: path.to_owned(), shape }),
+    }
+    Ok(pixels)
+}
+
 impl ImageFolder {
     /// Images resized to this many pixels, whatever their shape: smoothed where they shrink, linear where they grow, as
     /// Pillow's bilinear filter does.
@@ -103,8 +115,7 @@ impl ImageFolder {
     /// # Errors
     /// As [`read`](Self::read), for this file.
     pub fn image(&self, path: impl AsRef<Path>) -> Result<Vec<u8>, DataError> {
-        let shape = self.shape()?;
-        let mut pixels = vec![0; shape.iter().product()];
+        let mut pixels = room(1, self.shape()?, path.as_ref())?;
         self.decode(path.as_ref(), &mut pixels)?;
         Ok(pixels)
     }
@@ -112,9 +123,9 @@ impl ImageFolder {
     /// `[channels, height, width]`.
     fn shape(&self) -> Result<[usize; 3], DataError> {
         let [height, width] = [self.height, self.width];
-        let sound = |side: usize| side > 0 && u16::try_from(side).is_ok();
+        let sound = |side: usize| side > 0 && u32::try_from(side).is_ok();
         if !(sound(height) && sound(width)) {
-            let expected = "at least one pixel each way, and less than 2^16";
+            let expected = "at least one pixel each way, and less than 2^32";
             let value = format!("{height} x {width}");
             return Err(DataError::setting("the size of images", value, expected));
         }
@@ -127,17 +138,8 @@ impl ImageFolder {
         shape: [usize; 3],
         root: &Path,
     ) -> Result<Vec<u8>, DataError> {
-        let too_large = || {
-            let shape = [&[files.len()], &shape[..]].concat();
-            DataError::TooLarge { path: root.to_owned(), shape }
-        };
-        let image = shape.iter().try_fold(1_usize, |n, &side| n.checked_mul(side));
-        let image = image.ok_or_else(too_large)?;
-        let total = image.checked_mul(files.len()).ok_or_else(too_large)?;
-        let mut pixels = Vec::new();
-        pixels.try_reserve_exact(total).map_err(|_| too_large())?;
-        pixels.resize(total, 0);
-        let places = pixels.par_chunks_mut(image);
+        let mut pixels = room(files.len(), shape, root)?;
+        let places = pixels.par_chunks_mut(shape.iter().product());
         places.zip(files).try_for_each(|(place, path)| self.decode(path, place))?;
         Ok(pixels)
     }

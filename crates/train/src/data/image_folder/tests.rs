@@ -159,4 +159,9 @@ fn senseless_sizes_are_refused() {
     let error = refused(0, 7);
     assert!(error.starts_with("the size of images is 0 x 7: it must be at least one"), "{error}");
     assert!(refused(1 << 31, 1 << 31).contains("[5, 3, 2147483648, 2147483648]"));
+    // Files that are left where they are have no room for one of them.
+    let (files, _) = ImageFolder::new(1 << 31, 1 << 31, Colour::Rgb).files(dir.path()).unwrap();
+    for error in [files.image(0).unwrap_err(), files.statistics().unwrap_err()] {
+        assert!(error.to_string().contains("[1, 3, 2147483648, 2147483648]"), "{error}");
+    }
 }
