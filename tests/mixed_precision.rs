@@ -134,11 +134,16 @@ fn gradients_of_a_cnn_are_those_of_f32_but_for_rounding() {
     close("cnn", model, &Resident::new(&drawn::digits(20, 1)));
 }
 
-#[test]
-fn gradients_of_a_recurrent_network_are_those_of_f32_but_for_rounding() {
+/// Texts of nine of 23 words, of two classes.
+fn sentences() -> Padded {
     let tokens: Vec<u32> = (0..16 * 9).map(|i| random(5, i) % 23).collect();
     let labels: Vec<u8> = (0..16).map(|i| i % 2).collect();
-    close("lstm", || LastState::new(23, 9, 11, 2), &Padded::new(&tokens, 9, &labels));
+    Padded::new(&tokens, 9, &labels)
+}
+
+#[test]
+fn gradients_of_a_recurrent_network_are_those_of_f32_but_for_rounding() {
+    close("lstm", || LastState::new(23, 9, 11, 2), &sentences());
 }
 
 fn language_model() -> CausalLm {
@@ -184,20 +189,18 @@ fn mixed_steps_take_so_much_memory_and_three_dispatches_more() {
     }
 }
 
+/// Two layers, between which gradients wait.
+fn perceptron() -> Sequential {
+    Sequential::new().add(Flatten).add(Linear::new(784, 16)).add(Relu).add(Linear::new(16, 10))
+}
+
 #[test]
 fn an_overflow_is_skipped_on_the_device_and_the_scale_recovers() {
     let data = drawn::digits(64, 1);
     for (device, _) in harness::devices() {
-        let model = || {
-            Sequential::new()
-                .add(Flatten)
-                .add(Linear::new(784, 16))
-                .add(Relu)
-                .add(Linear::new(16, 10))
-        };
         // Gradients of the hidden layer are around a thousandth: this scale is too much for halves, for some steps.
         let scaler = GradScaler::new().init_scale(2f64.powi(34)).growth_interval(5);
-        let mut trainer = Trainer::new(&device, model(), CrossEntropy, Adam::new(1e-3))
+        let mut trainer = Trainer::new(&device, perceptron(), CrossEntropy, Adam::new(1e-3))
             .unwrap()
             .mixed_precision_with(scaler.clone());
         let bits = |trainer: &mut Trainer<Sequential>| -> Vec<Vec<u8>> {
@@ -241,11 +244,7 @@ fn an_optimizer_counts_updates_and_not_what_was_left_out() {
     // After the last overflow all is as with a scale that fits from the beginning, Adam's bias correction, too.
     let data = Resident::new(&drawn::digits(16, 1));
     let run = |scale: f64, steps: usize| {
-        let model = Sequential::new()
-            .add(Flatten)
-            .add(Linear::new(784, 16))
-            .add(Relu)
-            .add(Linear::new(16, 10));
+        let model = perceptron();
         let scaler = GradScaler::new().init_scale(scale);
         let mut trainer = Trainer::new(&Device::cpu(Some(2)), model, CrossEntropy, Adam::new(1e-3))
             .unwrap()
@@ -274,11 +273,7 @@ fn an_optimizer_counts_updates_and_not_what_was_left_out() {
 fn accumulated_gradients_overflow_together() {
     let data = drawn::digits(64, 1);
     for (device, _) in harness::devices() {
-        let model = Sequential::new()
-            .add(Flatten)
-            .add(Linear::new(784, 16))
-            .add(Relu)
-            .add(Linear::new(16, 10));
+        let model = perceptron();
         let scaler = GradScaler::new().init_scale(2f64.powi(34));
         let mut trainer = Trainer::new(&device, model, CrossEntropy, Sgd::new(0.1))
             .unwrap()
@@ -566,9 +561,7 @@ fn a_scaler_serves_one_update() {
 
 #[test]
 fn states_that_the_next_dispatch_goes_on_with_stay_in_f32() {
-    let tokens: Vec<u32> = (0..16 * 9).map(|i| random(5, i) % 23).collect();
-    let labels: Vec<u8> = (0..16).map(|i| i % 2).collect();
-    let data = Padded::new(&tokens, 9, &labels);
+    let data = sentences();
     let lavapipe = Limits::profile("lavapipe").unwrap();
     let small = Limits { workgroup_bytes: 8, ..lavapipe.clone() };
     for (limits, expected) in [(lavapipe, DType::F16), (small, DType::F32)] {

@@ -245,10 +245,8 @@ impl<'f> Run<'f> {
         let outside = matches!(ended, Err(TrainError::Data(_) | TrainError::Callback(_)));
         // After an epoch's last step, or where a validation is due, scores are missing: there the checkpoint before is the
         // one to go on from.
-        let owed = self.fit.validate_every.is_some_and(|every| {
-            let last = self.past.history.validations.last().map(|(step, _)| *step);
-            self.done().is_multiple_of(every) && last != Some(self.done())
-        });
+        let last = self.past.history.validations.last().map(|(step, _)| *step);
+        let owed = self.is_due(self.fit.validate_every) && last != Some(self.done());
         let saved = match outside && self.done() > 0 && !self.course.is_between() && !owed {
             true => self.checkpoint(trainer).unwrap_or_else(|error| {
                 self.past.history.failures.push((self.done(), error.to_string()));
@@ -280,6 +278,11 @@ impl<'f> Run<'f> {
         self.past.history.losses.len()
     }
 
+    /// Whether what is done after every so many steps is to be done now.
+    fn is_due(&self, every: Option<usize>) -> bool {
+        every.is_some_and(|every| self.done().is_multiple_of(every))
+    }
+
     /// Some steps that complete an epoch, or all that are left; why training ends after them, if it does.
     fn epoch<M: Module>(
         &mut self,
@@ -299,19 +302,17 @@ impl<'f> Run<'f> {
             let clock = Instant::now();
             stop = self.steps(trainer, next, &bar)? == Control::Stop;
             seconds += clock.elapsed().as_secs_f64();
-            let done = self.done();
-            let due = |every: Option<usize>| every.is_some_and(|every| done.is_multiple_of(every));
-            if done == end {
+            if self.done() == end {
                 break;
             }
-            if due(self.fit.validate_every) {
+            if self.is_due(self.fit.validate_every) {
                 self.validate(trainer, number)?;
             }
             if stop || self.waited_enough() {
                 bar.finish_and_clear();
                 return self.ended(trainer, stop);
             }
-            if due(checkpoint) {
+            if self.is_due(checkpoint) {
                 self.checkpoint(trainer)?;
             }
         }

@@ -58,8 +58,8 @@ pub struct Trainer<M> {
     pub(crate) history: History,
     /// How inputs are mixed.
     mixup: Option<f64>,
-    /// Whether activations wait in half precision, if anything was said of it.
-    mixed: Option<bool>,
+    /// Whether mixed precision was asked for.
+    mixed: bool,
     /// How steps are compiled.
     options: Options,
     /// The input and the program for each type of input that was predicted for, the last one used at the end.
@@ -113,7 +113,7 @@ impl<M: Module> Trainer<M> {
             resumed: None,
             history: History::default(),
             mixup: None,
-            mixed: None,
+            mixed: false,
             options: Options::default(),
             predictors: vec![],
         })
@@ -156,25 +156,24 @@ impl<M: Module> Trainer<M> {
 
     /// [`Trainer::mixed_precision`] with a scaler of other settings.
     pub fn mixed_precision_with(mut self, scaler: GradScaler) -> Self {
-        let can = self.session.device().limits().f16;
-        if can {
+        if self.session.device().limits().f16 {
             self.updater.scaler(scaler);
         }
-        self.mixed = Some(can);
+        self.mixed = true;
         self
     }
 
     /// Whether activations wait in half precision.
     pub fn is_mixed(&self) -> bool {
-        self.mixed == Some(true)
+        self.updater.grad_scaler().is_some()
     }
 
     /// The precision that training steps have, for people; why it isn't mixed if that was asked for.
     pub fn precision(&self) -> String {
-        match self.mixed {
-            None => "f32".to_string(),
-            Some(true) => "mixed: activations are stored in f16, weights in f32".to_string(),
-            Some(false) => {
+        match (self.mixed, self.is_mixed()) {
+            (_, true) => "mixed: activations are stored in f16, weights in f32".to_string(),
+            (false, _) => "f32".to_string(),
+            (true, false) => {
                 let device = self.session.device().info();
                 format!("f32, not mixed as asked: {device} can't store 16-bit floats")
             }

@@ -45,16 +45,22 @@ impl Slice {
         unsafe { self.memory.read(self.start + from..self.start + from + len) }
     }
 
+    /// Where elements `from..from + len` of an operand of halves lie, in halves.
+    #[inline(always)]
+    fn halves(&self, from: usize, len: usize) -> Range<usize> {
+        assert!(from + len <= self.len, "halves leave their operand");
+        let first = self.start * 2 + from;
+        first..first + len
+    }
+
     /// Elements `from..from + out.len()` of an operand of halves, as floats.
     ///
     /// # Safety
     /// Nothing writes to these elements meanwhile.
     #[inline(always)]
     unsafe fn widen(&self, from: usize, out: &mut [u32]) {
-        assert!(from + out.len() <= self.len, "a load leaves its operand");
-        let first = self.start * 2 + from;
         // SAFETY: passed on to the caller.
-        let halves = unsafe { self.memory.read_halves(first..first + out.len()) };
+        let halves = unsafe { self.memory.read_halves(self.halves(from, out.len())) };
         halves.convert_to_f32_slice(bytemuck::cast_slice_mut(out));
     }
 
@@ -68,10 +74,8 @@ impl Slice {
             // SAFETY: passed on to the caller.
             return unsafe { self.write(from, values.len()).copy_from_slice(values) };
         }
-        assert!(from + values.len() <= self.len, "a store leaves its operand");
-        let first = self.start * 2 + from;
         // SAFETY: passed on to the caller.
-        let halves = unsafe { self.memory.write_halves(first..first + values.len()) };
+        let halves = unsafe { self.memory.write_halves(self.halves(from, values.len())) };
         halves.convert_from_f32_slice(bytemuck::cast_slice(values));
     }
 
@@ -382,10 +386,7 @@ unsafe fn element(slice: &Slice, at: usize) -> u32 {
         match slice.dtype {
             DType::U8 => slice.words().at(at / 4) >> (at % 4 * 8) & 0xFF,
             // Not its word: another thread may be writing the half beside it.
-            DType::F16 => {
-                let first = slice.start * 2 + at;
-                slice.memory.read_halves(first..first + 1)[0].to_f32().to_bits()
-            }
+            DType::F16 => slice.memory.read_halves(slice.halves(at, 1))[0].to_f32().to_bits(),
             _ => slice.words().at(at),
         }
     }
@@ -395,12 +396,12 @@ unsafe fn element(slice: &Slice, at: usize) -> u32 {
 /// Nothing writes to the words that the view selects meanwhile.
 #[inline(always)]
 unsafe fn load(slice: &Slice, view: &View, start: usize, out: &mut [u32]) {
-    if slice.dtype == DType::F16 {
+    if slice.dtype.bytes() != 4 {
         // SAFETY: passed on to the caller.
         return lines(view, start, out, |out, at, step| unsafe {
             match (at, step) {
                 (None, _) => out.fill(0),
-                (Some(at), 1) => slice.widen(at as usize, out),
+                (Some(at), 1) if slice.dtype == DType::F16 => slice.widen(at as usize, out),
                 (Some(at), step) => {
                     for (i, value) in out.iter_mut().enumerate() {
                         *value = element(slice, (at + i as isize * step) as usize);
@@ -408,10 +409,6 @@ unsafe fn load(slice: &Slice, view: &View, start: usize, out: &mut [u32]) {
                 }
             }
         });
-    }
-    if slice.dtype.bytes() != 4 {
-        // SAFETY: passed on to the caller.
-        return segments(view, start, out, 0, |at| unsafe { element(slice, at) });
     }
     let words = slice.words();
     // SAFETY: passed on to the caller.

@@ -1,7 +1,8 @@
 //! Contractions: how the elements of both sources are found, and how results are stored.
 
 use super::super::term::{Point, coordinates};
-use super::{Renderer, Source, accumulated, subgroup};
+use super::subgroup::BLOCK;
+use super::{Renderer, Source, accumulated};
 use crate::{Contraction, Conv, ConvRole, DeviceClass, Limits, Store, TermId, Variant, numel};
 use shadegrad_shaders as shaders;
 use std::fmt::Write;
@@ -71,7 +72,7 @@ impl Renderer<'_> {
         } else {
             1
         };
-        let rows = subgroup::BLOCK * subgroup::blocks(self.kernel, self.limits, self.variant);
+        let rows = BLOCK * self.blocks();
         let (height, width) = match (tiled, shared) {
             (true, _) => (64, 64),
             (_, true) => (64 / lanes / across * rows, across * stripe),
@@ -85,7 +86,7 @@ impl Renderer<'_> {
             Contraction::Conv(conv, role) => self.conv_sources(conv, *role, left, right),
         };
         if shared {
-            sources += &self.vector_functions(contraction);
+            sources += &self.vector_functions();
         }
         sources += &self.keep(contraction, splits, stores);
         sources += &self.keep_row(contraction, splits, row_stores);

@@ -52,9 +52,11 @@ const SIZE: usize = 64;
 /// # Errors
 /// What doesn't fit, as text: a defect of this crate's shaders.
 pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Rendered, String> {
-    let bindings = Bindings::new(kernel, limits, &subgroup::in_fours(kernel, limits, variant));
+    let fours = subgroup::in_fours(kernel, limits, variant);
+    let in_fours: Vec<usize> = fours.iter().flatten().map(|(operand, _)| *operand).collect();
+    let bindings = Bindings::new(kernel, limits, &in_fours);
     let parts = kernel.parts(limits);
-    let renderer = Renderer { kernel, limits, variant, bindings: &bindings, parts };
+    let renderer = Renderer { kernel, limits, variant, bindings: &bindings, fours, parts };
     let (source, groups) = match &kernel.body {
         Body::Map { shape, stores } => renderer.map(shape, stores)?,
         Body::Rows { .. } => renderer.rows()?,
@@ -103,6 +105,8 @@ struct Renderer<'a> {
     limits: &'a Limits,
     variant: &'a Variant,
     bindings: &'a Bindings,
+    /// How a product's sources are loaded in vectors.
+    fours: Option<subgroup::Fours>,
     /// Dispatches that share the workgroups.
     parts: usize,
 }

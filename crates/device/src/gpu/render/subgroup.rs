@@ -11,12 +11,15 @@ const STEPS: usize = 4;
 
 /// Along which axis of a matrix vectors of four elements are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Along {
+pub(super) enum Along {
     /// The summed one.
     Sum,
     /// The rows of the left source, the columns of the right one.
     Side,
 }
+
+/// How both sources of a product are loaded in vectors: their operands, and along which axes.
+pub(super) type Fours = [(usize, Along); 2];
 
 /// The operand of a source and along which axis its elements lie in fours, if they do. Axis `sum` of the matrix is the
 /// summed one.
@@ -39,40 +42,25 @@ fn lies(kernel: &Kernel, term: TermId, sum: usize) -> Option<(usize, Along)> {
     (begins && memory.dtype == DType::F32 && !view.is_masked()).then_some((*operand, along))
 }
 
-/// How both sources of a kernel are loaded, if it is a product that subgroups share.
-fn vectors(kernel: &Kernel, limits: &Limits, variant: &Variant) -> [Option<(usize, Along)>; 2] {
-    let Body::Contract { contraction, left, right, splits, .. } = &kernel.body else {
-        return [None; 2];
-    };
-    let (Contraction::MatMul { k, .. }, true) = (contraction, shares(contraction, limits, variant))
-    else {
-        return [None; 2];
-    };
+/// How a kernel's sources are loaded in vectors, if it is a product that subgroups share and is worth the code.
+pub(super) fn in_fours(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Option<Fours> {
+    let Body::Contract { contraction, left, right, splits, .. } = &kernel.body else { return None };
+    let Contraction::MatMul { k, .. } = contraction else { return None };
+    if !shares(contraction, limits, variant)
+        || !variant.vectors.unwrap_or(kernel.body.flops() >= PAYS)
+    {
+        return None;
+    }
     // Vectors along the sum must not begin in the middle of a range of it.
     let whole = k.div_ceil(*splits).is_multiple_of(STEPS);
-    if !variant.vectors.unwrap_or(kernel.body.flops() >= PAYS) {
-        return [None; 2];
-    }
-    let found = [(*left, 1), (*right, 0)].map(|(term, sum)| {
+    let found = |term: TermId, sum: usize| {
         lies(kernel, term, sum).filter(|(_, along)| whole || *along == Along::Side)
-    });
-    if found.iter().all(Option::is_some) { found } else { [None; 2] }
-}
-
-/// The operands that are loaded in fours: their buffers are bound as vectors.
-pub(super) fn in_fours(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Vec<usize> {
-    vectors(kernel, limits, variant).iter().flatten().map(|(operand, _)| *operand).collect()
+    };
+    Some([found(*left, 1)?, found(*right, 0)?])
 }
 
 /// Rows that eight invocations load.
 pub(super) const BLOCK: usize = 8;
-
-/// Blocks of rows of a subgroup: what is loaded for the columns serves all of them. Each is more code, which takes about as
-/// long to compile as it saves in hundreds of steps, so only large products of plain matrices have two.
-pub(super) fn blocks(kernel: &Kernel, limits: &Limits, variant: &Variant) -> usize {
-    let plain = vectors(kernel, limits, variant).iter().all(Option::is_some);
-    if plain && kernel.body.flops() >= LARGE { 2 } else { 1 }
-}
 
 /// Multiplications and additions of a large product.
 const LARGE: u64 = 1 << 30;
@@ -80,7 +68,13 @@ const LARGE: u64 = 1 << 30;
 const PAYS: u64 = 1 << 24;
 
 impl Renderer<'_> {
-    /// The shader for subgroups, of which so many lie `across` each other.
+    /// Blocks of rows of a subgroup: what is loaded for the columns serves all of them. Each is more code, which takes about
+    /// as long to compile as it saves in hundreds of steps, so only large products of plain matrices have two.
+    pub(super) fn blocks(&self) -> usize {
+        if self.fours.is_some() && self.kernel.body.flops() >= LARGE { 2 } else { 1 }
+    }
+
+    /// The holes of the shader for subgroups: how rows and columns are loaded, multiplied and stored.
     pub(super) fn subgroups(
         &self,
         contraction: &Contraction,
@@ -89,65 +83,56 @@ impl Renderer<'_> {
         holes: &mut Vec<(&'static str, String)>,
     ) {
         let [_, m, n, k] = contraction.matrix();
-        let [left, right] = vectors(self.kernel, self.limits, self.variant)
-            .map(|found| found.map(|(_, along)| along));
-        let steps = if left.is_some() { STEPS } else { 1 };
-        let chunk = k.div_ceil(splits);
-        let blocks = blocks(self.kernel, self.limits, self.variant);
-        let rows = blocks * BLOCK;
-        // Past the end of the range, zeros are added.
-        let whole = chunk.is_multiple_of(steps) && k.is_multiple_of(steps);
-        let inside = |value: String, zero: &str, step: &str| match whole {
-            true => value,
-            false => format!("select({zero}, {value}, k + {step} < end)"),
+        let [left, right] = match self.fours {
+            Some(fours) => fours.map(|(_, along)| Some(along)),
+            None => [None; 2],
         };
-        let step = |step: &str| match whole {
-            true => format!("k + {step}"),
-            false => format!("min(k + {step}, end - 1u)"),
+        let steps = if self.fours.is_some() { STEPS } else { 1 };
+        let rows = self.blocks() * BLOCK;
+        // Past the end of the range, zeros are added.
+        let whole = k.div_ceil(splits).is_multiple_of(steps) && k.is_multiple_of(steps);
+        let vector = |load: &dyn Fn(&str) -> String, step: &str| match whole {
+            true => load(&format!("k + {step}")),
+            false => {
+                let value = load(&format!("min(k + {step}, end - 1u)"));
+                format!("select(vec4<f32>(), {value}, k + {step} < end)")
+            }
         };
         let [mut begin, mut load, mut multiply, mut add_rows, mut keep_rows, mut keep] =
             [const { String::new() }; 6];
-        for block in 0..blocks {
+        for block in 0..self.blocks() {
             let first = block * BLOCK;
-            let _ = writeln!(
-                begin,
-                "    let own{block} = min(row + {first}u + lane % 8u, {}u);",
-                m - 1
-            );
-            match left {
-                Some(Along::Sum) => {
-                    let _ = writeln!(load, "        let a{block} = left4(g, own{block}, k);");
-                }
+            let last = m - 1;
+            let _ =
+                writeln!(begin, "    let own{block} = min(row + {first}u + lane % 8u, {last}u);");
+            let value = match left {
+                None => format!("left(g, own{block}, k)"),
+                Some(Along::Sum) => format!("left4(g, own{block}, k)"),
                 Some(Along::Side) => {
-                    let at = "lane / 2u % 4u";
                     let row = format!("min(row + {first}u + lane % 2u * 4u, {}u)", m - 4);
-                    let value = inside(format!("left4(g, {row}, {})", step(at)), "vec4<f32>()", at);
-                    let _ = writeln!(load, "        let a{block} = {value};");
+                    vector(&|k| format!("left4(g, {row}, {k})"), "lane / 2u % 4u")
                 }
-                None => {
-                    let each = |u: usize| {
-                        let at = format!("{u}u");
-                        inside(format!("left(g, own{block}, {})", step(&at)), "0.0", &at)
-                    };
-                    let _ = writeln!(load, "        let a{block} = array<f32, 1>({});", each(0));
-                }
-            }
+            };
+            let _ = writeln!(load, "        let a{block} = {value};");
             if !row_stores {
                 continue;
             }
             let _ = writeln!(begin, "    var z{block} = 0.0;");
             let mut finish = String::new();
             match left {
+                None => {
+                    let _ = writeln!(add_rows, "        z{block} += a{block};");
+                }
+                Some(Along::Sum) => {
+                    let sum = (0..steps)
+                        .fold(format!("z{block}"), |sum, u| format!("({sum} + a{block}[{u}])"));
+                    let _ = writeln!(add_rows, "        z{block} = {sum};");
+                }
                 // Other invocations have the row's elements.
                 Some(Along::Side) => {
                     finish = format!(
                         "for (var k = first; k < end; k += 1u) {{ z{block} += left(g, own{block}, k); }}"
                     );
-                }
-                _ => {
-                    let sum = (0..steps)
-                        .fold(format!("z{block}"), |sum, u| format!("({sum} + a{block}[{u}])"));
-                    let _ = writeln!(add_rows, "        z{block} = {sum};");
                 }
             }
             let _ = writeln!(
@@ -161,17 +146,15 @@ impl Renderer<'_> {
             }
         }
         for u in 0..steps {
-            let at = format!("{u}u");
             let value = match right {
+                None => {
+                    let all = [0, 1, 2, 3].map(|c| format!("right(g, k, c{c})"));
+                    format!("vec4<f32>({})", all.join(", "))
+                }
                 Some(Along::Sum) => format!("vec4<f32>(w0[{u}], w1[{u}], w2[{u}], w3[{u}])"),
                 Some(Along::Side) => {
-                    let value = format!("right4(g, {}, min(col, {}u))", step(&at), n - 4);
-                    inside(value, "vec4<f32>()", &at)
-                }
-                None => {
-                    let k = step(&at);
-                    let all = [0, 1, 2, 3].map(|c| format!("right(g, {k}, c{c})")).join(", ");
-                    inside(format!("vec4<f32>({all})"), "vec4<f32>()", &at)
+                    let last = n - 4;
+                    vector(&|k| format!("right4(g, {k}, min(col, {last}u))"), &format!("{u}u"))
                 }
             };
             let _ = writeln!(load, "        let b{u} = {value};");
@@ -179,10 +162,11 @@ impl Renderer<'_> {
         for row in 0..rows {
             let (block, own) = (row / BLOCK, row % BLOCK);
             let element = |u: usize| match left {
+                None => format!("subgroupBroadcast(a{block}, {own}u)"),
+                Some(Along::Sum) => format!("subgroupBroadcast(a{block}[{u}], {own}u)"),
                 Some(Along::Side) => {
                     format!("subgroupBroadcast(a{block}[{}], {}u)", own % 4, 2 * u + own / 4)
                 }
-                _ => format!("subgroupBroadcast(a{block}[{u}], {own}u)"),
             };
             let _ = writeln!(begin, "    var s{row} = vec4<f32>();");
             let _ = writeln!(
@@ -205,24 +189,24 @@ impl Renderer<'_> {
         ]);
     }
 
-    /// `left4` and `right4`: four elements beside each other in memory.
-    pub(super) fn vector_functions(&self, contraction: &Contraction) -> String {
-        let wanted = vectors(self.kernel, self.limits, self.variant).map(|found| found.is_some());
-        let (Body::Contract { left, right, .. }, Contraction::MatMul { batch, m, n, k }) =
-            (&self.kernel.body, contraction)
+    /// `left4` and `right4`, four elements beside each other in memory, of a product that is loaded so.
+    pub(super) fn vector_functions(&self) -> String {
+        let (
+            Some(_),
+            Body::Contract {
+                contraction: Contraction::MatMul { batch, m, n, k }, left, right, ..
+            },
+        ) = (self.fours, &self.kernel.body)
         else {
             return String::new();
         };
-        let points = MatMulPoints::new(batch, [*m, *n, *k]);
+        let MatMulPoints { before, points } = MatMulPoints::new(batch, [*m, *n, *k]);
         let heads = ["left4(g: u32, m: u32, k: u32)", "right4(g: u32, k: u32, n: u32)"];
         let mut text = String::new();
-        for (number, (term, head)) in [left, right].into_iter().zip(heads).enumerate() {
-            if let (Term::Load { operand, view }, true) =
-                (&self.kernel.expr.terms[*term], wanted[number])
-            {
-                let at = address(view, &points.points[number]);
-                let load = self.bindings.load_four(&self.kernel.operands[*operand], &at);
-                let before = &points.before;
+        for ((term, head), point) in [left, right].into_iter().zip(heads).zip(&points) {
+            if let Term::Load { operand, view } = &self.kernel.expr.terms[*term] {
+                let operand = &self.kernel.operands[*operand];
+                let load = self.bindings.load_four(operand, &address(view, point));
                 let _ = write!(text, "fn {head} -> vec4<f32> {{\n{before}    return {load};\n}}\n");
             }
         }
