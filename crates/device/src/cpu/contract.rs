@@ -5,9 +5,10 @@ use super::block::{BLOCK, Slice};
 use super::rows::Total;
 use super::scratch::{Dense, with_tile};
 use super::stores::{Source, Stores};
-use super::tile::{MOST_COLUMNS, Steps, Sum, columns};
+use super::tile::{GROUP, MOST_COLUMNS, Steps, Sum, columns};
 use crate::{Body, Combine, Contraction, DType, Kernel, View, contiguous_strides, numel};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// A matrix inside a slice of words, with its strides.
 #[derive(Clone, Copy)]
@@ -34,7 +35,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// Where rows begin.
-    pub(super) fn starts(&self, rows: std::ops::Range<usize>) -> Vec<isize> {
+    pub(super) fn starts(&self, rows: Range<usize>) -> Vec<isize> {
         rows.map(|row| self.offset + row as isize * self.row).collect()
     }
 }
@@ -50,6 +51,24 @@ pub(super) fn panel_words([k, n]: [usize; 2]) -> usize {
 /// Steps through a panel.
 pub(super) fn panel_steps(k: usize) -> Steps {
     Steps::even(k, columns() as isize)
+}
+
+/// Copies a line of a tile; one of the usual lengths without calling anything.
+#[inline(always)]
+fn copy(from: &[u32], to: &mut [u32]) {
+    #[inline(always)]
+    fn known<const N: usize>(from: &[u32], to: &mut [u32]) -> bool {
+        match (<&[u32; N]>::try_from(from), <&mut [u32; N]>::try_from(to)) {
+            (Ok(from), Ok(to)) => {
+                *to = *from;
+                true
+            }
+            _ => false,
+        }
+    }
+    if !(known::<16>(from, to) || known::<GROUP>(from, to) || known::<48>(from, to)) {
+        to[..from.len()].copy_from_slice(from);
+    }
 }
 
 /// Lays a matrix `[k, n]` out in panels as wide as a tile, one after the other, each row by row; zero past the edge.
@@ -68,7 +87,7 @@ pub(super) fn pack_panel(b: Matrix<'_>, number: usize, n: usize, panel: &mut [u3
     }
     if b.col == 1 {
         for (row, line) in panel.chunks_mut(width).enumerate() {
-            line[..cols.len()].copy_from_slice(&b.words[b.at(row, cols.start)..][..cols.len()]);
+            copy(&b.words[b.at(row, cols.start)..][..cols.len()], line);
         }
         return;
     }
@@ -103,41 +122,69 @@ pub(super) fn add_column_sums(sums: &mut [f64], panel: &[u32]) {
     }
 }
 
-/// `out = a b` for some rows of `a` and the columns in `panels`; `out` has `pitch` words from row to row.
+/// The steps through the rows of a matrix for [`multiply`], by the step between its columns.
+pub(super) fn row_steps(k: usize, col: isize) -> Steps {
+    Steps::even(k, if col == 1 { 1 } else { GROUP as isize })
+}
+
+/// Lays rows out in groups, `[group][k][row]`, where the elements of a row are far from each other; and says where each begins.
+fn pack_rows(a: Matrix<'_>, rows: Range<usize>, k: usize, groups: &mut [u32]) -> Vec<isize> {
+    for (number, group) in groups.chunks_exact_mut((k * GROUP).max(1)).enumerate() {
+        let first = rows.start + number * GROUP;
+        let count = GROUP.min(rows.end - first);
+        for (step, line) in group.chunks_exact_mut(GROUP).enumerate() {
+            if a.row == 1 {
+                copy(&a.words[a.at(first, step)..][..count], line);
+            } else {
+                let elements = line[..count].iter_mut().enumerate();
+                elements.for_each(|(row, word)| *word = a.words[a.at(first + row, step)]);
+            }
+        }
+    }
+    (0..rows.len()).map(|row| (row / GROUP * GROUP * k + row % GROUP) as isize).collect()
+}
+
+/// `out = a b` for some rows of `a`, of which the steps are [`row_steps`], and the columns in `panels`; `out` has `pitch`
+/// words from row to row.
 pub(super) fn multiply(
     out: &mut [u32],
     pitch: usize,
-    (a, rows, steps): (Matrix<'_>, std::ops::Range<usize>, &Steps),
+    (a, rows, steps): (Matrix<'_>, Range<usize>, &Steps),
     (panels, cols, panel_steps): (&[u32], usize, &Steps),
 ) {
-    let width = columns();
-    let rows = a.starts(rows);
-    if steps.len() == 0 {
+    let k = steps.len();
+    if k == 0 {
         return out.chunks_mut(pitch.max(1)).take(rows.len()).for_each(|line| line[..cols].fill(0));
     }
-    for (number, panel) in panels.chunks((steps.len() * width).max(1)).enumerate() {
-        let first = number * width;
-        let Some(left) = cols.checked_sub(first).filter(|&left| left > 0) else { break };
+    let mut sum = |left: &[u32], rows: &[isize]| {
         Sum {
-            left: a.words,
-            rows: &rows,
+            left,
+            rows,
             left_steps: steps,
-            right: panel,
+            right: panels,
             right_steps: panel_steps,
-            out: &mut out[first..],
+            panel: k * columns(),
+            out,
             pitch,
-            width: left.min(width),
+            width: cols,
             add: false,
         }
         .run();
+    };
+    if a.col == 1 {
+        return sum(a.words, &a.starts(rows));
     }
+    with_tile(rows.len().next_multiple_of(GROUP) * k, |groups| {
+        let starts = pack_rows(a, rows, k, groups);
+        sum(groups, &starts);
+    });
 }
 
 /// `out = a b`, `[m, k] x [k, n]`, dense, for products that are too small to be cut into tasks.
 pub(super) fn product(out: &mut [u32], [m, n, k]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>) {
     with_tile(panel_words([k, n]), |panels| {
         pack(b, [k, n], panels);
-        let steps = Steps::even(k, a.col);
+        let steps = row_steps(k, a.col);
         multiply(out, n, (a, 0..m, &steps), (panels, n, &panel_steps(k)));
     });
 }
@@ -203,7 +250,7 @@ impl MatMul {
             batch: batch.clone(),
             shape: [*m, *n, *k],
             left,
-            left_steps: Steps::even(*k, step),
+            left_steps: row_steps(*k, step),
             right_steps: panel_steps(*k),
             right: Source::new(&kernel.expr, *right, &right_shape, slices),
             row_stores: Stores::new(&kernel.expr, row_stores, slices),
@@ -214,7 +261,7 @@ impl MatMul {
     /// Rows and columns of a task: about four million products.
     fn task(&self) -> [usize; 2] {
         let [m, n, k] = self.shape;
-        let rows = m.clamp(1, 64);
+        let rows = m.clamp(1, 2 * GROUP);
         let cols = ((1 << 22) / (rows * k.max(1))).next_multiple_of(columns());
         [rows, cols.max(columns()).min(n.max(1))]
     }

@@ -3,7 +3,7 @@
 //! The planes of an image are laid out with their padding, one plane for each phase of the stride, so that the input of all
 //! outputs under one element of the filter is one run of memory with a fixed distance from row to row. A row of tiles
 //! (see `tile`) goes along that run: what it computes between the end of one row of the image and the start of the next is
-//! thrown away. The input gradient is the same, of the output's gradient, for each phase of the input; the weight gradient
+//! thrown away; where that would be much, each column of the filter has a plane of its own, as wide as the outputs. The input gradient is the same, of the output's gradient, for each phase of the input; the weight gradient
 //! sums along the run instead.
 
 use super::block::Slice;
@@ -60,8 +60,8 @@ type Taps = Vec<(usize, [isize; 2])>;
 
 /// How planes are laid out along one axis.
 struct Axis {
-    /// The phases of the stride that are of use.
-    phases: Vec<usize>,
+    /// Where each plane begins in the image: the phases of the stride that are of use.
+    phases: Vec<isize>,
     /// Step between neighbours of a plane in the image.
     stride: usize,
     /// Where the plane of the first output begins, in strides.
@@ -71,7 +71,12 @@ struct Axis {
     /// Extent of the image, and of the outputs.
     image: usize,
     outputs: usize,
+    /// Whether every tap has a plane of its own, which begins with what it reads for the first output.
+    apart: bool,
 }
+
+/// An axis has a plane for each tap if its planes would otherwise be longer than the outputs by more than this part.
+const APART: usize = 10;
 
 impl Axis {
     /// Planes in which every offset `stride * place + phase` of `taps` can be read for all outputs.
@@ -79,16 +84,35 @@ impl Axis {
         let places = taps.iter().map(|tap| tap[0]);
         let low = places.clone().min().unwrap_or(0);
         let high = places.max().unwrap_or(0);
-        let mut phases: Vec<usize> = taps.iter().map(|tap| tap[1] as usize).collect();
+        let mut phases: Vec<isize> = taps.iter().map(|tap| tap[1]).collect();
         phases.sort_unstable();
         phases.dedup();
-        Axis { phases, stride, low, span: (high - low) as usize, image, outputs }
+        let span = (high - low) as usize;
+        Axis { phases, stride, low, span, image, outputs, apart: false }
+    }
+
+    /// The same with a plane for each tap, where that saves enough of what is computed between lines.
+    fn apart(self, taps: &[[isize; 2]]) -> Axis {
+        if self.span * APART <= self.outputs {
+            return self;
+        }
+        let axis = Axis { apart: true, ..self };
+        let taps: Vec<[isize; 2]> = taps.iter().map(|&tap| axis.seen(tap)).collect();
+        Axis { apart: true, ..Axis::new(&taps, axis.stride, axis.image, axis.outputs) }
+    }
+
+    /// The place of a tap in its plane, and where the plane begins.
+    fn seen(&self, [place, phase]: [isize; 2]) -> [isize; 2] {
+        match self.apart {
+            true => [0, place * self.stride as isize + phase],
+            false => [place, phase],
+        }
     }
 
     /// The range of a line that lies in the image, of `len` places from the first of output `from`; and where in the
     /// image it begins.
-    fn inside(&self, phase: usize, from: usize, len: usize) -> (Range<usize>, usize) {
-        let at = (from as isize + self.low) * self.stride as isize + phase as isize;
+    fn inside(&self, phase: isize, from: usize, len: usize) -> (Range<usize>, usize) {
+        let at = (from as isize + self.low) * self.stride as isize + phase;
         let until = |point: isize| (point.max(0) as usize).div_ceil(self.stride).min(len);
         let (first, end) = (until(-at), until(self.image as isize - at));
         (first..end.max(first), (at + (first * self.stride) as isize).max(0) as usize)
@@ -133,8 +157,9 @@ impl Planes {
     /// Where the input of the first output under a tap lies.
     fn at(&self, channel: usize, [y, x]: [[isize; 2]; 2]) -> isize {
         let [rows, cols] = &self.axes;
+        let [y, x] = [rows.seen(y), cols.seen(x)];
         let phase = |axis: &Axis, tap: [isize; 2]| {
-            axis.phases.iter().position(|&p| p as isize == tap[1]).unwrap_or(0)
+            axis.phases.iter().position(|&p| p == tap[1]).unwrap_or(0)
         };
         let plane =
             (channel * rows.phases.len() + phase(rows, y)) * cols.phases.len() + phase(cols, x);
@@ -233,7 +258,8 @@ impl ConvTask {
                 let axes = [0, 1].map(|axis| {
                     let taps: Vec<_> = reaching[axis].iter().flatten().map(|tap| tap.1).collect();
                     let places = c.input[axis].div_ceil(c.stride[axis]);
-                    Axis::new(&taps, 1, c.output[axis], places)
+                    let lines = Axis::new(&taps, 1, c.output[axis], places);
+                    if axis == 1 { lines.apart(&taps) } else { lines }
                 });
                 let planes = Planes::new(co, axes);
                 let phases = phases(c, &planes, &reaching, ci * window);
@@ -241,10 +267,13 @@ impl ConvTask {
             }
             role => {
                 let all = [0, 1].map(|axis| taps(c, axis));
-                let axes = [0, 1].map(|axis| {
+                let [rows, cols] = [0, 1].map(|axis| {
                     Axis::new(&all[axis], c.stride[axis], c.input[axis], c.output[axis])
                 });
-                let planes = Planes::new(ci, axes);
+                // Sums along the lines skip what lies between them.
+                let forward = *role == ConvRole::Forward;
+                let cols = if forward { cols.apart(&all[1]) } else { cols };
+                let planes = Planes::new(ci, [rows, cols]);
                 let mut at = Vec::with_capacity(ci * window);
                 for channel in 0..ci {
                     for &y in &all[0] {
@@ -346,12 +375,58 @@ impl ConvTask {
         }
     }
 
+    /// Computes `channels` planes of `pixels` for a tile as one run of lines, and stores them from `first` on: sums of what
+    /// `left` has in `rows` and the planes laid out of `image`.
+    ///
+    /// # Safety
+    /// Nothing else touches the stored operands of these channels and lines.
+    unsafe fn lines(
+        &self,
+        (image, tile): (&[u32], Range<usize>),
+        (left, rows): (&[u32], &[isize]),
+        [left_steps, right_steps]: &[Steps; 2],
+        (first, pixels): (usize, usize),
+    ) {
+        let (planes, channels) = (&self.planes, rows.len());
+        let (pitch, width) = (planes.pitch(), planes.axes[1].outputs);
+        let run = tile.len() * pitch;
+        // Goes where it belongs at once, if that is one piece and nothing follows.
+        let plain = self.stores.plain && run == pixels;
+        with_tile(planes.words() + if plain { 0 } else { channels * run }, |scratch| {
+            let (source, out) = scratch.split_at_mut(planes.words());
+            planes.lay_out(image, &tile, source);
+            let out = match plain {
+                // SAFETY: passed on to the caller.
+                true => unsafe { self.stores.target(first..first + channels * pixels) },
+                false => out,
+            };
+            Sum {
+                left,
+                rows,
+                left_steps,
+                right: source,
+                right_steps,
+                panel: columns(),
+                out,
+                pitch: run,
+                width: run - (pitch - width),
+                add: false,
+            }
+            .run();
+            if !plain {
+                close(out, [channels, tile.len()], [pitch, width]);
+                let lines = &out[..channels * tile.len() * width];
+                // SAFETY: passed on to the caller.
+                unsafe { self.store(first, pixels, tile.start * width..tile.end * width, lines) };
+            }
+        });
+    }
+
     /// # Safety
     /// Nothing else touches the stored operands.
-    unsafe fn forward(&self, [weight_steps, steps]: &[Steps; 2], x: &[u32], w: &[u32]) {
-        let (c, planes, [ci, co, window]) = (&self.conv, &self.planes, self.sizes());
-        let (pitch, width) = (planes.pitch(), c.output[1]);
-        let pixels = c.output[0] * width;
+    unsafe fn forward(&self, steps: &[Steps; 2], x: &[u32], w: &[u32]) {
+        let (c, [ci, co, window]) = (&self.conv, self.sizes());
+        let pixels = c.output[0] * c.output[1];
         if pixels == 0 {
             return;
         }
@@ -359,27 +434,8 @@ impl ConvTask {
             let from = (image * c.in_channels + group * ci) * c.input[0] * c.input[1];
             let rows = Matrix::dense(w, ci * window).starts(group * co..(group + 1) * co);
             let first = (image * c.out_channels + group * co) * pixels;
-            let run = tile.len() * pitch;
-            with_tile(planes.words() + co * run, |scratch| {
-                let (source, out) = scratch.split_at_mut(planes.words());
-                planes.lay_out(&x[from..], &tile, source);
-                Sum {
-                    left: w,
-                    rows: &rows,
-                    left_steps: weight_steps,
-                    right: source,
-                    right_steps: steps,
-                    out,
-                    pitch: run,
-                    width: run - (pitch - width),
-                    add: false,
-                }
-                .run();
-                close(out, [co, tile.len()], [pitch, width]);
-                let lines = &out[..co * tile.len() * width];
-                // SAFETY: the rows of a plane belong to one task.
-                unsafe { self.store(first, pixels, tile.start * width..tile.end * width, lines) };
-            });
+            // SAFETY: the rows of a plane belong to one task.
+            unsafe { self.lines((&x[from..], tile), (w, &rows), steps, (first, pixels)) };
         });
     }
 
@@ -398,6 +454,11 @@ impl ConvTask {
             let w = &w[group * co * ci * window..(group + 1) * co * ci * window];
             let starts = Matrix::dense(w, window).starts(0..ci);
             let first = (image * c.in_channels + group * ci) * pixels;
+            if let ([phase], [1, 1]) = (phases, c.stride) {
+                let image = (&dy[from..], tile);
+                // SAFETY: the rows of a plane belong to one task.
+                return unsafe { self.lines(image, (w, &starts), &phase.steps, (first, pixels)) };
+            }
             let rows = tile.start * c.stride[0]..(tile.end * c.stride[0]).min(c.input[0]);
             let (run, lines) = (tile.len() * pitch, rows.len() * width);
             with_tile(planes.words() + ci * (run + lines), |scratch| {
@@ -415,6 +476,7 @@ impl ConvTask {
                         left_steps: &phase.steps[0],
                         right: source,
                         right_steps: &phase.steps[1],
+                        panel: columns(),
                         out,
                         pitch: run,
                         width: (height - 1) * pitch + phase.size[1],
@@ -538,7 +600,8 @@ impl ConvTask {
                                 (image * c.in_channels + group * ci) * c.input[0] * c.input[1];
                             planes.lay_out(&x[from..], &tile, source);
                         }
-                        for (number, panel) in panels.chunks_mut(down.len() * across).enumerate() {
+                        let panel = down.len() * across;
+                        for (number, panel) in panels.chunks_mut(panel).enumerate() {
                             for (image, part) in some.clone().zip(panel.chunks_mut(count * across))
                             {
                                 let from = (image * c.out_channels + group * co) * pixels;
@@ -550,19 +613,20 @@ impl ConvTask {
                             if !self.row_stores.is_empty() {
                                 add_column_sums(biases, panel);
                             }
-                            Sum {
-                                left: source,
-                                rows: starts,
-                                left_steps: along,
-                                right: panel,
-                                right_steps: down,
-                                out: &mut sum[first..],
-                                pitch: co,
-                                width: across.min(co - first),
-                                add,
-                            }
-                            .run();
                         }
+                        Sum {
+                            left: source,
+                            rows: starts,
+                            left_steps: along,
+                            right: panels,
+                            right_steps: down,
+                            panel,
+                            out: sum,
+                            pitch: co,
+                            width: co,
+                            add,
+                        }
+                        .run();
                     });
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::Task;
 use super::block::Slice;
-use super::contract::{Matrix, multiply, pack, panel_steps, panel_words};
+use super::contract::{Matrix, multiply, pack, panel_steps, panel_words, row_steps};
 use super::scratch::with_tile;
 use super::stores::{Source, Stores};
 use super::tile::Steps;
@@ -54,7 +54,7 @@ impl Task for Recurrent {
         with_tile(panel_words(size), |panels| {
             pack(weight, size, panels);
             let weight =
-                Weight { panels, size, steps: Steps::even(size[0], 1), down: panel_steps(size[0]) };
+                Weight { panels, size, steps: row_steps(size[0], 1), down: panel_steps(size[0]) };
             let weight = &weight;
             (0..sequence.batch.div_ceil(ROWS)).into_par_iter().for_each(|task| {
                 let first = task * ROWS;

@@ -7,12 +7,20 @@
 use pulp::{Arch, Simd, WithSimd};
 use std::ops::Range;
 
-/// Vectors of a tile: with eight rows (four, where there are sixteen registers) the sums, a vector row and an element
-/// fill the registers.
-const VECTORS: usize = 3;
+/// Most vectors of a tile.
+const MOST_VECTORS: usize = 3;
 
-/// Steps of a sum between which the partial sums go through memory: so many vector rows stay in a second-level cache.
-const STEPS: usize = 512;
+/// Rows and vectors of a tile: the sums, a row of vectors and an element fill the registers. With four rows of three vectors,
+/// sixteen registers would be just enough; compilers need one more, and keep a sum in memory.
+const fn shape(registers: usize) -> [usize; 2] {
+    if registers > 16 { [8, MOST_VECTORS] } else { [6, 2] }
+}
+
+/// Rows that all columns are gone through with.
+pub(super) const GROUP: usize = 24;
+
+/// Steps of a sum between which the partial sums go through memory: so many elements of a group of rows fit a first-level cache.
+const STEPS: usize = 256;
 
 /// Where the steps of a sum lie, relative to a start.
 #[derive(Clone, Debug)]
@@ -20,13 +28,17 @@ pub(super) struct Steps {
     at: Vec<isize>,
     low: isize,
     high: isize,
+    /// The distance of steps that begin at the start and are as far from each other.
+    even: Option<isize>,
 }
 
 impl Steps {
     pub(super) fn new(at: Vec<isize>) -> Steps {
         let low = at.iter().copied().min().unwrap_or(0);
         let high = at.iter().copied().max().unwrap_or(0);
-        Steps { at, low, high }
+        let distance = at.get(1).copied().unwrap_or(0);
+        let evenly = at.iter().enumerate().all(|(step, &at)| at == step as isize * distance);
+        Steps { at, low, high, even: evenly.then_some(distance) }
     }
 
     /// Steps at the same distance from each other.
@@ -40,13 +52,15 @@ impl Steps {
 }
 
 /// `out[row][col] = sum over s of left[rows[row] + left_steps[s]] right[right_steps[s] + col]`, or added to what
-/// is there.
+/// is there; columns of different tiles may lie in different panels.
 pub(super) struct Sum<'a> {
     pub(super) left: &'a [u32],
     pub(super) rows: &'a [isize],
     pub(super) left_steps: &'a Steps,
     pub(super) right: &'a [u32],
     pub(super) right_steps: &'a Steps,
+    /// Words from the columns of a tile to those of the next.
+    pub(super) panel: usize,
     pub(super) out: &'a mut [u32],
     /// Words from one row of `out` to the next.
     pub(super) pitch: usize,
@@ -73,27 +87,34 @@ impl Sum<'_> {
         let first = self.rows.iter().min().map_or(0, |row| row + self.left_steps.low);
         let last = self.rows.iter().max().map_or(0, |row| row + self.left_steps.high);
         assert!(first >= 0 && (last as usize) < self.left.len(), "rows leave their source");
-        let lanes = lanes();
+        let (lanes, tile) = (vectors()[0], columns());
         let first = self.right_steps.low;
-        let last = self.right_steps.high + width.next_multiple_of(lanes) as isize;
+        let edge = width.div_ceil(tile) - 1;
+        let edge = edge * self.panel + (width - edge * tile).next_multiple_of(lanes);
+        let last = self.right_steps.high + edge as isize;
+        assert!(self.panel >= tile, "panels overlap");
         assert!(first >= 0 && last as usize <= self.right.len(), "columns leave their source");
         let arch = Arch::new();
-        // Columns outside, so that their vectors stay in cache for all rows.
-        for col in (0..width).step_by(lanes * VECTORS) {
-            for start in (0..self.left_steps.len()).step_by(STEPS) {
-                let steps = start..(start + STEPS).min(self.left_steps.len());
-                let cols = col..(col + lanes * VECTORS).min(width);
-                let add = self.add || start > 0;
-                // SAFETY: the assertions above bound every element that rows, steps and columns can reach.
-                arch.dispatch(Strip { sum: &mut self, steps, cols, add });
+        let count = self.left_steps.len();
+        for start in (0..count).step_by(STEPS) {
+            let steps = start..(start + STEPS).min(count);
+            let add = self.add || start > 0;
+            for row in (0..rows).step_by(GROUP) {
+                let rows = row..(row + GROUP).min(rows);
+                for col in (0..width).step_by(tile) {
+                    let (steps, cols) = (steps.clone(), col..(col + tile).min(width));
+                    // The assertions above bound every element that rows, steps and columns can reach.
+                    arch.dispatch(Strip { sum: &mut self, rows: rows.clone(), steps, cols, add });
+                }
             }
         }
     }
 }
 
-/// Some steps of all rows and a few vectors of columns, of a sum whose bounds were checked.
+/// Some steps of a few rows and the columns of a tile, of a sum whose bounds were checked.
 struct Strip<'s, 'a> {
     sum: &'s mut Sum<'a>,
+    rows: Range<usize>,
     steps: Range<usize>,
     cols: Range<usize>,
     add: bool,
@@ -107,7 +128,7 @@ impl WithSimd for Strip<'_, '_> {
         match self.cols.len().div_ceil(S::F32_LANES) {
             1 => self.rows::<S, 1>(simd),
             2 => self.rows::<S, 2>(simd),
-            _ => self.rows::<S, VECTORS>(simd),
+            _ => self.rows::<S, MOST_VECTORS>(simd),
         }
     }
 }
@@ -115,21 +136,28 @@ impl WithSimd for Strip<'_, '_> {
 impl Strip<'_, '_> {
     #[inline(always)]
     fn rows<S: Simd, const V: usize>(&mut self, simd: S) {
-        let count = self.sum.rows.len();
-        let mut row = 0;
+        let Range { start: mut row, end } = self.rows.clone();
         // SAFETY: `Sum::run` has checked the bounds of all rows, steps and columns.
         unsafe {
-            if S::REGISTER_COUNT > 16 {
-                while count - row >= 8 {
-                    self.tile::<S, 8, V>(simd, row);
-                    row += 8;
+            match shape(S::REGISTER_COUNT) {
+                [8, _] => {
+                    while end - row >= 8 {
+                        self.tile::<S, 8, V>(simd, row);
+                        row += 8;
+                    }
+                }
+                _ => {
+                    while end - row >= 6 {
+                        self.tile::<S, 6, V>(simd, row);
+                        row += 6;
+                    }
                 }
             }
-            while count - row >= 4 {
+            while end - row >= 4 {
                 self.tile::<S, 4, V>(simd, row);
                 row += 4;
             }
-            while row < count {
+            while row < end {
                 self.tile::<S, 1, V>(simd, row);
                 row += 1;
             }
@@ -140,8 +168,42 @@ impl Strip<'_, '_> {
     /// All rows from `row`, steps and columns lie in their sources and in the target.
     #[inline(always)]
     unsafe fn tile<S: Simd, const R: usize, const V: usize>(&mut self, simd: S, row: usize) {
+        let (left, right) = (self.sum.left_steps, self.sum.right_steps);
+        // SAFETY: passed on to the caller; tables are as long as there are steps.
+        unsafe {
+            let table = |steps: &Steps, step: usize| *steps.at.get_unchecked(step);
+            let (across, down) = (|step| table(left, step), |step| table(right, step));
+            // What is as far from each other isn't looked up, which takes registers.
+            match (left.even, right.even) {
+                (Some(x), Some(y)) => {
+                    let (across, down) = (|step| step as isize * x, |step| step as isize * y);
+                    self.add_up::<S, R, V>(simd, row, across, down)
+                }
+                (Some(x), None) => {
+                    self.add_up::<S, R, V>(simd, row, |step| step as isize * x, down)
+                }
+                (None, Some(y)) => {
+                    self.add_up::<S, R, V>(simd, row, across, |step| step as isize * y)
+                }
+                (None, None) => self.add_up::<S, R, V>(simd, row, across, down),
+            }
+        }
+    }
+
+    /// [`Strip::tile`] with where the steps lie.
+    ///
+    /// # Safety
+    /// The same.
+    #[inline(always)]
+    unsafe fn add_up<S: Simd, const R: usize, const V: usize>(
+        &mut self,
+        simd: S,
+        row: usize,
+        across: impl Fn(usize) -> isize,
+        down: impl Fn(usize) -> isize,
+    ) {
         let lanes = S::F32_LANES;
-        let Sum { left, rows, left_steps, right, right_steps, out, pitch, .. } = &mut *self.sum;
+        let Sum { left, rows, right, panel, out, pitch, .. } = &mut *self.sum;
         let mut sums = [[simd.splat_f32s(0.0); V]; R];
         // SAFETY: passed on to the caller. Words and floats have one layout; vectors are read unaligned.
         unsafe {
@@ -149,10 +211,10 @@ impl Strip<'_, '_> {
             for (line, &offset) in lines.iter_mut().zip(rows.get_unchecked(row..row + R)) {
                 *line = line.offset(offset);
             }
-            let columns = right.as_ptr().cast::<f32>().add(self.cols.start);
+            let panel = self.cols.start / (lanes * shape(S::REGISTER_COUNT)[1]) * *panel;
+            let columns = right.as_ptr().cast::<f32>().add(panel);
             for step in self.steps.clone() {
-                let x = *left_steps.at.get_unchecked(step);
-                let vectors = columns.offset(*right_steps.at.get_unchecked(step));
+                let (x, vectors) = (across(step), columns.offset(down(step)));
                 let mut b = [simd.splat_f32s(0.0); V];
                 for (v, b) in b.iter_mut().enumerate() {
                     *b = vectors.add(v * lanes).cast::<S::f32s>().read_unaligned();
@@ -189,23 +251,41 @@ impl Strip<'_, '_> {
     }
 }
 
-/// Floats of a vector.
-pub(super) fn lanes() -> usize {
-    struct Lanes;
-    impl WithSimd for Lanes {
-        type Output = usize;
+/// Floats of a vector, and vectors of a tile.
+fn vectors() -> [usize; 2] {
+    struct Vectors;
+    impl WithSimd for Vectors {
+        type Output = [usize; 2];
         #[inline(always)]
-        fn with_simd<S: Simd>(self, _: S) -> usize {
-            S::F32_LANES
+        fn with_simd<S: Simd>(self, _: S) -> [usize; 2] {
+            [S::F32_LANES, shape(S::REGISTER_COUNT)[1]]
         }
     }
-    Arch::new().dispatch(Lanes)
+    Arch::new().dispatch(Vectors)
 }
 
 /// Most columns that a tile has on any machine.
-pub(super) const MOST_COLUMNS: usize = 16 * VECTORS;
+pub(super) const MOST_COLUMNS: usize = 16 * MOST_VECTORS;
 
 /// Columns of a tile, and of a panel.
 pub(super) fn columns() -> usize {
-    lanes() * VECTORS
+    vectors().iter().product()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::vectors;
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn tiles_are_made_of_the_widest_vectors_that_the_machine_has() {
+        let expected = if is_x86_feature_detected!("avx512f") {
+            [16, 3]
+        } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            [8, 2]
+        } else {
+            return;
+        };
+        assert_eq!(vectors(), expected, "floats of a vector and vectors of a tile");
+    }
 }
