@@ -6,7 +6,7 @@ use naga::back::{hlsl, msl, spv};
 use naga::valid::{
     Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator,
 };
-use shadegrad::device::{Device, Kernel, Limits, Variant, render};
+use shadegrad::device::{Algorithm, Device, Kernel, Limits, Variant, render};
 use shadegrad::graph::ops::Op;
 use shadegrad::graph::{Graph, Options, Tensor, check, compile};
 use shadegrad::prelude::*;
@@ -65,13 +65,14 @@ fn every_kernel_is_valid_and_translates() {
     let parts = ("webgpu in parts", Limits { dispatch_operations: 1, ..Limits::WEBGPU });
     let profiles = Limits::profiles().into_iter().chain([parts]);
     for (name, limits) in profiles.filter(|(name, _)| *name != "cpu") {
-        for (tiled, grouped, splits) in [
+        for (algorithm, grouped, splits) in [
             (None, None, None),
-            (Some(true), Some(true), Some(3)),
-            (Some(false), Some(false), None),
+            (Some(Algorithm::Tiled), Some(true), Some(3)),
+            (Some(Algorithm::Subgroups), Some(false), None),
+            (Some(Algorithm::Direct), Some(false), None),
         ] {
-            let vectors = tiled.map(|tiled| !tiled);
-            let variant = Variant { tiled, grouped, vectors, ..Variant::default() };
+            let vectors = algorithm.map(|algorithm| algorithm == Algorithm::Subgroups);
+            let variant = Variant { algorithm, grouped, vectors, ..Variant::default() };
             for kernel in kernels(&limits, splits) {
                 families.insert(kernel.body.family());
                 let rendered = render(&kernel, &limits, &variant).unwrap();

@@ -8,6 +8,7 @@
 //! A device promises that kernels take effect in order, that equal programs on equal buffers give
 //! equal bits, and that what can't be run is an error. It knows no tensors and no gradients.
 
+mod algorithm;
 mod cache;
 mod cpu;
 mod device;
@@ -26,6 +27,7 @@ mod recurrent;
 mod special;
 mod view;
 
+pub use algorithm::Algorithm;
 pub use cache::cache_dir;
 pub use device::{Buffer, Counters, Device, DeviceInfo, Executable, Pending, Timing};
 pub use dtype::{DType, Literal};

@@ -3,7 +3,7 @@
 use super::super::term::{Point, coordinates};
 use super::subgroup::BLOCK;
 use super::{Renderer, Source, accumulated};
-use crate::{Contraction, Conv, ConvRole, DeviceClass, Limits, Store, TermId, Variant, numel};
+use crate::{Algorithm, Contraction, Conv, ConvRole, Store, TermId, numel};
 use shadegrad_shaders as shaders;
 use std::fmt::Write;
 
@@ -13,26 +13,6 @@ const KEEP_ROWS: &str = "if (col == 0u) {
             if (row + i < {{m}}u) { keep_row(split, g, row + i, z[i]); }
         }
     }";
-
-/// Whether a contraction goes through workgroup memory.
-fn is_tiled(contraction: &Contraction, limits: &Limits, variant: &Variant) -> bool {
-    let [_, m, n, k] = contraction.matrix();
-    let pays = limits.class != DeviceClass::Software && m.min(n) > 16 && k >= 16;
-    variant.tiled.unwrap_or(pays)
-        && limits.invocations >= 256
-        && limits.workgroup_bytes >= 16 * 65 * 8
-}
-
-/// Whether subgroups share what they load for a contraction: loads are one after the other on software adapters.
-pub(super) fn shares(contraction: &Contraction, limits: &Limits, variant: &Variant) -> bool {
-    let lanes = limits.subgroup;
-    !is_tiled(contraction, limits, variant)
-        && limits.class == DeviceClass::Software
-        && limits.invocations >= 64
-        && lanes > 0
-        && 64_usize.is_multiple_of(lanes)
-        && lanes.is_multiple_of(8)
-}
 
 /// How the points of both sources of a product of matrices are named, and the statements that find the batch's.
 pub(super) struct MatMulPoints {
@@ -62,8 +42,8 @@ impl Renderer<'_> {
         stores: &[Store],
     ) -> Source {
         let [g, m, n, k] = contraction.matrix();
-        let tiled = is_tiled(contraction, self.limits, self.variant);
-        let shared = shares(contraction, self.limits, self.variant);
+        let algorithm = Algorithm::of(contraction, self.limits, self.variant.algorithm);
+        let shared = algorithm == Algorithm::Subgroups;
         let lanes = self.limits.subgroup;
         let stripe = 4 * lanes;
         // Subgroups beside each other, as far as there are columns; the others lie below.
@@ -73,10 +53,10 @@ impl Renderer<'_> {
             1
         };
         let rows = BLOCK * self.blocks();
-        let (height, width) = match (tiled, shared) {
-            (true, _) => (64, 64),
-            (_, true) => (64 / lanes / across * rows, across * stripe),
-            _ => (32, 32),
+        let (height, width) = match algorithm {
+            Algorithm::Tiled => (64, 64),
+            Algorithm::Subgroups => (64 / lanes / across * rows, across * stripe),
+            Algorithm::Direct => (32, 32),
         };
         let (tiles_m, tiles_n) = (m.div_ceil(height), n.div_ceil(width));
         let tiles = tiles_m * tiles_n * splits * g;
@@ -118,7 +98,7 @@ impl Renderer<'_> {
         let [add_rows, keep_rows] = if sums { ["z += a;", KEEP_ROWS] } else { ["", ""] };
         let keep_rows = keep_rows.replace("{{m}}", &m.to_string());
         holes.extend([("add_rows", add_rows.to_string()), ("keep_rows", keep_rows)]);
-        if !tiled {
+        if algorithm == Algorithm::Direct {
             return Ok((shaders::fill(shaders::CONTRACT_DIRECT, &holes)?, grid));
         }
         let (left_by_k, right_by_k) = match contraction {

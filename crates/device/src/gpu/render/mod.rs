@@ -9,7 +9,9 @@ mod subgroup;
 mod window;
 
 use super::term::{Bindings, Point, coordinates, missing, terms};
-use crate::{Body, Expr, Intrinsic, Kernel, Limits, Store, Term, TermId, View, collapse, numel};
+use crate::{
+    Algorithm, Body, Expr, Intrinsic, Kernel, Limits, Store, Term, TermId, View, collapse, numel,
+};
 use shadegrad_shaders as shaders;
 use std::fmt::Write;
 
@@ -21,8 +23,8 @@ pub struct Variant {
     pub checks: bool,
     /// Lower the device's limits to these.
     pub limits: Option<Limits>,
-    /// Contractions through workgroup memory (`true`) or straight from memory (`false`).
-    pub tiled: Option<bool>,
+    /// How contractions are computed, where the device can do that.
+    pub algorithm: Option<Algorithm>,
     /// Row kernels with one workgroup (`true`) or one invocation (`false`) for each row; scatters of slices with one
     /// workgroup for a few rows, or one invocation for each element.
     pub grouped: Option<bool>,

@@ -2,8 +2,8 @@
 
 use super::super::term::address;
 use super::Renderer;
-use super::contract::{MatMulPoints, shares};
-use crate::{Body, Contraction, DType, Kernel, Limits, Term, TermId, Variant};
+use super::contract::MatMulPoints;
+use crate::{Algorithm, Body, Contraction, DType, Kernel, Limits, Term, TermId, Variant};
 use std::fmt::Write;
 
 /// Steps of the sum in a turn of the loop, and elements of a vector.
@@ -46,7 +46,7 @@ fn lies(kernel: &Kernel, term: TermId, sum: usize) -> Option<(usize, Along)> {
 pub(super) fn in_fours(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Option<Fours> {
     let Body::Contract { contraction, left, right, splits, .. } = &kernel.body else { return None };
     let Contraction::MatMul { k, .. } = contraction else { return None };
-    if !shares(contraction, limits, variant)
+    if Algorithm::of(contraction, limits, variant.algorithm) != Algorithm::Subgroups
         || !variant.vectors.unwrap_or(kernel.body.flops() >= PAYS)
     {
         return None;
