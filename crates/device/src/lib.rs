@@ -22,6 +22,7 @@ mod kernel;
 mod limits;
 mod null;
 mod part;
+mod precision;
 mod program;
 mod recurrent;
 mod special;
@@ -41,6 +42,7 @@ pub use kernel::{
     Reduction, Store, Window, WindowRole, lines,
 };
 pub use limits::{DeviceClass, Limits};
+pub use precision::{MatmulPrecision, Matrices};
 pub use program::{BufferSpec, Counts, Program};
 pub use recurrent::{Cell, Sequence, SequenceRole};
 pub use view::{View, collapse, contiguous_strides, numel};
