@@ -37,6 +37,7 @@ fn run(part: impl Fn(usize) -> Option<(usize, usize)>) {
             algorithm: Some(if tiled { Algorithm::Tiled } else { Algorithm::Subgroups }),
             grouped: Some(grouped),
             vectors: Some(simplify),
+            ..Variant::default()
         };
         let Some(device) = harness::adapter_with(variant) else {
             return;

@@ -140,7 +140,7 @@ impl fmt::Debug for Device {
 }
 
 impl Device {
-    fn of(backend: impl Backend + 'static) -> Device {
+    pub(crate) fn of(backend: impl Backend + 'static) -> Device {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         Device { backend: Arc::new(backend), id, refused: None }
@@ -232,17 +232,16 @@ impl Device {
     #[cfg(feature = "wgpu")]
     fn adapter(name: &str, variant: crate::Variant) -> Result<Option<Device>, DeviceError> {
         let asked = variant.precision;
-        let Some(gpu) = crate::gpu::open(name, variant.clone())? else { return Ok(None) };
-        let refused = gpu.refused();
-        let device = Device { refused, ..Device::of(gpu) }.asked(asked);
-        if device.matmul_precision() == MatmulPrecision::Highest {
-            return Ok(Some(device));
-        }
-        let Err(reason) = crate::gpu::trial::run(&device) else { return Ok(Some(device)) };
-        // Opened anew, without the feature: a failed trial may have taken the device along.
-        let variant = crate::Variant { precision: MatmulPrecision::Highest, ..variant };
-        let again = crate::gpu::open(name, variant)?;
-        Ok(again.map(|gpu| Device { refused: Some(reason.into()), ..Device::of(gpu) }))
+        let (precision, failed) = match crate::gpu::trial::run(name, &variant)? {
+            Ok(()) => (asked, None),
+            Err(reason) => (MatmulPrecision::Highest, Some(reason.into())),
+        };
+        let variant = crate::Variant { precision, ..variant };
+        let opened = crate::gpu::open(name, variant)?;
+        Ok(opened.map(|gpu| {
+            let refused = failed.or_else(|| gpu.refused());
+            Device { refused, ..Device::of(gpu) }.asked(asked)
+        }))
     }
 
     /// The host's cores: as many threads as given, else as many as there are.

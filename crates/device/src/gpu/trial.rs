@@ -5,9 +5,10 @@
 //! is seen; fractions show that sums are as precise as they should be. It costs tens of milliseconds once, where a precision below the highest is asked
 //! for.
 
+use super::Variant;
 use crate::{
-    Body, BufferSpec, Contraction, Conv, ConvRole, DType, Device, DeviceError, Expr, Kernel,
-    MatmulPrecision, Operand, Program, Store, Term, View, numel, random,
+    Algorithm, Body, BufferSpec, Contraction, Conv, ConvRole, DType, Device, DeviceClass,
+    DeviceError, Expr, Kernel, MatmulPrecision, Operand, Program, Store, Term, View, numel, random,
 };
 
 /// What an operand is filled with.
@@ -55,11 +56,23 @@ impl Numbers {
     }
 }
 
-/// Runs the trial.
+/// Opens an adapter for a trial, if less than the highest precision is asked for and it has cooperative matrices, which then
+/// compute whatever their size. The device is not used again: a trial that fails may take it along.
 ///
 /// # Errors
-/// What is wrong, as text.
-pub(crate) fn run(device: &Device) -> Result<(), String> {
+/// If the adapter doesn't open; within, what is wrong, as text.
+pub(crate) fn run(name: &str, variant: &Variant) -> Result<Result<(), String>, DeviceError> {
+    if variant.precision == MatmulPrecision::Highest {
+        return Ok(Ok(()));
+    }
+    let variant = Variant { algorithm: Some(Algorithm::Cooperative), ..variant.clone() };
+    let opened = super::open(name, variant)?.map(Device::of);
+    let tried = opened.filter(|device| device.matmul_precision() != MatmulPrecision::Highest);
+    Ok(tried.map_or(Ok(()), |device| agree(&device)))
+}
+
+/// Whether a device and the host compute the same.
+fn agree(device: &Device) -> Result<(), String> {
     let host = Device::cpu(None);
     let matmul = |batch: usize, m: usize, n: usize, k: usize| Contraction::MatMul {
         batch: vec![batch],
@@ -68,8 +81,8 @@ pub(crate) fn run(device: &Device) -> Result<(), String> {
         k,
     };
     let conv = Conv {
-        batch: 3,
-        in_channels: 64,
+        batch: 1,
+        in_channels: 10,
         out_channels: 66,
         groups: 1,
         input: [13, 11],
@@ -80,15 +93,17 @@ pub(crate) fn run(device: &Device) -> Result<(), String> {
         dilation: [1, 2],
     };
     let conv = |role| (Contraction::Conv(conv, role), [false; 2]);
-    let trials = [
-        (matmul(6, 67, 131, 161), [false; 2]),
-        (matmul(6, 67, 131, 161), [true; 2]),
-        // Enough large tiles to keep a large GPU busy.
-        (matmul(32, 129, 130, 33), [false, true]),
+    let mut trials = vec![
+        (matmul(1, 67, 70, 101), [false; 2]),
+        (matmul(2, 65, 33, 70), [true; 2]),
         conv(ConvRole::Forward),
         conv(ConvRole::InputGradient),
         conv(ConvRole::WeightGradient),
     ];
+    if device.limits().class != DeviceClass::Software {
+        // Enough large tiles to keep a large GPU busy, which would keep the host's cores busy for seconds.
+        trials.push((matmul(32, 129, 130, 33), [false, true]));
+    }
     let precision = device.matmul_precision();
     for (contraction, turned) in trials {
         for numbers in [Numbers::Whole, Numbers::Fractions, Numbers::Huge] {
