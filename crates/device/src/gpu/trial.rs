@@ -1,9 +1,9 @@
 //! A trial of an adapter's cooperative matrices, which drivers are known to get wrong: products and convolutions that the
 //! adapter computes with them, beside the same on the host.
 //!
-//! Whole numbers with sums that floats hold leave nothing to round but themselves, which the host does alike, so one wrong bit
-//! is seen; fractions show that sums are as precise as they should be. It costs tens of milliseconds once, where a precision below the highest is asked
-//! for.
+//! Whole numbers with sums that floats hold leave nothing to round but themselves, which the host does alike, so one wrong
+//! bit is seen; fractions show that sums are as precise as they should be. It takes a device of its own and a few pipelines,
+//! where a precision below the highest is asked for.
 
 use super::Variant;
 use crate::{
