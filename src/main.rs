@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use clap::{CommandFactory, Parser, Subcommand};
-use shadegrad::device::{Counts, Limits};
+use shadegrad::device::{Counts, Limits, MatmulPrecision};
 use shadegrad::experiment::{self, Asked, Config, Prediction, Trained};
 use shadegrad::graph::Compiled;
 use shadegrad::prelude::*;
@@ -107,6 +107,10 @@ enum Command {
         /// Keep the activations of training steps in half precision
         #[arg(long)]
         mixed: bool,
+        /// How precisely products are computed: highest, high (three products of halves) or medium (one); the last two on
+        /// devices with cooperative matrices
+        #[arg(long, value_name = "NAME", default_value_t)]
+        matmul_precision: MatmulPrecision,
         /// Measure what the training loop costs beside the CNN's step instead: loader threads, logs, checkpoints
         #[arg(long, conflicts_with_all = ["json", "compare", "from", "kernels", "trace", "workloads"])]
         overhead: bool,
@@ -187,7 +191,9 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Devices => {
             for info in Device::list() {
-                println!("{info}");
+                let matrices =
+                    info.matrices.map_or(String::new(), |matrices| format!(", {matrices}"));
+                println!("{info}{matrices}");
             }
             println!("chosen by default: {}", Device::best()?.info());
             Ok(())
@@ -226,6 +232,7 @@ fn run(command: Command) -> Result<()> {
             batch,
             recompute,
             mixed,
+            matmul_precision: precision,
             overhead,
             host,
             kernels,
@@ -236,7 +243,7 @@ fn run(command: Command) -> Result<()> {
         } => {
             if overhead {
                 for name in &device {
-                    let device = Device::open(name)?;
+                    let device = open(name, precision)?;
                     println!("{}", device.info());
                     let folder = std::env::temp_dir().join("shadegrad-overhead");
                     std::fs::create_dir_all(&folder)
@@ -255,7 +262,7 @@ fn run(command: Command) -> Result<()> {
             let step = bench::Step { batch, recompute, mixed };
             if host {
                 for name in &device {
-                    let device = Device::open(name)?;
+                    let device = open(name, precision)?;
                     println!("{}", device.info());
                     print!("{}", bench::hosts(&measure_host(&device, &workloads, seconds, step)?));
                 }
@@ -266,7 +273,7 @@ fn run(command: Command) -> Result<()> {
                 None => {
                     let kernels = kernels || trace.is_some();
                     let settings = bench::Settings { seconds, kernels, step };
-                    let measured = measure(&device, &chosen(&workloads)?, settings)?;
+                    let measured = measure(&device, precision, &chosen(&workloads)?, settings)?;
                     if let Some(path) = trace {
                         std::fs::write(&path, bench::trace(&measured))
                             .with_context(|| path.display().to_string())?;
@@ -324,6 +331,15 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// Opens a device, and says so where its products are more precise than asked for.
+fn open(name: &str, precision: MatmulPrecision) -> Result<Device> {
+    let device = Device::open_with_precision(name, precision)?;
+    if let Some(reason) = device.refused() {
+        println!("{name}: products have the highest precision, since {reason}");
+    }
+    Ok(device)
 }
 
 /// What a step costs: its kernels one after the other, and all together.
@@ -395,12 +411,13 @@ fn measure_host(
 /// Measures workloads on devices and prints the results.
 fn measure(
     devices: &[String],
+    precision: MatmulPrecision,
     workloads: &[&str],
     settings: bench::Settings,
 ) -> Result<Vec<bench::Measurement>> {
     let mut measured = Vec::new();
     for name in devices {
-        let device = Device::open(name)?;
+        let device = open(name, precision)?;
         let rates = bench::rates(&device)?;
         println!(
             "{}: products at {:.1} GFLOP/s, copies at {:.2} GB/s; floors are at these rates",

@@ -4,7 +4,7 @@
 
 mod harness;
 
-use shadegrad::device::{Device, Variant, random, render};
+use shadegrad::device::{Algorithm, Device, Variant, random, render};
 use shadegrad::graph::{Array, Options};
 use shadegrad::prelude::*;
 
@@ -61,7 +61,8 @@ fn same(a: &[Array], b: &[Array]) -> bool {
 }
 
 fn with_vectors(vectors: Option<bool>) -> Option<Device> {
-    harness::adapter_with(Variant { vectors, tiled: Some(false), ..Variant::default() })
+    let algorithm = Some(Algorithm::Subgroups);
+    harness::adapter_with(Variant { vectors, algorithm, ..Variant::default() })
 }
 
 #[test]

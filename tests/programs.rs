@@ -250,6 +250,10 @@ fn bad_options_are_named() {
         &["no workload `nonsense`", "lenet"],
     );
     fails(shadegrad().args(["bench", "--device", "voodoo"]), &["unknown device `voodoo`"]);
+    fails(
+        shadegrad().args(["bench", "--matmul-precision", "low"]),
+        &["no precision of products `low`: there are highest, high, medium"],
+    );
 }
 
 #[test]
@@ -271,13 +275,15 @@ fn the_benchmark_prints_a_table_and_json() {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("bench.json");
     let output = shadegrad()
-        .args(["bench", "mlp", "--device", "cpu", "--seconds", "0.1", "--kernels", "--json"])
+        .args(["bench", "mlp", "--device", "cpu", "--seconds", "0.1", "--kernels"])
+        .args(["--matmul-precision", "medium", "--json"])
         .arg(&json)
         .output()
         .unwrap();
     let text = text(&output);
     assert!(output.status.success(), "{text}");
     assert!(text.contains("GFLOP/s") && text.contains("kernels of mlp"), "{text}");
+    assert!(text.contains("cpu: products have the highest precision, since it has no"), "{text}");
     let line: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
     // Forward and two gradients of three layers, but for the gradient of the input.

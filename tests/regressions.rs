@@ -651,11 +651,9 @@ fn what_is_added_nowhere_has_a_slope_of_zero() {
 fn slices_are_scattered_by_small_workgroups_in_several_rounds() {
     // 32 invocations look at 1024 indices at a time, and hold 32 of the 70 columns.
     let limits = Limits { invocations: 32, ..Limits::WEBGPU };
-    let (tiled, grouped) = (Some(false), Some(true));
     let variant = shadegrad::device::Variant {
         limits: Some(limits),
-        tiled,
-        grouped,
+        grouped: Some(true),
         ..shadegrad::device::Variant::default()
     };
     let Some(device) = harness::adapter_with(variant) else {

@@ -6,7 +6,9 @@ use naga::back::{hlsl, msl, spv};
 use naga::valid::{
     Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator,
 };
-use shadegrad::device::{Device, Kernel, Limits, Variant, render};
+use shadegrad::device::{
+    Algorithm, Device, Kernel, Limits, MatmulPrecision, Matrices, Variant, render,
+};
 use shadegrad::graph::ops::Op;
 use shadegrad::graph::{Graph, Options, Tensor, check, compile};
 use shadegrad::prelude::*;
@@ -40,14 +42,20 @@ fn kernels(limits: &Limits, splits: Option<usize>) -> Vec<Kernel> {
     kernels
 }
 
-fn translate(module: &naga::Module, info: &ModuleInfo) -> Result<(), String> {
+/// To SPIR-V and MSL, which it returns.
+fn translate(module: &naga::Module, info: &ModuleInfo) -> Result<String, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     spv::write_vec(module, info, &spv::Options::default(), None).map_err(|e| text(&e))?;
     let lang_version = (2, 4);
     let msl_options =
         msl::Options { fake_missing_bindings: true, lang_version, ..Default::default() };
-    msl::write_string(module, info, &msl_options, &msl::PipelineOptions::default())
+    let (msl, _) = msl::write_string(module, info, &msl_options, &msl::PipelineOptions::default())
         .map_err(|e| text(&e))?;
+    Ok(msl)
+}
+
+fn translate_to_hlsl(module: &naga::Module, info: &ModuleInfo) -> Result<(), String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
     let mut out = String::new();
     let shader_model = hlsl::ShaderModel::V6_0;
     let hlsl_options =
@@ -58,6 +66,19 @@ fn translate(module: &naga::Module, info: &ModuleInfo) -> Result<(), String> {
     Ok(())
 }
 
+/// A shader as naga reads it, and what it finds.
+fn validated(
+    source: &str,
+    capabilities: Capabilities,
+) -> Result<(naga::Module, ModuleInfo), String> {
+    let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
+    let mut validator = Validator::new(ValidationFlags::all(), capabilities);
+    validator.subgroup_stages(ShaderStages::COMPUTE);
+    validator.subgroup_operations(SubgroupOperationSet::all());
+    let info = validator.validate(&module).map_err(|e| format!("{e:?}"))?;
+    Ok((module, info))
+}
+
 #[test]
 fn every_kernel_is_valid_and_translates() {
     let mut seen = BTreeSet::new();
@@ -65,13 +86,14 @@ fn every_kernel_is_valid_and_translates() {
     let parts = ("webgpu in parts", Limits { dispatch_operations: 1, ..Limits::WEBGPU });
     let profiles = Limits::profiles().into_iter().chain([parts]);
     for (name, limits) in profiles.filter(|(name, _)| *name != "cpu") {
-        for (tiled, grouped, splits) in [
+        for (algorithm, grouped, splits) in [
             (None, None, None),
-            (Some(true), Some(true), Some(3)),
-            (Some(false), Some(false), None),
+            (Some(Algorithm::Tiled), Some(true), Some(3)),
+            (Some(Algorithm::Subgroups), Some(false), None),
+            (Some(Algorithm::Direct), Some(false), None),
         ] {
-            let vectors = tiled.map(|tiled| !tiled);
-            let variant = Variant { tiled, grouped, vectors, ..Variant::default() };
+            let vectors = algorithm.map(|algorithm| algorithm == Algorithm::Subgroups);
+            let variant = Variant { algorithm, grouped, vectors, ..Variant::default() };
             for kernel in kernels(&limits, splits) {
                 families.insert(kernel.body.family());
                 let rendered = render(&kernel, &limits, &variant).unwrap();
@@ -81,16 +103,11 @@ fn every_kernel_is_valid_and_translates() {
                 let fail = |what: &str, reason: String| -> ! {
                     panic!("{what} of `{}` for {name}: {reason}\n{}", kernel.label, rendered.source)
                 };
-                let module = naga::front::wgsl::parse_str(&rendered.source)
-                    .unwrap_or_else(|e| fail("parsing", e.emit_to_string(&rendered.source)));
                 let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16;
-                let mut validator = Validator::new(ValidationFlags::all(), capabilities);
-                validator.subgroup_stages(ShaderStages::COMPUTE);
-                validator.subgroup_operations(SubgroupOperationSet::all());
-                let info = validator
-                    .validate(&module)
-                    .unwrap_or_else(|e| fail("validation", format!("{e:?}")));
+                let (module, info) = validated(&rendered.source, capabilities)
+                    .unwrap_or_else(|e| fail("validation", e));
                 translate(&module, &info).unwrap_or_else(|e| fail("translation", e));
+                translate_to_hlsl(&module, &info).unwrap_or_else(|e| fail("translation", e));
                 let size: u32 = module.entry_points[0].workgroup_size.iter().product();
                 assert!(size as usize <= limits.invocations);
                 assert!(rendered.groups.iter().all(|&g| (g as usize) <= limits.groups));
@@ -113,4 +130,68 @@ fn large_grids_are_folded() {
     let program = compile(&nodes, &Limits::WEBGPU, &Options::default()).unwrap().program;
     let rendered = render(&program.kernels[0], &Limits::WEBGPU, &Variant::default()).unwrap();
     assert_eq!(rendered.groups, [65_535, 2, 1]);
+}
+
+#[test]
+fn cooperative_matrices_are_valid_and_translate() {
+    let mut seen = BTreeSet::new();
+    let algorithm = Some(Algorithm::Cooperative);
+    let variant = Variant { algorithm, ..Variant::default() };
+    let capabilities = Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
+    for (side, workgroup_bytes) in [(16, 48 << 10), (8, 32 << 10)] {
+        for precision in [MatmulPrecision::Medium, MatmulPrecision::High] {
+            let matrices = Some(Matrices { side, lanes: 32 });
+            let limits = Limits { matrices, workgroup_bytes, ..Limits::profile("h200").unwrap() }
+                .with_precision(precision);
+            let graph = Graph::new();
+            let many = |name: &str| {
+                let shape = [128, 128, 40];
+                graph.variable(&Variable::new(name, &shape, DType::F32, Init::Full(1.0)))
+            };
+            let large = many("a").matmul(&many("b").permute(&[0, 2, 1]));
+            let nodes = graph.nodes(&[&large]).unwrap();
+            let large = compile(&nodes, &limits, &Options::default()).unwrap().program.kernels;
+            let all = kernels(&limits, None).into_iter().chain(kernels(&limits, Some(3)));
+            for kernel in all.chain(large) {
+                if !matches!(kernel.body.family(), "matmul" | "conv") {
+                    continue;
+                }
+                let source = render(&kernel, &limits, &variant).unwrap().source;
+                let fail = |reason: String| -> ! {
+                    panic!("`{}` for {side}, {precision}: {reason}\n{source}", kernel.label)
+                };
+                let (module, info) = validated(&source, capabilities).unwrap_or_else(|e| fail(e));
+                let msl = translate(&module, &info).unwrap_or_else(|e| fail(e));
+                assert!(msl.contains("simdgroup_multiply_accumulate"), "{source}");
+                let invocations: u32 = module.entry_points[0].workgroup_size.iter().product();
+                assert!(invocations as usize <= limits.invocations);
+                let bytes = workgroup_bytes_of(&module);
+                assert!(bytes <= workgroup_bytes, "{bytes} bytes\n{source}");
+                // Drivers crash where a shader has both.
+                assert!(!source.contains("@builtin(subgroup"), "{source}");
+                seen.insert(source);
+            }
+        }
+    }
+    for part in [
+        "@workgroup_size(256)",
+        "@workgroup_size(128)",
+        "coopLoadT<coop_mat16x16<f16, A>>",
+        "coopLoad<coop_mat16x16<f16, A>>",
+        "coopLoadT<coop_mat8x8<f16, B>>",
+        "coopLoad<coop_mat8x8<f16, B>>",
+        "fn keep_row(",
+    ] {
+        assert!(seen.iter().any(|source| source.contains(part)), "no {part}");
+    }
+    assert!(seen.len() > 100, "only {} shaders", seen.len());
+}
+
+/// Bytes of a module's variables in workgroup memory.
+fn workgroup_bytes_of(module: &naga::Module) -> usize {
+    let mut layouter = naga::proc::Layouter::default();
+    layouter.update(module.to_ctx()).unwrap();
+    let shared = |variable: &naga::GlobalVariable| variable.space == naga::AddressSpace::WorkGroup;
+    let variables = module.global_variables.iter().map(|(_, variable)| variable);
+    variables.filter(|v| shared(v)).map(|v| layouter[v.ty].size as usize).sum()
 }

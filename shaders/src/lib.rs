@@ -24,6 +24,10 @@ pub const CONTRACT_DIRECT: &str = include_str!("../contract_direct.wgsl");
 pub const CONTRACT_SUBGROUP: &str = include_str!("../contract_subgroup.wgsl");
 /// Contractions through workgroup memory.
 pub const CONTRACT_TILED: &str = include_str!("../contract_tiled.wgsl");
+/// Contractions in cooperative matrices.
+pub const CONTRACT_COOPERATIVE: &str = include_str!("../contract_cooperative.wgsl");
+/// What stands for cooperative matrices in tests.
+pub const COOPERATIVE_EMULATED: &str = include_str!("../cooperative_emulated.wgsl");
 /// Pooling, forward.
 pub const WINDOW: &str = include_str!("../window.wgsl");
 /// Pooling, backward.

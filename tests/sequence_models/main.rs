@@ -86,6 +86,5 @@ pub(crate) fn agree(
 /// The adapter with so little workgroup memory that each step of a recurrent layer is a dispatch.
 pub(crate) fn stepwise() -> Option<Device> {
     let limits = Some(Limits { workgroup_bytes: 8, ..Limits::WEBGPU });
-    let (tiled, grouped) = (Some(false), Some(false));
-    harness::adapter_with(Variant { limits, tiled, grouped, ..Variant::default() })
+    harness::adapter_with(Variant { limits, grouped: Some(false), ..Variant::default() })
 }

@@ -1,6 +1,6 @@
 //! Devices, buffers and loaded programs: the surface that the graph crate sees.
 
-use crate::{DeviceClass, DeviceError, Limits, Program, cpu, null};
+use crate::{DeviceClass, DeviceError, Limits, MatmulPrecision, Matrices, Program, cpu, null};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +14,8 @@ pub struct DeviceInfo {
     pub description: String,
     /// The kind of hardware.
     pub class: DeviceClass,
+    /// The cooperative matrices that it can multiply, if it has any: what [`MatmulPrecision`] is for.
+    pub matrices: Option<Matrices>,
 }
 
 impl fmt::Display for DeviceInfo {
@@ -127,6 +129,8 @@ pub struct Device {
     backend: Arc<dyn Backend>,
     /// Distinguishes it from every other device that was opened.
     id: u64,
+    /// Why products are more precise than asked for.
+    refused: Option<Arc<str>>,
 }
 
 impl fmt::Debug for Device {
@@ -136,9 +140,10 @@ impl fmt::Debug for Device {
 }
 
 impl Device {
-    fn of(backend: impl Backend + 'static) -> Device {
+    pub(crate) fn of(backend: impl Backend + 'static) -> Device {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Device { backend: Arc::new(backend), id: NEXT.fetch_add(1, Ordering::Relaxed) }
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Device { backend: Arc::new(backend), id, refused: None }
     }
 
     /// The devices of this machine, best first: discrete GPUs, integrated GPUs, the CPU, software
@@ -158,13 +163,7 @@ impl Device {
     /// # Errors
     /// If `SHADEGRAD_DEVICE` names a device that isn't there or doesn't open.
     pub fn best() -> Result<Device, DeviceError> {
-        if let Ok(name) = std::env::var("SHADEGRAD_DEVICE")
-            && !matches!(name.as_str(), "" | "best")
-        {
-            return Device::open(&name);
-        }
-        let opened = Device::list().into_iter().find_map(|info| Device::open(&info.name).ok());
-        Ok(opened.unwrap_or_else(|| Device::cpu(None)))
+        Device::open("best")
     }
 
     /// Opens a device by name: `best`, `cpu`, `gpu` (the best that isn't the CPU), `software`, a
@@ -173,22 +172,76 @@ impl Device {
     /// # Errors
     /// [`DeviceError::Unknown`] with the names there are, or why it didn't open.
     pub fn open(name: &str) -> Result<Device, DeviceError> {
+        Device::open_with_precision(name, MatmulPrecision::Highest)
+    }
+
+    /// Opens a device as [`Device::open`] does, with less precise products where it has cooperative matrices that agree with
+    /// the host in a trial. Where it hasn't, products have the highest precision, and [`Device::refused`] says why.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub fn open_with_precision(
+        name: &str,
+        precision: MatmulPrecision,
+    ) -> Result<Device, DeviceError> {
         if let Some(profile) = name.strip_prefix("null:")
             && let Some(limits) = Limits::profile(profile)
         {
-            return Ok(Device::null(limits));
+            return Ok(Device::null(limits.with_precision(precision)).asked(precision));
         }
         match name {
-            "best" => return Device::best(),
-            "cpu" => return Ok(Device::cpu(None)),
+            "best" => return Device::best_with(precision),
+            "cpu" => return Ok(Device::cpu(None).asked(precision)),
             _ => {}
         }
         #[cfg(feature = "wgpu")]
-        if let Some(device) = crate::gpu::open(name, None)? {
-            return Ok(Device::of(device));
+        {
+            let variant = crate::Variant { precision, ..crate::Variant::default() };
+            if let Some(device) = Device::adapter(name, variant)? {
+                return Ok(device);
+            }
         }
+        Err(Device::unknown(name))
+    }
+
+    fn best_with(precision: MatmulPrecision) -> Result<Device, DeviceError> {
+        if let Ok(name) = std::env::var("SHADEGRAD_DEVICE")
+            && !matches!(name.as_str(), "" | "best")
+        {
+            return Device::open_with_precision(&name, precision);
+        }
+        let open = |info: DeviceInfo| Device::open_with_precision(&info.name, precision).ok();
+        let opened = Device::list().into_iter().find_map(open);
+        Ok(opened.unwrap_or_else(|| Device::cpu(None).asked(precision)))
+    }
+
+    /// This device, for somebody who asked for a precision of products.
+    fn asked(mut self, precision: MatmulPrecision) -> Device {
+        if self.matmul_precision() != precision && self.refused.is_none() {
+            self.refused = Some("it has no cooperative matrices".into());
+        }
+        self
+    }
+
+    fn unknown(name: &str) -> DeviceError {
         let available: Vec<String> = Device::list().iter().map(DeviceInfo::to_string).collect();
-        Err(DeviceError::Unknown { name: name.to_string(), available: available.join("; ") })
+        DeviceError::Unknown { name: name.to_string(), available: available.join("; ") }
+    }
+
+    /// The adapter that a name means, once its cooperative matrices have stood their trial, where they are asked for.
+    #[cfg(feature = "wgpu")]
+    fn adapter(name: &str, variant: crate::Variant) -> Result<Option<Device>, DeviceError> {
+        let asked = variant.precision;
+        let (precision, failed) = match crate::gpu::trial::run(name, &variant)? {
+            Ok(()) => (asked, None),
+            Err(reason) => (MatmulPrecision::Highest, Some(reason.into())),
+        };
+        let variant = crate::Variant { precision, ..variant };
+        let opened = crate::gpu::open(name, variant)?;
+        Ok(opened.map(|gpu| {
+            let refused = failed.or_else(|| gpu.refused());
+            Device { refused, ..Device::of(gpu) }.asked(asked)
+        }))
     }
 
     /// The host's cores: as many threads as given, else as many as there are.
@@ -207,17 +260,7 @@ impl Device {
     /// As [`Device::open`].
     #[cfg(feature = "wgpu")]
     pub fn open_with(name: &str, variant: crate::Variant) -> Result<Device, DeviceError> {
-        match crate::gpu::open(name, Some(variant))? {
-            Some(device) => Ok(Device::of(device)),
-            None => Err(DeviceError::Unknown {
-                name: name.to_string(),
-                available: Device::list()
-                    .iter()
-                    .map(DeviceInfo::to_string)
-                    .collect::<Vec<_>>()
-                    .join("; "),
-            }),
-        }
+        Device::adapter(name, variant)?.ok_or_else(|| Device::unknown(name))
     }
 
     /// What it is.
@@ -228,6 +271,16 @@ impl Device {
     /// What it can do.
     pub fn limits(&self) -> &Limits {
         self.backend.limits()
+    }
+
+    /// How precisely it computes matrix products and convolutions.
+    pub fn matmul_precision(&self) -> MatmulPrecision {
+        self.limits().precision
+    }
+
+    /// Why products are more precise, and slower, than they were asked for, if they are.
+    pub fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
     }
 
     /// What it has done since it was opened.

@@ -202,6 +202,11 @@ impl Contraction {
         }
     }
 
+    /// Multiplications and additions.
+    pub fn flops(&self) -> u64 {
+        2 * self.matrix().iter().map(|&n| n as u64).product::<u64>()
+    }
+
     /// The contraction as a matrix product: groups, rows, columns and summed length.
     pub fn matrix(&self) -> [usize; 4] {
         match self {
@@ -613,9 +618,7 @@ impl Body {
     /// Multiplications and additions of the core (not of the expressions around it).
     pub fn flops(&self) -> u64 {
         match self {
-            Body::Contract { contraction, .. } => {
-                2 * contraction.matrix().iter().map(|&n| n as u64).product::<u64>()
-            }
+            Body::Contract { contraction, .. } => contraction.flops(),
             Body::Attention { attention: a, .. } => {
                 let pairs = numel(&a.batch) * a.queries * a.keys;
                 2 * (pairs * (a.width + a.features)) as u64

@@ -8,6 +8,7 @@
 //! A device promises that kernels take effect in order, that equal programs on equal buffers give
 //! equal bits, and that what can't be run is an error. It knows no tensors and no gradients.
 
+mod algorithm;
 mod cache;
 mod cpu;
 mod device;
@@ -21,11 +22,13 @@ mod kernel;
 mod limits;
 mod null;
 mod part;
+mod precision;
 mod program;
 mod recurrent;
 mod special;
 mod view;
 
+pub use algorithm::Algorithm;
 pub use cache::cache_dir;
 pub use device::{Buffer, Counters, Device, DeviceInfo, Executable, Pending, Timing};
 pub use dtype::{DType, Literal};
@@ -39,6 +42,7 @@ pub use kernel::{
     Reduction, Store, Window, WindowRole, lines,
 };
 pub use limits::{DeviceClass, Limits};
+pub use precision::{MatmulPrecision, Matrices};
 pub use program::{BufferSpec, Counts, Program};
 pub use recurrent::{Cell, Sequence, SequenceRole};
 pub use view::{View, collapse, contiguous_strides, numel};

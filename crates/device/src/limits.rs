@@ -1,5 +1,7 @@
 //! What a device can do, as plain data, and named profiles of devices that aren't here.
 
+use crate::{MatmulPrecision, Matrices};
+
 /// What kind of hardware runs the kernels; kernels and splits are chosen by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DeviceClass {
@@ -64,6 +66,10 @@ pub struct Limits {
     pub subgroup: usize,
     /// Whether kernels can store halves one by one, so that values can be kept in half precision.
     pub f16: bool,
+    /// The cooperative matrices that it multiplies, if it has them and they are in use.
+    pub matrices: Option<Matrices>,
+    /// How precisely products are computed: less than the highest with cooperative matrices only.
+    pub precision: MatmulPrecision,
     /// Operations that one dispatch may take by prediction; kernels of more are split. `u64::MAX` where nothing
     /// watches how long a dispatch takes.
     pub dispatch_operations: u64,
@@ -83,6 +89,8 @@ impl Limits {
         groups: 65_535,
         subgroup: 0,
         f16: false,
+        matrices: None,
+        precision: MatmulPrecision::Highest,
         dispatch_operations: DeviceClass::Integrated.dispatch_operations(),
         dispatch_bytes: DeviceClass::Integrated.dispatch_bytes(),
     };
@@ -98,6 +106,8 @@ impl Limits {
         groups: usize::MAX,
         subgroup: 0,
         f16: true,
+        matrices: None,
+        precision: MatmulPrecision::Highest,
         dispatch_operations: DeviceClass::Cpu.dispatch_operations(),
         dispatch_bytes: DeviceClass::Cpu.dispatch_bytes(),
     };
@@ -133,6 +143,7 @@ impl Limits {
                     bindings: 32,
                     subgroup: 32,
                     f16: true,
+                    matrices: Some(Matrices { side: 16, lanes: 32 }),
                     dispatch_operations: DeviceClass::Discrete.dispatch_operations(),
                     dispatch_bytes: DeviceClass::Discrete.dispatch_bytes(),
                     ..Limits::WEBGPU
@@ -146,12 +157,18 @@ impl Limits {
         Limits::profiles().into_iter().find(|(n, _)| *n == name).map(|(_, limits)| limits)
     }
 
+    /// These limits with products as precise as asked for, or more so where there are no cooperative matrices.
+    pub fn with_precision(self, asked: MatmulPrecision) -> Limits {
+        let precision = self.matrices.map_or(MatmulPrecision::Highest, |_| asked);
+        Limits { precision, ..self }
+    }
+
     /// The largest buffer, which is bound whole, in bytes.
     pub fn largest_buffer(&self) -> usize {
         self.buffer_bytes.min(self.binding_bytes)
     }
 
-    /// These limits, each lowered to the other's where that is smaller. The class stays.
+    /// These limits, each lowered to the other's where that is smaller. The class and the precision of products stay.
     pub fn at_most(&self, other: &Limits) -> Limits {
         Limits {
             class: self.class,
@@ -163,6 +180,8 @@ impl Limits {
             groups: self.groups.min(other.groups),
             subgroup: self.subgroup.min(other.subgroup),
             f16: self.f16 && other.f16,
+            matrices: self.matrices.filter(|matrices| other.matrices == Some(*matrices)),
+            precision: self.precision,
             dispatch_operations: self.dispatch_operations.min(other.dispatch_operations),
             dispatch_bytes: self.dispatch_bytes.min(other.dispatch_bytes),
         }

@@ -14,13 +14,14 @@ impl Null {
     pub(crate) fn new(limits: Limits) -> Null {
         let profile = Limits::profiles()
             .into_iter()
-            .find(|(_, profile)| *profile == limits)
+            .find(|(_, profile)| profile.clone().with_precision(limits.precision) == limits)
             .map_or("custom", |(name, _)| name);
         Null {
             info: DeviceInfo {
                 name: format!("null:{profile}"),
                 description: format!("no hardware, with the limits of {profile}"),
                 class: limits.class,
+                matrices: limits.matrices,
             },
             limits,
             counters: Arc::default(),

@@ -63,6 +63,7 @@ pub(crate) fn info(threads: Option<usize>) -> DeviceInfo {
         name: "cpu".to_string(),
         description: format!("the host's processor, {threads} threads"),
         class: DeviceClass::Cpu,
+        matrices: None,
     }
 }
 

@@ -8,11 +8,15 @@
 mod load;
 mod render;
 mod term;
+pub(crate) mod trial;
 
 pub use render::{Rendered, Variant, render};
 
 use crate::device::{Arriving, Backend, Memory, Run};
-use crate::{Buffer, Counters, DeviceClass, DeviceError, DeviceInfo, Limits, Program};
+use crate::{
+    Buffer, Counters, DeviceClass, DeviceError, DeviceInfo, Limits, MatmulPrecision, Matrices,
+    Program,
+};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,9 +51,50 @@ fn adapters() -> Vec<(DeviceInfo, wgpu::Adapter)> {
                 _ => "",
             };
             let description = format!("{} ({}{kind})", info.name, driver.trim());
-            (DeviceInfo { name, description, class }, adapter)
+            let matrices = matrices(&adapter).ok();
+            (DeviceInfo { name, description, class, matrices }, adapter)
         })
         .collect()
+}
+
+/// Invocations of a subgroup, zero where there are none or not always as many.
+fn subgroup(adapter: &wgpu::Adapter) -> usize {
+    let info = adapter.get_info();
+    match adapter.features().contains(wgpu::Features::SUBGROUP)
+        && info.subgroup_min_size == info.subgroup_max_size
+    {
+        true => info.subgroup_min_size as usize,
+        false => 0,
+    }
+}
+
+/// The cooperative matrices of an adapter, or why it has none that can be used.
+fn matrices(adapter: &wgpu::Adapter) -> Result<Matrices, &'static str> {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    let has = adapter.features();
+    if !has.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+        return Err("it has no cooperative matrices");
+    }
+    if !has.contains(wgpu::Features::SHADER_F16) {
+        return Err("its shaders have no halves");
+    }
+    let known = adapter.cooperative_matrix_properties();
+    let usable = |side: &u32| {
+        known.iter().any(|p| {
+            [p.m_size, p.n_size, p.k_size] == [*side; 3] && (p.ab_type, p.cr_type) == (F16, F32)
+        })
+    };
+    let side = [16, 8].into_iter().find(usable);
+    let side = side.ok_or("it has no cooperative matrices of halves that are summed in floats")?;
+    let lanes = match adapter.get_info().backend {
+        // Of every GPU that has them, though subgroups may be reported to vary.
+        wgpu::Backend::Metal => 32,
+        _ => subgroup(adapter),
+    };
+    match lanes {
+        0 => Err("its subgroups vary in size, so which invocations share a matrix isn't known"),
+        _ => Ok(Matrices { side: side as usize, lanes }),
+    }
 }
 
 pub(crate) fn list() -> Vec<DeviceInfo> {
@@ -57,7 +102,7 @@ pub(crate) fn list() -> Vec<DeviceInfo> {
 }
 
 /// Opens the adapter that a name means; `None` if there is none of that name.
-pub(crate) fn open(name: &str, variant: Option<Variant>) -> Result<Option<Gpu>, DeviceError> {
+pub(crate) fn open(name: &str, variant: Variant) -> Result<Option<Gpu>, DeviceError> {
     let mut adapters = adapters();
     adapters.sort_by_key(|(info, _)| info.class);
     let wanted = name.to_lowercase();
@@ -67,7 +112,7 @@ pub(crate) fn open(name: &str, variant: Option<Variant>) -> Result<Option<Gpu>, 
         "" => false,
         _ => info.name == wanted || info.description.to_lowercase().contains(&wanted),
     });
-    found.map(|(info, adapter)| Gpu::new(info, &adapter, variant.unwrap_or_default())).transpose()
+    found.map(|(info, adapter)| Gpu::new(info, &adapter, variant)).transpose()
 }
 
 /// An open adapter.
@@ -75,6 +120,8 @@ pub(crate) struct Gpu {
     info: DeviceInfo,
     limits: Limits,
     shared: Arc<Shared>,
+    /// Why there are no cooperative matrices.
+    refused: Option<&'static str>,
 }
 
 /// What loaded programs share with the device that loaded them.
@@ -106,15 +153,36 @@ impl Gpu {
         variant: Variant,
     ) -> Result<Gpu, DeviceError> {
         let (has, allowed) = (adapter.features(), adapter.limits());
-        let wanted = wgpu::Features::TIMESTAMP_QUERY
+        let mut wanted = wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::PIPELINE_CACHE
             | wgpu::Features::SUBGROUP
             | wgpu::Features::SHADER_F16;
+        let (matrices, refused) = match (variant.precision, variant.emulated) {
+            (MatmulPrecision::Highest, _) => (None, None),
+            // Shaders have halves in workgroup memory.
+            (_, Some(emulated)) if has.contains(wgpu::Features::SHADER_F16) => {
+                (Some(emulated), None)
+            }
+            _ => match matrices(adapter) {
+                Ok(matrices) => (Some(matrices), None),
+                Err(reason) => (None, Some(reason)),
+            },
+        };
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+        if matrices.is_some() && variant.emulated.is_none() {
+            wanted |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+            // SAFETY: what is experimental is used by the shaders for cooperative matrices only. They load and store inside of
+            // their workgroup memory, by whole subgroups of the size that the adapter has, in a configuration that it
+            // reports. That drivers and wgpu may be wrong about them even so is accepted by who asks for less than the highest
+            // precision, and found out by a trial before anything else is computed.
+            experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("shadegrad"),
             required_features: has & wanted,
             required_limits: allowed.clone(),
             memory_hints: wgpu::MemoryHints::MemoryUsage,
+            experimental_features,
             ..wgpu::DeviceDescriptor::default()
         };
         let (device, queue) =
@@ -141,19 +209,15 @@ impl Gpu {
             workgroup_bytes: allowed.max_compute_workgroup_storage_size as usize,
             invocations: allowed.max_compute_invocations_per_workgroup as usize,
             groups: allowed.max_compute_workgroups_per_dimension as usize,
-            subgroup: match adapter.get_info() {
-                info if !has.contains(wgpu::Features::SUBGROUP)
-                    || info.subgroup_min_size != info.subgroup_max_size =>
-                {
-                    0
-                }
-                info => info.subgroup_min_size as usize,
-            },
+            subgroup: subgroup(adapter),
             f16: has.contains(wgpu::Features::SHADER_F16),
+            matrices: None,
+            precision: MatmulPrecision::Highest,
             dispatch_operations: info.class.dispatch_operations(),
             dispatch_bytes: info.class.dispatch_bytes(),
         };
         let limits = variant.limits.as_ref().map_or(real.clone(), |forced| real.at_most(forced));
+        let limits = Limits { matrices, ..limits }.with_precision(variant.precision);
         let cache = (has.contains(wgpu::Features::PIPELINE_CACHE))
             .then(|| load::open_cache(&device, &adapter.get_info()))
             .flatten();
@@ -170,7 +234,12 @@ impl Gpu {
             failure,
             timestamps: has.contains(wgpu::Features::TIMESTAMP_QUERY),
         };
-        Ok(Gpu { info, limits, shared: Arc::new(shared) })
+        Ok(Gpu { info, limits, shared: Arc::new(shared), refused })
+    }
+
+    /// Why products are more precise than asked for.
+    pub(crate) fn refused(&self) -> Option<Arc<str>> {
+        self.refused.map(Arc::from)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::super::term::{Point, coordinates};
 use super::subgroup::BLOCK;
 use super::{Renderer, Source, accumulated};
-use crate::{Contraction, Conv, ConvRole, DeviceClass, Limits, Store, TermId, Variant, numel};
+use crate::{Algorithm, Contraction, Conv, ConvRole, Expr, Store, TermId, numel};
 use shadegrad_shaders as shaders;
 use std::fmt::Write;
 
@@ -14,24 +14,33 @@ const KEEP_ROWS: &str = "if (col == 0u) {
         }
     }";
 
-/// Whether a contraction goes through workgroup memory.
-fn is_tiled(contraction: &Contraction, limits: &Limits, variant: &Variant) -> bool {
-    let [_, m, n, k] = contraction.matrix();
-    let pays = limits.class != DeviceClass::Software && m.min(n) > 16 && k >= 16;
-    variant.tiled.unwrap_or(pays)
-        && limits.invocations >= 256
-        && limits.workgroup_bytes >= 16 * 65 * 8
+/// Whether neighbours in memory are steps of the sum, for each source, left and right of the product of matrices.
+fn along_sum(expr: &Expr, contraction: &Contraction, [left, right]: [TermId; 2]) -> [bool; 2] {
+    match contraction {
+        Contraction::MatMul { batch, .. } => {
+            let stride =
+                |term: TermId, axis: usize| expr.terms[term].view().map_or(1, |v| v.strides[axis]);
+            let rank = batch.len();
+            [stride(left, rank + 1) == 1, stride(right, rank) == 1 && stride(right, rank + 1) != 1]
+        }
+        Contraction::Conv(_, role) => [true, *role == ConvRole::WeightGradient],
+    }
 }
 
-/// Whether subgroups share what they load for a contraction: loads are one after the other on software adapters.
-pub(super) fn shares(contraction: &Contraction, limits: &Limits, variant: &Variant) -> bool {
-    let lanes = limits.subgroup;
-    !is_tiled(contraction, limits, variant)
-        && limits.class == DeviceClass::Software
-        && limits.invocations >= 64
-        && lanes > 0
-        && 64_usize.is_multiple_of(lanes)
-        && lanes.is_multiple_of(8)
+/// The holes that say which element of either source the `at`-th one of a tile is, so that neighbours are loaded one after
+/// the other: tiles of so many rows, columns and steps of the sum.
+pub(super) fn staged(
+    along_sum: [bool; 2],
+    [rows, cols]: [usize; 2],
+    steps: usize,
+) -> [(&'static str, String); 4] {
+    let split = |along_sum: bool, side: usize| match along_sum {
+        true => [format!("at / {steps}u"), format!("at % {steps}u")],
+        false => [format!("at % {side}u"), format!("at / {side}u")],
+    };
+    let ([left_m, left_k], [right_n, right_k]) =
+        (split(along_sum[0], rows), split(along_sum[1], cols));
+    [("left_m", left_m), ("left_k", left_k), ("right_n", right_n), ("right_k", right_k)]
 }
 
 /// How the points of both sources of a product of matrices are named, and the statements that find the batch's.
@@ -62,8 +71,9 @@ impl Renderer<'_> {
         stores: &[Store],
     ) -> Source {
         let [g, m, n, k] = contraction.matrix();
-        let tiled = is_tiled(contraction, self.limits, self.variant);
-        let shared = shares(contraction, self.limits, self.variant);
+        let algorithm = self.algorithm;
+        let shared = algorithm == Algorithm::Subgroups;
+        let cooperative = self.cooperative_tile(contraction, splits);
         let lanes = self.limits.subgroup;
         let stripe = 4 * lanes;
         // Subgroups beside each other, as far as there are columns; the others lie below.
@@ -73,10 +83,11 @@ impl Renderer<'_> {
             1
         };
         let rows = BLOCK * self.blocks();
-        let (height, width) = match (tiled, shared) {
-            (true, _) => (64, 64),
-            (_, true) => (64 / lanes / across * rows, across * stripe),
-            _ => (32, 32),
+        let (height, width) = match algorithm {
+            Algorithm::Cooperative => (cooperative.rows, cooperative.cols),
+            Algorithm::Tiled => (64, 64),
+            Algorithm::Subgroups => (64 / lanes / across * rows, across * stripe),
+            Algorithm::Direct => (32, 32),
         };
         let (tiles_m, tiles_n) = (m.div_ceil(height), n.div_ceil(width));
         let tiles = tiles_m * tiles_n * splits * g;
@@ -115,34 +126,19 @@ impl Renderer<'_> {
             self.subgroups(contraction, splits, sums, &mut holes);
             return Ok((shaders::fill(shaders::CONTRACT_SUBGROUP, &holes)?, grid));
         }
+        if algorithm == Algorithm::Cooperative {
+            let along_sum = along_sum(&self.kernel.expr, contraction, [left, right]);
+            self.cooperative(cooperative, along_sum, m, sums, &mut holes)?;
+            return Ok((shaders::fill(shaders::CONTRACT_COOPERATIVE, &holes)?, grid));
+        }
         let [add_rows, keep_rows] = if sums { ["z += a;", KEEP_ROWS] } else { ["", ""] };
         let keep_rows = keep_rows.replace("{{m}}", &m.to_string());
         holes.extend([("add_rows", add_rows.to_string()), ("keep_rows", keep_rows)]);
-        if !tiled {
+        if algorithm == Algorithm::Direct {
             return Ok((shaders::fill(shaders::CONTRACT_DIRECT, &holes)?, grid));
         }
-        let (left_by_k, right_by_k) = match contraction {
-            Contraction::MatMul { batch, .. } => {
-                let along = |term: TermId, axis: usize| {
-                    self.kernel.expr.terms[term].view().map_or(1, |view| view.strides[axis])
-                };
-                let rank = batch.len();
-                (along(left, rank + 1) == 1, along(right, rank) == 1 && along(right, rank + 1) != 1)
-            }
-            Contraction::Conv(_, role) => (true, *role == ConvRole::WeightGradient),
-        };
-        let split = |by_k: bool| match by_k {
-            true => ("at / 16u".to_string(), "at % 16u".to_string()),
-            false => ("at % 64u".to_string(), "at / 64u".to_string()),
-        };
-        let (left_m, left_k) = split(left_by_k);
-        let (right_n, right_k) = split(right_by_k);
-        holes.extend([
-            ("left_m", left_m),
-            ("left_k", left_k),
-            ("right_n", right_n),
-            ("right_k", right_k),
-        ]);
+        let along_sum = along_sum(&self.kernel.expr, contraction, [left, right]);
+        holes.extend(staged(along_sum, [64, 64], 16));
         Ok((shaders::fill(shaders::CONTRACT_TILED, &holes)?, grid))
     }
 

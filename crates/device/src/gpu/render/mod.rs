@@ -2,6 +2,7 @@
 
 mod attention;
 mod contract;
+mod cooperative;
 mod recurrent;
 mod rows;
 mod scan;
@@ -9,7 +10,10 @@ mod subgroup;
 mod window;
 
 use super::term::{Bindings, Point, coordinates, missing, terms};
-use crate::{Body, Expr, Intrinsic, Kernel, Limits, Store, Term, TermId, View, collapse, numel};
+use crate::{
+    Algorithm, Body, Expr, Intrinsic, Kernel, Limits, MatmulPrecision, Matrices, Store, Term,
+    TermId, View, collapse, numel,
+};
 use shadegrad_shaders as shaders;
 use std::fmt::Write;
 
@@ -21,8 +25,14 @@ pub struct Variant {
     pub checks: bool,
     /// Lower the device's limits to these.
     pub limits: Option<Limits>,
-    /// Contractions through workgroup memory (`true`) or straight from memory (`false`).
-    pub tiled: Option<bool>,
+    /// How precisely products are computed, where the device can do that.
+    pub precision: MatmulPrecision,
+    /// What stands for cooperative matrices, for devices that have none.
+    pub emulated: Option<Matrices>,
+    /// A text and another one that takes its place in every shader: a fault that a test plants.
+    pub planted: Option<(&'static str, &'static str)>,
+    /// How contractions are computed, where the device can do that.
+    pub algorithm: Option<Algorithm>,
     /// Row kernels with one workgroup (`true`) or one invocation (`false`) for each row; scatters of slices with one
     /// workgroup for a few rows, or one invocation for each element.
     pub grouped: Option<bool>,
@@ -52,11 +62,19 @@ const SIZE: usize = 64;
 /// # Errors
 /// What doesn't fit, as text: a defect of this crate's shaders.
 pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Rendered, String> {
-    let fours = subgroup::in_fours(kernel, limits, variant);
+    let algorithm = match &kernel.body {
+        Body::Contract { contraction, .. } => Algorithm::of(contraction, limits, variant.algorithm),
+        _ => Algorithm::Direct,
+    };
+    let fours = match algorithm {
+        Algorithm::Subgroups => subgroup::in_fours(kernel, variant),
+        _ => None,
+    };
     let in_fours: Vec<usize> = fours.iter().flatten().map(|(operand, _)| *operand).collect();
     let bindings = Bindings::new(kernel, limits, &in_fours);
     let parts = kernel.parts(limits);
-    let renderer = Renderer { kernel, limits, variant, bindings: &bindings, fours, parts };
+    let renderer =
+        Renderer { kernel, limits, variant, bindings: &bindings, algorithm, fours, parts };
     let (source, groups) = match &kernel.body {
         Body::Map { shape, stores } => renderer.map(shape, stores)?,
         Body::Rows { .. } => renderer.rows()?,
@@ -94,7 +112,17 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
         }
     };
     let source = source + &part + &renderer.custom() + shaders::BITS;
-    let source = format!("{}{source}{}", bindings.extensions(), shaders::library(&source));
+    let extensions = match algorithm {
+        Algorithm::Cooperative if variant.emulated.is_none() => {
+            "enable f16;\nenable wgpu_cooperative_matrix;\n"
+        }
+        Algorithm::Cooperative => "enable f16;\n",
+        _ => bindings.extensions(),
+    };
+    let mut source = format!("{extensions}{source}{}", shaders::library(&source));
+    if let Some((text, fault)) = variant.planted {
+        source = source.replace(text, fault);
+    }
     let bindings = bindings.buffers.iter().copied().zip(bindings.written.iter().copied()).collect();
     let span = kernel.span(limits) / dispatches.max(1) as f64;
     Ok(Rendered { source, bindings, groups, numbered, span })
@@ -105,6 +133,8 @@ struct Renderer<'a> {
     limits: &'a Limits,
     variant: &'a Variant,
     bindings: &'a Bindings,
+    /// How a contraction is computed.
+    algorithm: Algorithm,
     /// How a product's sources are loaded in vectors.
     fours: Option<subgroup::Fours>,
     /// Dispatches that share the workgroups.

@@ -2,8 +2,8 @@
 
 use super::super::term::address;
 use super::Renderer;
-use super::contract::{MatMulPoints, shares};
-use crate::{Body, Contraction, DType, Kernel, Limits, Term, TermId, Variant};
+use super::contract::MatMulPoints;
+use crate::{Body, Contraction, DType, Kernel, Term, TermId, Variant};
 use std::fmt::Write;
 
 /// Steps of the sum in a turn of the loop, and elements of a vector.
@@ -42,13 +42,11 @@ fn lies(kernel: &Kernel, term: TermId, sum: usize) -> Option<(usize, Along)> {
     (begins && memory.dtype == DType::F32 && !view.is_masked()).then_some((*operand, along))
 }
 
-/// How a kernel's sources are loaded in vectors, if it is a product that subgroups share and is worth the code.
-pub(super) fn in_fours(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Option<Fours> {
+/// How a kernel's sources are loaded in vectors, if it is a product that is worth the code. Subgroups share it.
+pub(super) fn in_fours(kernel: &Kernel, variant: &Variant) -> Option<Fours> {
     let Body::Contract { contraction, left, right, splits, .. } = &kernel.body else { return None };
     let Contraction::MatMul { k, .. } = contraction else { return None };
-    if !shares(contraction, limits, variant)
-        || !variant.vectors.unwrap_or(kernel.body.flops() >= PAYS)
-    {
+    if !variant.vectors.unwrap_or(kernel.body.flops() >= PAYS) {
         return None;
     }
     // Vectors along the sum must not begin in the middle of a range of it.

@@ -1,0 +1,241 @@
+//! Contractions in cooperative matrices: how sources lie in workgroup memory, and how matrices are loaded, multiplied and
+//! stored, by the hardware or by what stands for it in tests.
+
+use super::Renderer;
+use super::contract::staged;
+use crate::algorithm::CooperativeTile;
+use crate::{Contraction, Matrices};
+use shadegrad_shaders as shaders;
+use std::fmt::Write;
+
+/// How a source lies in workgroup memory.
+struct Source {
+    name: &'static str,
+    /// What its matrices are to a multiplication.
+    role: char,
+    /// From one row of the left source, or column of the right one, to the next.
+    by_side: usize,
+    /// From one step of the sum to the next.
+    by_sum: usize,
+    /// How many halves of each kind there are.
+    len: usize,
+}
+
+impl Source {
+    /// As elements lie in memory, so neighbours stay neighbours.
+    fn new(name: &'static str, role: char, side: usize, along_sum: bool) -> Source {
+        let (steps, padding) = (CooperativeTile::STEPS, CooperativeTile::PADDING);
+        let (by_side, by_sum, len) = match along_sum {
+            true => (steps + padding, 1, side * (steps + padding)),
+            false => (1, side + padding, steps * (side + padding)),
+        };
+        Source { name, role, by_side, by_sum, len }
+    }
+
+    /// Where a matrix of first or second halves begins, from `first` on the source's own side.
+    fn at(&self, first: &str, half: usize) -> String {
+        let at = format!("({first}) * {}u + step * {}u", self.by_side, self.by_sum);
+        if half == 0 { at } else { format!("{}u + {at}", half * self.len) }
+    }
+
+    /// The expression that loads it.
+    fn load(&self, Matrices { side, .. }: Matrices, at: &str) -> String {
+        let lines = if self.by_sum == 1 { self.by_side } else { self.by_sum };
+        // Whether the numbers of columns, not those of rows, are next to each other.
+        let row_major = (self.role == 'A') == (self.by_sum == 1);
+        let suffix = if row_major { "T" } else { "" };
+        let (name, role) = (self.name, self.role);
+        format!(
+            "coopLoad{suffix}<coop_mat{side}x{side}<f16, {role}>>(&tile_{name}[{at}], {lines}u)"
+        )
+    }
+}
+
+/// The products that a product of floats is: which half of either operand, and to which sums they go.
+const PRODUCTS: [(usize, usize, usize); 3] = [(0, 0, 0), (0, 1, 1), (1, 0, 1)];
+
+impl Renderer<'_> {
+    /// What a workgroup computes: a large tile where there are enough of them to keep a large GPU busy.
+    pub(super) fn cooperative_tile(
+        &self,
+        contraction: &Contraction,
+        splits: usize,
+    ) -> CooperativeTile {
+        let [g, m, n, _] = contraction.matrix();
+        let large = CooperativeTile::LARGE;
+        let tiles = g * splits * m.div_ceil(large.rows) * n.div_ceil(large.cols);
+        match tiles >= 128 && m.min(n) >= large.rows && large.fits(self.limits) {
+            true => large,
+            false => CooperativeTile::SMALL,
+        }
+    }
+
+    /// The holes of the shader for cooperative matrices. `along_sum` says of each source whether its neighbours in memory are
+    /// the steps of the sum.
+    pub(super) fn cooperative(
+        &self,
+        tile: CooperativeTile,
+        along_sum: [bool; 2],
+        m: usize,
+        row_sums: bool,
+        holes: &mut Vec<(&'static str, String)>,
+    ) -> Result<(), String> {
+        let (Some(matrices), Some(halves)) = (self.limits.matrices, self.limits.precision.halves())
+        else {
+            return Err("a device without cooperative matrices".to_string());
+        };
+        let Matrices { side, lanes } = matrices;
+        let elements = side * side;
+        let [down, across] = tile.subgroups;
+        let (rows, cols) = (tile.rows / down, tile.cols / across);
+        let invocations = down * across * lanes;
+        let sources = [
+            Source::new("left", 'A', tile.rows, along_sum[0]),
+            Source::new("right", 'B', tile.cols, along_sum[1]),
+        ];
+        let [left, right] = &sources;
+        let emulated = self.variant.emulated.is_some();
+        let strides = [
+            ("left_by_m", left.by_side.to_string()),
+            ("left_by_k", left.by_sum.to_string()),
+            ("right_by_n", right.by_side.to_string()),
+            ("right_by_k", right.by_sum.to_string()),
+        ];
+        let [mut begin, mut multiply, mut keep_all] = [const { String::new() }; 3];
+        let products = &PRODUCTS[..if halves == 1 { 1 } else { 3 }];
+        for (source, (place, count)) in
+            sources.iter().zip([("row", rows / side), ("col", cols / side)])
+        {
+            for (i, half) in (0..count).flat_map(|i| (0..halves).map(move |half| (i, half))) {
+                let at = source.at(&format!("{place} + {}u", i * side), half);
+                let value = if emulated { at } else { source.load(matrices, &at) };
+                let _ = writeln!(multiply, "            let {}{i}_{half} = {value};", source.name);
+            }
+        }
+        for (i, j) in (0..rows / side).flat_map(|i| (0..cols / side).map(move |j| (i, j))) {
+            for half in 0..halves {
+                let sums = format!("s{i}_{j}_{half}");
+                let zeros = match emulated {
+                    true => "Sums()".to_string(),
+                    false => format!("coop_mat{side}x{side}<f32, C>()"),
+                };
+                let _ = writeln!(begin, "    var {sums} = {zeros};");
+                let at = format!("own + {}u", half * elements);
+                let _ = match emulated {
+                    true => writeln!(keep_all, "    put_sums({at}, &{sums}, member);"),
+                    false => {
+                        writeln!(keep_all, "    coopStoreT({sums}, &tile_sum[{at}], {side}u);")
+                    }
+                };
+            }
+            let _ = writeln!(
+                keep_all,
+                "    keep_matrix(split, g, top + row + {}u, side + col + {}u, own, member);",
+                i * side,
+                j * side
+            );
+            for (a, b, half) in products {
+                let (a, b) = (format!("left{i}_{a}"), format!("right{j}_{b}"));
+                let sums = format!("s{i}_{j}_{half}");
+                let _ = match emulated {
+                    true => {
+                        writeln!(multiply, "            multiply_add({a}, {b}, &{sums}, member);")
+                    }
+                    false => {
+                        writeln!(
+                            multiply,
+                            "            {sums} = coopMultiplyAdd({a}, {b}, {sums});"
+                        )
+                    }
+                };
+            }
+        }
+        let second = |name: &str, value: &str, len: usize| match halves {
+            1 => String::new(),
+            _ => format!("tile_{name}[at + {len}u] = f16(({value} - f32(high)) * 2048.0);"),
+        };
+        let sum = match halves {
+            1 => "tile_sum[own + at]".to_string(),
+            _ => format!(
+                "tile_sum[own + at] + tile_sum[own + {elements}u + at] * {:?}",
+                1.0 / 2048.0
+            ),
+        };
+        let [mut add_rows, mut keep_rows] = [const { String::new() }; 2];
+        if row_sums {
+            // An invocation has loaded of so many rows, of which those of all invocations are together in a round.
+            let (rounds, rows, parts, at) = match along_sum[0] {
+                true => {
+                    let steps = CooperativeTile::STEPS;
+                    let rows = invocations / steps;
+                    (tile.rows / rows, rows, steps, format!("lane * {steps}u + part"))
+                }
+                false => {
+                    let rows = tile.rows.min(invocations);
+                    let at = format!("lane + part * {}u", tile.rows);
+                    (tile.rows / rows, rows, invocations.div_ceil(tile.rows), at)
+                }
+            };
+            let _ = writeln!(begin, "    var z = array<f32, {rounds}>();");
+            add_rows = format!("z[t % {rounds}u] += a;");
+            keep_rows = format!(
+                "    if (tile_col == 0u) {{
+        for (var round = 0u; round < {rounds}u; round += 1u) {{
+            tile_sum[lane] = z[round];
+            workgroupBarrier();
+            let m = top + round * {rows}u + lane;
+            if (lane < {rows}u && m < {m}u) {{
+                var sum = 0.0;
+                for (var part = 0u; part < {parts}u; part += 1u) {{ sum += tile_sum[{at}]; }}
+                keep_row(split, g, m, sum);
+            }}
+            workgroupBarrier();
+        }}
+    }}"
+            );
+        }
+        let emulation = match emulated {
+            true => {
+                let mut holes = strides.to_vec();
+                holes.extend([
+                    ("lanes", lanes.to_string()),
+                    ("side", side.to_string()),
+                    ("held", (elements / lanes).to_string()),
+                ]);
+                shaders::fill(shaders::COOPERATIVE_EMULATED, &holes)?
+            }
+            false => String::new(),
+        };
+        holes.extend(staged(along_sum, [tile.rows, tile.cols], CooperativeTile::STEPS));
+        holes.extend(strides);
+        holes.extend([
+            ("matrices", emulation),
+            ("side", side.to_string()),
+            ("lanes", lanes.to_string()),
+            ("elements", elements.to_string()),
+            ("halves", halves.to_string()),
+            ("steps", CooperativeTile::STEPS.to_string()),
+            ("invocations", invocations.to_string()),
+            ("height", tile.rows.to_string()),
+            ("width", tile.cols.to_string()),
+            ("rows", rows.to_string()),
+            ("cols", cols.to_string()),
+            ("across", across.to_string()),
+            ("own", (halves * elements).to_string()),
+            ("left_size", (halves * left.len).to_string()),
+            ("right_size", (halves * right.len).to_string()),
+            ("sum_size", (down * across * halves * elements).to_string()),
+            ("left_turns", (tile.rows * CooperativeTile::STEPS / invocations).to_string()),
+            ("right_turns", (tile.cols * CooperativeTile::STEPS / invocations).to_string()),
+            ("put_left", second("left", "a", left.len)),
+            ("put_right", second("right", "b", right.len)),
+            ("sum", sum),
+            ("begin", begin),
+            ("multiply", multiply),
+            ("add_rows", add_rows),
+            ("keep_rows", keep_rows),
+            ("keep_all", keep_all),
+        ]);
+        Ok(())
+    }
+}

@@ -1,0 +1,212 @@
+//! A trial of an adapter's cooperative matrices, which drivers are known to get wrong: products and convolutions that the
+//! adapter computes with them, beside the same on the host.
+//!
+//! Whole numbers with sums that floats hold leave nothing to round but themselves, which the host does alike, so one wrong
+//! bit is seen; fractions show that sums are as precise as they should be. It takes a device of its own and a few pipelines,
+//! where a precision below the highest is asked for.
+
+use super::Variant;
+use crate::{
+    Algorithm, Body, BufferSpec, Contraction, Conv, ConvRole, DType, Device, DeviceClass,
+    DeviceError, Expr, Kernel, MatmulPrecision, Operand, Program, Store, Term, View, numel, random,
+};
+
+/// What an operand is filled with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Numbers {
+    /// Of so many bits on the left and three on the right, with a sign.
+    Whole,
+    /// Between -1 and 1, not close to zero.
+    Fractions,
+    /// Ones, and in the first place what no half holds.
+    Huge,
+}
+
+impl Numbers {
+    fn fill(self, left: bool, len: usize, precision: MatmulPrecision) -> Vec<f32> {
+        // A half holds eleven bits; what it leaves of thirteen, another one holds.
+        let bits = match (left, precision) {
+            (true, MatmulPrecision::Medium) => 12,
+            (true, _) => 13,
+            (false, _) => 3,
+        };
+        let number = |i: usize| {
+            let drawn = random(u32::from(left), i as u32);
+            let sign = if drawn & 1 == 0 { 1.0 } else { -1.0 };
+            match self {
+                Numbers::Whole => sign * (drawn >> (32 - bits)) as f32,
+                Numbers::Fractions => {
+                    sign * (1.0 + 15.0 * (drawn >> 8) as f32 / 16_777_216.0) / 16.0
+                }
+                Numbers::Huge if left && i == 0 => 1e6,
+                Numbers::Huge => 1.0,
+            }
+        };
+        (0..len).map(number).collect()
+    }
+
+    /// How far from the host's a sum of so many products may be. Of fractions, each product is off by the rounding of both
+    /// operands (docs/numerics.md), and each addition by one of a float's.
+    fn allowed(self, k: usize, precision: MatmulPrecision) -> f32 {
+        let k = k as f32;
+        match self {
+            Numbers::Whole => 0.0,
+            _ => k * (precision.rounding() + 2.0 * (k + 1.0) * f32::EPSILON),
+        }
+    }
+}
+
+/// Opens an adapter for a trial, if less than the highest precision is asked for and it has cooperative matrices, which then
+/// compute whatever their size. The device is not used again: a trial that fails may take it along.
+///
+/// # Errors
+/// If the adapter doesn't open; within, what is wrong, as text.
+pub(crate) fn run(name: &str, variant: &Variant) -> Result<Result<(), String>, DeviceError> {
+    if variant.precision == MatmulPrecision::Highest {
+        return Ok(Ok(()));
+    }
+    let variant = Variant { algorithm: Some(Algorithm::Cooperative), ..variant.clone() };
+    let opened = super::open(name, variant)?.map(Device::of);
+    let tried = opened.filter(|device| device.matmul_precision() != MatmulPrecision::Highest);
+    Ok(tried.map_or(Ok(()), |device| agree(&device)))
+}
+
+/// Whether a device and the host compute the same.
+fn agree(device: &Device) -> Result<(), String> {
+    let host = Device::cpu(None);
+    let matmul = |batch: usize, m: usize, n: usize, k: usize| Contraction::MatMul {
+        batch: vec![batch],
+        m,
+        n,
+        k,
+    };
+    let conv = Conv {
+        batch: 1,
+        in_channels: 10,
+        out_channels: 66,
+        groups: 1,
+        input: [13, 11],
+        kernel: [3, 3],
+        output: [7, 11],
+        stride: [2, 1],
+        padding: [1, 2],
+        dilation: [1, 2],
+    };
+    let conv = |role| (Contraction::Conv(conv, role), [false; 2]);
+    let mut trials = vec![
+        (matmul(1, 67, 70, 101), [false; 2]),
+        (matmul(2, 65, 33, 70), [true; 2]),
+        conv(ConvRole::Forward),
+        conv(ConvRole::InputGradient),
+        conv(ConvRole::WeightGradient),
+    ];
+    if device.limits().class != DeviceClass::Software {
+        // Enough large tiles to keep a large GPU busy, which would keep the host's cores busy for seconds.
+        trials.push((matmul(32, 129, 130, 33), [false, true]));
+    }
+    let precision = device.matmul_precision();
+    for (contraction, turned) in trials {
+        for numbers in [Numbers::Whole, Numbers::Fractions, Numbers::Huge] {
+            let program = program(&contraction, turned);
+            let sources = contraction.sources().map(|shape| numel(&shape));
+            let fill = |side: usize| numbers.fill(side == 0, sources[side], precision);
+            let operands = [fill(0), fill(1)];
+            let compute = |device: &Device, operands: &[Vec<f32>; 2]| {
+                compute(device, &program, operands).map_err(|error| error.to_string())
+            };
+            let found = compute(device, &operands)?;
+            let expected = match (numbers, precision) {
+                (Numbers::Whole, MatmulPrecision::Medium) => compute(
+                    &host,
+                    &operands.map(|numbers| numbers.into_iter().map(nearest).collect()),
+                )?,
+                _ => compute(&host, &operands)?,
+            };
+            let allowed = numbers.allowed(contraction.matrix()[3], precision);
+            let agrees = |(found, expected): (&f32, &f32)| match numbers {
+                // What becomes infinite must be seen by who looks at losses.
+                Numbers::Huge => expected.abs() < 1e5 || !found.is_finite(),
+                _ => (found - expected).abs() <= allowed,
+            };
+            let mut pairs = found.iter().zip(&expected);
+            if let Some((found, expected)) = pairs.find(|&pair| !agrees(pair)) {
+                let [groups, m, n, k] = contraction.matrix();
+                return Err(format!(
+                    "cooperative matrices gave {found} for {expected} in {groups} products of {m}x{k} and {k}x{n}"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The nearest half.
+fn nearest(number: f32) -> f32 {
+    half::f16::from_f32(number).to_f32()
+}
+
+/// One contraction of two buffers of floats, each of which may be stored transposed.
+fn program(contraction: &Contraction, turned: [bool; 2]) -> Program {
+    let mut expr = Expr::default();
+    let mut lens = vec![];
+    let mut sources = [0; 2];
+    for (operand, shape) in contraction.sources().into_iter().enumerate() {
+        lens.push(numel(&shape));
+        let last = shape.len() - 1;
+        let mut order: Vec<usize> = (0..=last).collect();
+        let view = match turned[operand] {
+            false => View::contiguous(&shape),
+            true => {
+                order.swap(last - 1, last);
+                let stored: Vec<usize> = order.iter().map(|&axis| shape[axis]).collect();
+                View::contiguous(&stored).permute(&order)
+            }
+        };
+        sources[operand] = expr.push(Term::Load { operand, view }, DType::F32);
+    }
+    lens.push(numel(&contraction.shape()));
+    let sum = expr.push(Term::Accumulator(0), DType::F32);
+    let operand =
+        |(buffer, &len): (usize, &usize)| Operand { buffer, offset: 0, len, dtype: DType::F32 };
+    let buffer = |(number, &len): (usize, &usize)| BufferSpec {
+        name: ["left", "right", "products"][number].to_string(),
+        bytes: len * 4,
+        external: true,
+    };
+    let kernel = Kernel {
+        label: "trial of cooperative matrices".to_string(),
+        operands: lens.iter().enumerate().map(operand).collect(),
+        expr,
+        body: Body::Contract {
+            contraction: contraction.clone(),
+            left: sources[0],
+            right: sources[1],
+            splits: 1,
+            row_stores: vec![],
+            stores: vec![Store { operand: 2, term: sum }],
+        },
+    };
+    Program { buffers: lens.iter().enumerate().map(buffer).collect(), kernels: vec![kernel] }
+}
+
+/// Runs such a program.
+fn compute(
+    device: &Device,
+    program: &Program,
+    operands: &[Vec<f32>; 2],
+) -> Result<Vec<f32>, DeviceError> {
+    let mut buffers = vec![];
+    for (number, spec) in program.buffers.iter().enumerate() {
+        let buffer = device.create(&spec.name, spec.bytes)?;
+        if let Some(numbers) = operands.get(number) {
+            device.write(&buffer, 0, bytemuck::cast_slice(numbers))?;
+        }
+        buffers.push(buffer);
+    }
+    device.load(program, &buffers)?.run(1)?;
+    let bytes = device.read(&buffers[2], 0, program.buffers[2].bytes)?;
+    Ok(bytes
+        .chunks_exact(4)
+        .map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+        .collect())
+}
