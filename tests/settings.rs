@@ -36,6 +36,7 @@ fn run(part: impl Fn(usize) -> Option<(usize, usize)>) {
             tiled: Some(tiled),
             grouped: Some(grouped),
             vectors: Some(simplify),
+            ..Variant::default()
         };
         let Some(device) = harness::adapter_with(variant) else {
             return;

@@ -25,6 +25,7 @@ mod program;
 mod recurrent;
 mod special;
 mod view;
+mod whole;
 
 pub use cache::cache_dir;
 pub use device::{Buffer, Counters, Device, DeviceInfo, Executable, Pending, Timing};
@@ -32,7 +33,7 @@ pub use dtype::{DType, Literal};
 pub use error::DeviceError;
 pub use expr::{Expr, Term, TermId};
 #[cfg(feature = "wgpu")]
-pub use gpu::{Rendered, Variant, render};
+pub use gpu::{Rendered, Variant, render, render_whole};
 pub use intrinsic::{Custom, Intrinsic, random, shuffle};
 pub use kernel::{
     Attention, Body, Combine, Contraction, Conv, ConvRole, Kernel, Merge, Operand, Recurrence,
@@ -42,3 +43,4 @@ pub use limits::{DeviceClass, Limits};
 pub use program::{BufferSpec, Counts, Program};
 pub use recurrent::{Cell, Sequence, SequenceRole};
 pub use view::{View, collapse, contiguous_strides, numel};
+pub use whole::Whole;

@@ -31,7 +31,7 @@ pub struct Program {
 /// What one run of a program costs, counted exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Dispatches: one for each kernel, but for those that take several.
+    /// Dispatches: one for each kernel, but for those that take several. What runs whole ([`Program::whole`]) takes fewer.
     pub dispatches: usize,
     /// Bytes that kernels load, each operand counted once per kernel, and what is gathered once
     /// per point.

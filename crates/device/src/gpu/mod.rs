@@ -9,7 +9,7 @@ mod load;
 mod render;
 mod term;
 
-pub use render::{Rendered, Variant, render};
+pub use render::{Rendered, Variant, render, render_whole};
 
 use crate::device::{Arriving, Backend, Memory, Run};
 use crate::{Buffer, Counters, DeviceClass, DeviceError, DeviceInfo, Limits, Program};

@@ -2,7 +2,7 @@
 
 use super::super::term::{Point, coordinates};
 use super::subgroup::BLOCK;
-use super::{Renderer, Source, accumulated};
+use super::{Renderer, SIZE, Source, accumulated};
 use crate::{Contraction, Conv, ConvRole, DeviceClass, Limits, Store, TermId, Variant, numel};
 use shadegrad_shaders as shaders;
 use std::fmt::Write;
@@ -93,7 +93,6 @@ impl Renderer<'_> {
         let mut holes = self.frame();
         holes.extend([
             ("sources", sources),
-            ("line", line.to_string()),
             ("tiles", tiles.to_string()),
             ("tiles_m", tiles_m.to_string()),
             ("tiles_n", tiles_n.to_string()),
@@ -107,6 +106,7 @@ impl Renderer<'_> {
         let sums = !row_stores.is_empty();
         if shared {
             holes.extend([
+                ("line", line.to_string()),
                 ("height", height.to_string()),
                 ("width", width.to_string()),
                 ("across", across.to_string()),
@@ -119,7 +119,7 @@ impl Renderer<'_> {
         let keep_rows = keep_rows.replace("{{m}}", &m.to_string());
         holes.extend([("add_rows", add_rows.to_string()), ("keep_rows", keep_rows)]);
         if !tiled {
-            return Ok((shaders::fill(shaders::CONTRACT_DIRECT, &holes)?, grid));
+            return self.alone_in(shaders::CONTRACT_DIRECT, &holes, tiles, SIZE);
         }
         let (left_by_k, right_by_k) = match contraction {
             Contraction::MatMul { batch, .. } => {
@@ -138,6 +138,7 @@ impl Renderer<'_> {
         let (left_m, left_k) = split(left_by_k);
         let (right_n, right_k) = split(right_by_k);
         holes.extend([
+            ("line", line.to_string()),
             ("left_m", left_m),
             ("left_k", left_k),
             ("right_n", right_n),
