@@ -188,7 +188,7 @@ fn first_steps_are_measured_cold_and_warm_and_pipelines_are_found() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("starts.json");
     for device in devices {
-        let output = ran()
+        let output = shadegrad()
             .args(["bench", "embedding-gradient", "--starts", "--seconds", "0", "--json"])
             .arg(&path)
             .args(["--device", device])

@@ -6,7 +6,7 @@ use naga::back::{hlsl, msl, spv};
 use naga::valid::{
     Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator,
 };
-use shadegrad::device::{Device, Kernel, Limits, Variant, render};
+use shadegrad::device::{Device, Kernel, Limits, Variant, render, render_whole};
 use shadegrad::graph::ops::Op;
 use shadegrad::graph::{Graph, Options, Tensor, check, compile};
 use shadegrad::prelude::*;
@@ -58,6 +58,53 @@ fn translate(module: &naga::Module, info: &ModuleInfo) -> Result<(), String> {
     Ok(())
 }
 
+/// Checks that a shader is valid and can be translated, and gives the size of its workgroups.
+fn check_shader(source: &str, name: &str) -> usize {
+    let fail =
+        |what: &str, reason: String| -> ! { panic!("{what} of `{name}`: {reason}\n{source}") };
+    let module = naga::front::wgsl::parse_str(source)
+        .unwrap_or_else(|e| fail("parsing", e.emit_to_string(source)));
+    let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16;
+    let mut validator = Validator::new(ValidationFlags::all(), capabilities);
+    validator.subgroup_stages(ShaderStages::COMPUTE);
+    validator.subgroup_operations(SubgroupOperationSet::all());
+    let info = validator.validate(&module).unwrap_or_else(|e| fail("validation", format!("{e:?}")));
+    translate(&module, &info).unwrap_or_else(|e| fail("translation", e));
+    module.entry_points[0].workgroup_size.iter().product::<u32>() as usize
+}
+
+#[test]
+fn whole_programs_are_valid_and_translate() {
+    for (name, limits) in Limits::profiles().into_iter().filter(|(name, _)| *name != "cpu") {
+        // As many buffers as GPUs bind, which WebGPU doesn't promise.
+        let limits = Limits { bindings: 32, ..limits };
+        let variant = Variant { whole: Some(true), ..Variant::default() };
+        let mut count = 0;
+        for sample in Op::samples() {
+            let graph = Graph::new();
+            let (output, _) = check::record(&graph, &sample, 1);
+            let nodes = graph.nodes(&[&output]).unwrap();
+            let program = compile(&nodes, &limits, &Options::default()).unwrap().program;
+            let Some(whole) = variant.whole(&program, &limits) else { continue };
+            let source = render_whole(&program, whole, &limits, &variant).unwrap().source;
+            let size = check_shader(&source, &format!("{:?} for {name}", sample.op));
+            assert_eq!(size, if name == "lavapipe" { 64 } else { 256 });
+            count += 1;
+        }
+        assert!(count > 200, "only {count} samples can be one dispatch on {name}");
+        let device = Device::null(limits.clone());
+        let data = Resident::new(&drawn::digits(64, 0));
+        let model = Sequential::new().add(Flatten).add(Dropout::new(0.5)).add(Linear::new(784, 10));
+        let mut trainer = Trainer::new(&device, model, CrossEntropy, Adam::new(1e-3)).unwrap();
+        let program = trainer.compile(&data, 8).unwrap().compiled().program.clone();
+        let whole = variant.whole(&program, &limits).unwrap();
+        let source = render_whole(&program, whole, &limits, &variant).unwrap().source;
+        check_shader(&source, name);
+        let barriers = source.matches("storageBarrier();").count();
+        assert_eq!(barriers, program.kernels.len(), "a barrier behind each kernel");
+    }
+}
+
 #[test]
 fn every_kernel_is_valid_and_translates() {
     let mut seen = BTreeSet::new();
@@ -78,21 +125,8 @@ fn every_kernel_is_valid_and_translates() {
                 if !seen.insert(rendered.source.clone()) {
                     continue;
                 }
-                let fail = |what: &str, reason: String| -> ! {
-                    panic!("{what} of `{}` for {name}: {reason}\n{}", kernel.label, rendered.source)
-                };
-                let module = naga::front::wgsl::parse_str(&rendered.source)
-                    .unwrap_or_else(|e| fail("parsing", e.emit_to_string(&rendered.source)));
-                let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16;
-                let mut validator = Validator::new(ValidationFlags::all(), capabilities);
-                validator.subgroup_stages(ShaderStages::COMPUTE);
-                validator.subgroup_operations(SubgroupOperationSet::all());
-                let info = validator
-                    .validate(&module)
-                    .unwrap_or_else(|e| fail("validation", format!("{e:?}")));
-                translate(&module, &info).unwrap_or_else(|e| fail("translation", e));
-                let size: u32 = module.entry_points[0].workgroup_size.iter().product();
-                assert!(size as usize <= limits.invocations);
+                let size = check_shader(&rendered.source, &format!("{} for {name}", kernel.label));
+                assert!(size <= limits.invocations);
                 assert!(rendered.groups.iter().all(|&g| (g as usize) <= limits.groups));
             }
         }
