@@ -125,7 +125,7 @@ fn turns(body: &Body) -> usize {
 impl DeviceClass {
     /// What is small: operations of a step, as they are predicted, and turns of the loop of any invocation.
     ///
-    /// On software adapters none is: a step of a few dozen kernels is three times as fast, but their compilers take a minute for that much
+    /// On software adapters none is: a step of a dozen kernels is several times as fast, but their compilers take half a minute for that much
     /// code with barriers, four times as long as for the kernels one by one (docs/performance.md).
     ///
     /// No GPU was measured. By estimate one workgroup does two operations in a nanosecond, as it waits for memory most of the time, so
