@@ -4,10 +4,8 @@
 // The sums run over k in order, from the split's first to its last.
 {{declarations}}
 {{sources}}
-@compute @workgroup_size(8, 8)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) id: vec3<u32>) {
+fn kernel(t: u32, lane: u32) {
     // Tiles in a line: columns, then rows, then splits, then groups.
-    let t = (group.y + first_line()) * {{line}}u + group.x;
     if (t >= {{tiles}}u) { return; }
     let tile_col = t % {{tiles_n}}u;
     let tile_row = t / {{tiles_n}}u % {{tiles_m}}u;
@@ -16,8 +14,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) i
     let split = part % {{splits}}u;
     let first = split * {{chunk}}u;
     let end = min(first + {{chunk}}u, {{k}}u);
-    let row = (tile_row * 8u + id.y) * 4u;
-    let col = (tile_col * 8u + id.x) * 4u;
+    let row = (tile_row * 8u + lane / 8u) * 4u;
+    let col = (tile_col * 8u + lane % 8u) * 4u;
     if (row >= {{m}}u || col >= {{n}}u) { return; }
     // Rows and columns past the edge are computed from the last one and not stored.
     let r0 = row; let r1 = min(row + 1u, {{m}}u - 1u);

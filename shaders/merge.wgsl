@@ -5,9 +5,8 @@
 {{sources}}
 // Whether `a` has to come before `b` when it stands behind it. NaN comes last.
 fn before(a: {{type}}, b: {{type}}) -> bool { return {{before}}; }
-@compute @workgroup_size({{size}})
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let i = (id.y + first_line()) * {{line}}u + id.x;
+fn kernel(group: u32, lane: u32) {
+    let i = group * {{size}}u + lane;
     if (i >= {{points}}u) { return; }
     let r = i / {{len}}u;
     let c = i % {{len}}u;

@@ -1,9 +1,8 @@
 // Row kernels, one invocation for each row: for short rows, and for software adapters, where a
 // barrier costs more than the whole row.
 {{declarations}}
-@compute @workgroup_size({{size}})
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let r = (id.y + first_line()) * {{line}}u + id.x;
+fn kernel(group: u32, lane: u32) {
+    let r = group * {{size}}u + lane;
     if (r >= {{rows}}u) { return; }
 {{body}}
 }

@@ -3,9 +3,8 @@
 {{declarations}}
 {{sources}}
 {{keep}}
-@compute @workgroup_size({{size}})
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let i = (id.y + first_line()) * {{line}}u + id.x;
+fn kernel(group: u32, lane: u32) {
+    let i = group * {{size}}u + lane;
     if (i >= {{lines}}u) { return; }
     let o = i / {{inner}}u;
     let e = i % {{inner}}u;

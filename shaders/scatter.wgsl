@@ -2,9 +2,8 @@
 // indices in order and adds what is meant for it.
 {{declarations}}
 {{sources}}
-@compute @workgroup_size({{size}})
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let i = (id.y + first_line()) * {{line}}u + id.x;
+fn kernel(group: u32, lane: u32) {
+    let i = group * {{size}}u + lane;
     if (i >= {{points}}u) { return; }
     let o = i / {{slab}}u;
     let v = i % {{slab}}u / {{inner}}u;

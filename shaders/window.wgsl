@@ -1,9 +1,8 @@
 // Pooling, forward: one invocation visits the points that one window covers, row by row.
 {{declarations}}
 {{sources}}
-@compute @workgroup_size({{size}})
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let i = (id.y + first_line()) * {{line}}u + id.x;
+fn kernel(group: u32, lane: u32) {
+    let i = group * {{size}}u + lane;
     if (i >= {{points}}u) { return; }
     let plane = i / ({{to_height}}u * {{to_width}}u);
     let oy = i / {{to_width}}u % {{to_height}}u;

@@ -2,9 +2,8 @@
 // cover it, so that nothing is added by two invocations and the order is fixed.
 {{declarations}}
 {{sources}}
-@compute @workgroup_size({{size}})
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let i = (id.y + first_line()) * {{line}}u + id.x;
+fn kernel(group: u32, lane: u32) {
+    let i = group * {{size}}u + lane;
     if (i >= {{points}}u) { return; }
     let plane = i / ({{to_height}}u * {{to_width}}u);
     let y = i / {{to_width}}u % {{to_height}}u;

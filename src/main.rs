@@ -86,7 +86,7 @@ enum Command {
     },
     /// Measure training steps and kernels
     #[command(
-        after_help = "Examples:\n  shadegrad bench                                  every training step, and a product, on the best device\n  shadegrad bench kernels --device gpu             every kernel alone\n  shadegrad bench lenet softmax --device cpu,gpu   some of them, on two devices\n  shadegrad bench lenet --kernels                  with the time of each kernel of the step\n  shadegrad bench --host --device gpu              what a dispatch costs the host\n  shadegrad bench --json new.json --compare old.json"
+        after_help = "Examples:\n  shadegrad bench                                  every training step, and a product, on the best device\n  shadegrad bench kernels --device gpu             every kernel alone\n  shadegrad bench lenet softmax --device cpu,gpu   some of them, on two devices\n  shadegrad bench lenet --kernels                  with the time of each kernel of the step\n  shadegrad bench --host --device gpu              what a dispatch costs the host\n  shadegrad bench lenet --starts                   with the first step, cold and warm\n  shadegrad bench --json new.json --compare old.json"
     )]
     Bench {
         /// Devices: best, cpu, gpu, software, or names from `shadegrad devices`
@@ -107,6 +107,9 @@ enum Command {
         /// Keep the activations of training steps in half precision
         #[arg(long)]
         mixed: bool,
+        /// Many steps as one dispatch, of small models on adapters
+        #[arg(long)]
+        one_dispatch: bool,
         /// How precisely products are computed: highest, high (three products of halves) or medium (one); the last two on
         /// devices with cooperative matrices
         #[arg(long, value_name = "NAME", default_value_t)]
@@ -117,6 +120,12 @@ enum Command {
         /// Measure what each dispatch of a step costs the host instead, beside a bare loop of calls to wgpu
         #[arg(long, conflicts_with_all = ["json", "compare", "from", "kernels", "trace", "overhead"])]
         host: bool,
+        /// Measure the first step in processes of their own as well: where nothing was compiled before, and where all was
+        #[arg(long, conflicts_with = "overhead")]
+        starts: bool,
+        /// Print the milliseconds of the first step: what --starts runs
+        #[arg(long, hide = true)]
+        first: bool,
         /// Measure each kernel of a step as well
         #[arg(long)]
         kernels: bool,
@@ -232,9 +241,12 @@ fn run(command: Command) -> Result<()> {
             batch,
             recompute,
             mixed,
+            one_dispatch,
             matmul_precision: precision,
             overhead,
             host,
+            starts,
+            first,
             kernels,
             trace,
             json,
@@ -259,7 +271,14 @@ fn run(command: Command) -> Result<()> {
                 bail!("--batch is at least 1: a step of no samples does nothing");
             }
             let recompute = recompute.map(|megabytes| (megabytes * 1e6) as usize);
-            let step = bench::Step { batch, recompute, mixed };
+            let step = bench::Step { batch, recompute, mixed, one_dispatch };
+            if first {
+                for (name, workload) in device.iter().zip(chosen(&workloads)?) {
+                    let first = bench::first(workload, &Device::open(name)?, step)?;
+                    println!("{}", first.unwrap_or(f64::NAN));
+                }
+                return Ok(());
+            }
             if host {
                 for name in &device {
                     let device = open(name, precision)?;
@@ -273,7 +292,8 @@ fn run(command: Command) -> Result<()> {
                 None => {
                     let kernels = kernels || trace.is_some();
                     let settings = bench::Settings { seconds, kernels, step };
-                    let measured = measure(&device, precision, &chosen(&workloads)?, settings)?;
+                    let measured =
+                        measure(&device, precision, &chosen(&workloads)?, settings, starts)?;
                     if let Some(path) = trace {
                         std::fs::write(&path, bench::trace(&measured))
                             .with_context(|| path.display().to_string())?;
@@ -414,6 +434,7 @@ fn measure(
     precision: MatmulPrecision,
     workloads: &[&str],
     settings: bench::Settings,
+    starts: bool,
 ) -> Result<Vec<bench::Measurement>> {
     let mut measured = Vec::new();
     for name in devices {
@@ -427,7 +448,14 @@ fn measure(
         );
         for workload in workloads {
             match bench::measure(workload, &device, settings, rates)? {
-                bench::Outcome::Measured(measurement) => measured.push(*measurement),
+                bench::Outcome::Measured(mut measurement) => {
+                    if starts {
+                        let (program, device) = (std::env::current_exe()?, &device.info().name);
+                        let starts = bench::starts(&program, workload, device, settings.step);
+                        measurement.starts = Some(starts.map_err(anyhow::Error::msg)?);
+                    }
+                    measured.push(*measurement);
+                }
                 bench::Outcome::TooLong(seconds) => {
                     println!("{workload} is left out: a step takes {seconds:.0} s at least");
                 }

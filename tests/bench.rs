@@ -10,11 +10,18 @@ use std::process::{Command, Output};
 
 /// Dispatches of each training step: on the CPU and on software adapters, and on GPUs, where long sums are cut into parts
 /// that another dispatch adds.
-const DISPATCHES: [(&str, usize, usize); 5] =
-    [("mlp", 14, 14), ("lenet", 21, 26), ("cifar", 53, 59), ("lstm", 19, 22), ("gpt", 80, 95)];
+const DISPATCHES: [(&str, usize, usize); 6] = [
+    ("tiny", 15, 15),
+    ("mlp", 14, 14),
+    ("lenet", 21, 26),
+    ("cifar", 53, 59),
+    ("lstm", 19, 22),
+    ("gpt", 80, 95),
+];
 
 /// Bytes of scratch memory of each on the CPU.
-const SCRATCH: [(&str, usize); 5] = [
+const SCRATCH: [(&str, usize); 6] = [
+    ("tiny", 7_888),
     ("mlp", 2_807_856),
     ("lenet", 19_548_464),
     ("cifar", 74_041_648),
@@ -70,7 +77,7 @@ fn every_kernel_runs_and_gives_numbers() {
 const SETTINGS: Settings = Settings {
     seconds: 0.0,
     kernels: true,
-    step: Step { batch: Some(2), recompute: None, mixed: false },
+    step: Step { batch: Some(2), recompute: None, mixed: false, one_dispatch: false },
 };
 
 #[test]
@@ -88,6 +95,8 @@ fn a_measurement_is_read_back_as_it_was_written() {
         workload: "mlp".into(),
         median: Some(m.median),
         first: Some(m.first),
+        cold: None,
+        warm: None,
     };
     assert_eq!(bench::read(&lines).unwrap(), [row]);
     assert!(bench::table(&[*m]).contains("linear 784-512-256-10, batch 2"));
@@ -164,12 +173,61 @@ fn lines_that_are_no_measurements_are_refused_with_their_number() {
     assert_eq!(bench::read(&(good + "\n{}\n")).unwrap_err(), "line 3: `peer` is missing");
 }
 
-fn shadegrad(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_shadegrad")).args(arguments).output().unwrap()
+fn shadegrad() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_shadegrad"))
+}
+
+fn ran(arguments: &[&str]) -> Output {
+    shadegrad().args(arguments).output().unwrap()
+}
+
+#[test]
+fn first_steps_are_measured_cold_and_warm_and_pipelines_are_found() {
+    let mut devices = vec!["cpu"];
+    devices.extend(harness::adapter().map(|_| "software"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("starts.json");
+    for device in devices {
+        let output = shadegrad()
+            .args(["bench", "embedding-gradient", "--starts", "--seconds", "0", "--json"])
+            .arg(&path)
+            .args(["--device", device])
+            // Nothing may be left behind.
+            .env("TMPDIR", folder.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        let row = bench::read(&std::fs::read_to_string(&path).unwrap()).unwrap().remove(0);
+        let (cold, warm) = (row.cold.unwrap(), row.warm.unwrap());
+        assert!(cold > 0.0 && warm > 0.0, "{text}");
+        assert!(
+            text.contains(&format!("{cold:.1}")) && text.contains(&format!("{warm:.1}")),
+            "{text}"
+        );
+        let line: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let kept = line["pipeline_bytes"].as_u64().unwrap();
+        assert_eq!(kept > 0, device != "cpu", "{kept} bytes of pipelines on {device}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "caches are left");
+    }
+}
+
+#[test]
+fn first_steps_are_compared_where_they_were_measured() {
+    let first = |peer: &str, cold: f64| {
+        format!(
+            "{{\"peer\": \"{peer}\", \"workload\": \"mlp\", \"ms_per_step_median\": 1, \"first_step_cold_ms\": {cold}}}\n"
+        )
+    };
+    let rows = |text: String| bench::read(&text).unwrap();
+    let text = bench::compare(&rows(first("ours", 20.0)), &rows(first("other", 50.0)));
+    assert!(text.contains("first step, cold") && text.contains("50.000 (2.50x)"), "{text}");
+    assert!(!text.contains("first step, warm"), "{text}");
 }
 
 fn refused(arguments: &[&str], words: &[&str]) {
-    let output = shadegrad(arguments);
+    let output = ran(arguments);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(matches!(output.status.code(), Some(1 | 2)), "{text}");
     for word in words {
@@ -184,11 +242,11 @@ fn the_program_compares_with_a_file_and_refuses_what_it_cannot_do() {
     let (new, old) = (path("new.json"), path("old.json"));
     std::fs::write(&old, line("before", "embedding-gradient", 1000.0)).unwrap();
     let arguments = ["bench", "embedding-gradient", "--device", "cpu", "--seconds", "0"];
-    let output = shadegrad(&[arguments.as_slice(), &["--json", &new, "--compare", &old]].concat());
+    let output = ran(&[arguments.as_slice(), &["--json", &new, "--compare", &old]].concat());
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && text.contains("before"), "{text}");
     assert!(Path::new(&new).exists());
-    let output = shadegrad(&["bench", "--from", &new, "--compare", &old]);
+    let output = ran(&["bench", "--from", &new, "--compare", &old]);
     assert!(String::from_utf8_lossy(&output.stdout).contains("1000.000 ("));
 
     let broken = path("broken.json");
@@ -200,7 +258,11 @@ fn the_program_compares_with_a_file_and_refuses_what_it_cannot_do() {
     refused(&["bench", "mlp", "--host", "--device", "cpu"], &["--host", "cpu", "is none"]);
     let trace = path("trace.json");
     let arguments = ["bench", "lenet", "--device", "cpu", "--seconds", "0", "--trace", &trace];
-    assert!(shadegrad(&arguments).status.success());
+    assert!(ran(&arguments).status.success());
+    refused(
+        &["bench", "--overhead", "--device", "null:webgpu"],
+        &["null:webgpu", "one that computes", "shadegrad devices"],
+    );
     let events: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(&trace).unwrap()).unwrap();
     let events = events["traceEvents"].as_array().unwrap();
@@ -208,7 +270,7 @@ fn the_program_compares_with_a_file_and_refuses_what_it_cannot_do() {
     let end =
         |event: &serde_json::Value| event["ts"].as_f64().unwrap() + event["dur"].as_f64().unwrap();
     assert!(events.windows(2).all(|pair| end(&pair[0]) <= pair[1]["ts"].as_f64().unwrap() + 1e-6));
-    let output = shadegrad(&["bench", "--overhead", "--device", "cpu", "--seconds", "0"]);
+    let output = ran(&["bench", "--overhead", "--device", "cpu", "--seconds", "0"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("streamed by threads"), "{text}");
     assert_eq!(text.lines().filter(|line| line.ends_with(" %")).count(), 5, "{text}");

@@ -7,7 +7,7 @@ use naga::valid::{
     Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator,
 };
 use shadegrad::device::{
-    Algorithm, Device, Kernel, Limits, MatmulPrecision, Matrices, Variant, render,
+    Algorithm, Device, Kernel, Limits, MatmulPrecision, Matrices, Variant, render, render_whole,
 };
 use shadegrad::graph::ops::Op;
 use shadegrad::graph::{Graph, Options, Tensor, check, compile};
@@ -79,6 +79,51 @@ fn validated(
     Ok((module, info))
 }
 
+/// Checks that a shader is valid and can be translated, and gives the size of its workgroups.
+fn check_shader(source: &str, name: &str) -> usize {
+    let fail =
+        |what: &str, reason: String| -> ! { panic!("{what} of `{name}`: {reason}\n{source}") };
+    let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16;
+    let (module, info) = validated(source, capabilities).unwrap_or_else(|e| fail("validation", e));
+    translate(&module, &info).unwrap_or_else(|e| fail("translation", e));
+    translate_to_hlsl(&module, &info).unwrap_or_else(|e| fail("translation", e));
+    module.entry_points[0].workgroup_size.iter().product::<u32>() as usize
+}
+
+#[test]
+fn whole_programs_are_valid_and_translate() {
+    for (name, limits) in Limits::profiles().into_iter().filter(|(name, _)| *name != "cpu") {
+        // As many buffers as GPUs bind, which WebGPU doesn't promise.
+        let limits = Limits { bindings: 32, ..limits };
+        let variant = Variant::default();
+        let options = Options { one_dispatch: true, ..Options::default() };
+        let mut count = 0;
+        for sample in Op::samples() {
+            let graph = Graph::new();
+            let (output, _) = check::record(&graph, &sample, 1);
+            let nodes = graph.nodes(&[&output]).unwrap();
+            let program = compile(&nodes, &limits, &options).unwrap().program;
+            let Some(whole) = program.whole(&limits) else { continue };
+            let source = render_whole(&program, whole, &limits, &variant).unwrap().source;
+            let size = check_shader(&source, &format!("{:?} for {name}", sample.op));
+            assert_eq!(size, if name == "lavapipe" { 64 } else { 256 });
+            count += 1;
+        }
+        assert!(count > 200, "only {count} samples can be one dispatch on {name}");
+        let device = Device::null(limits.clone());
+        let data = Resident::new(&drawn::digits(64, 0));
+        let model = Sequential::new().add(Flatten).add(Dropout::new(0.5)).add(Linear::new(784, 10));
+        let trainer = Trainer::new(&device, model, CrossEntropy, Adam::new(1e-3)).unwrap();
+        let mut trainer = trainer.one_dispatch();
+        let program = trainer.compile(&data, 8).unwrap().compiled().program.clone();
+        let whole = program.whole(&limits).unwrap();
+        let source = render_whole(&program, whole, &limits, &variant).unwrap().source;
+        check_shader(&source, name);
+        let barriers = source.matches("storageBarrier();").count();
+        assert_eq!(barriers, program.kernels.len(), "a barrier behind each kernel");
+    }
+}
+
 #[test]
 fn every_kernel_is_valid_and_translates() {
     let mut seen = BTreeSet::new();
@@ -100,16 +145,8 @@ fn every_kernel_is_valid_and_translates() {
                 if !seen.insert(rendered.source.clone()) {
                     continue;
                 }
-                let fail = |what: &str, reason: String| -> ! {
-                    panic!("{what} of `{}` for {name}: {reason}\n{}", kernel.label, rendered.source)
-                };
-                let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16;
-                let (module, info) = validated(&rendered.source, capabilities)
-                    .unwrap_or_else(|e| fail("validation", e));
-                translate(&module, &info).unwrap_or_else(|e| fail("translation", e));
-                translate_to_hlsl(&module, &info).unwrap_or_else(|e| fail("translation", e));
-                let size: u32 = module.entry_points[0].workgroup_size.iter().product();
-                assert!(size as usize <= limits.invocations);
+                let size = check_shader(&rendered.source, &format!("{} for {name}", kernel.label));
+                assert!(size <= limits.invocations);
                 assert!(rendered.groups.iter().all(|&g| (g as usize) <= limits.groups));
             }
         }

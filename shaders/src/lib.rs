@@ -12,6 +12,10 @@ const RANDOM: &str = include_str!("../random.wgsl");
 pub const PART: &str = include_str!("../part.wgsl");
 /// Of all other kernels.
 pub const WHOLE: &str = "fn first_line() -> u32 { return 0u; }\n";
+/// What calls the function of a family whose invocations share nothing.
+pub const ALONE: &str = include_str!("../alone.wgsl");
+/// Whole programs of such kernels.
+pub const PROGRAM: &str = include_str!("../program.wgsl");
 /// Pointwise kernels.
 pub const MAP: &str = include_str!("../map.wgsl");
 /// Row kernels, one invocation for each row.
@@ -90,12 +94,32 @@ fn name(function: &str) -> &str {
     function.trim_start_matches("fn ").split('(').next().unwrap_or_default()
 }
 
-/// Whether a text calls a function: its name and a parenthesis, not as the end of a longer name.
+/// Whether a text calls a function.
 fn calls(text: &str, name: &str) -> bool {
-    text.match_indices(name).any(|(at, _)| {
+    uses(text, name).any(|at| !text[..at].ends_with("fn "))
+}
+
+/// Where a text calls or declares a function: its name and a parenthesis, not as the end of a longer name.
+fn uses(text: &str, name: &str) -> impl Iterator<Item = usize> {
+    text.match_indices(name).map(|(at, _)| at).filter(move |&at| {
         let before = text[..at].chars().next_back();
         let whole = before.is_none_or(|c| !c.is_alphanumeric() && c != '_');
-        whole && text[at + name.len()..].starts_with('(') && !text[..at].ends_with("fn ")
+        whole && text[at + name.len()..].starts_with('(')
+    })
+}
+
+/// A shader whose functions have a number in their names, so that shaders of several kernels can be joined.
+pub fn numbered(shader: &str, number: usize) -> String {
+    let names: Vec<&str> = functions(shader).into_iter().map(name).collect();
+    names.iter().fold(shader.to_string(), |text, name| {
+        let mut renamed = String::with_capacity(text.len());
+        let mut rest = 0;
+        for at in uses(&text, name) {
+            renamed += &text[rest..at + name.len()];
+            renamed += &format!("_{number}");
+            rest = at + name.len();
+        }
+        renamed + &text[rest..]
     })
 }
 
@@ -125,7 +149,7 @@ pub fn fill(template: &str, holes: &[(&str, String)]) -> Result<String, String> 
 
 #[cfg(test)]
 mod tests {
-    use super::{fill, library};
+    use super::{fill, library, numbered};
 
     #[test]
     fn holes_and_values_must_match() {
@@ -134,6 +158,13 @@ mod tests {
         assert_eq!(fill("{{y}}", &value("x")), Err("no value for hole `y`".to_string()));
         assert_eq!(fill("", &value("x")), Err("no hole for value `x`".to_string()));
         assert_eq!(fill("{{x", &value("x")), Err("a hole doesn't close".to_string()));
+    }
+
+    #[test]
+    fn functions_are_numbered_where_they_are_declared_and_called() {
+        let text = "\nfn key(r: u32) -> u32 { return b[r]; }\nfn keys() {\n    let key = key(1u) + a_key(2u);\n}\n";
+        let expected = "\nfn key_7(r: u32) -> u32 { return b[r]; }\nfn keys_7() {\n    let key = key_7(1u) + a_key(2u);\n}\n";
+        assert_eq!(numbered(text, 7), expected);
     }
 
     #[test]

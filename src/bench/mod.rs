@@ -8,12 +8,14 @@ mod host;
 mod kernels;
 mod overhead;
 mod report;
+mod starts;
 mod workloads;
 
 pub use host::{Host, host, hosts};
 pub use kernels::{KERNELS, kernel};
 pub use overhead::{Overhead, overhead, overheads};
 pub use report::{Row, compare, json, read, table, trace};
+pub use starts::{Starts, starts};
 pub use workloads::{LastState, TRAINING, cifar};
 
 use crate::train::TrainError;
@@ -41,6 +43,8 @@ pub struct Step {
     pub recompute: Option<usize>,
     /// Keep activations in half precision.
     pub mixed: bool,
+    /// Many steps as one dispatch.
+    pub one_dispatch: bool,
 }
 
 /// What a device reaches with the simplest work, measured.
@@ -63,6 +67,8 @@ pub struct Measurement {
     pub device: String,
     /// Milliseconds from nothing to the end of the first step: recording, compiling, loading.
     pub first: f64,
+    /// The same in processes of their own, if asked for: see [`starts`].
+    pub starts: Option<Starts>,
     /// Median milliseconds of a step.
     pub median: f64,
     /// Smallest milliseconds of a step.
@@ -173,15 +179,14 @@ pub fn measure(
     if floor > LONGEST * 1e3 {
         return Ok(Outcome::TooLong(floor * 1e-3));
     }
-    program.run(1)?;
-    device.synchronize().map_err(GraphError::from)?;
-    let first = clock.elapsed().as_secs_f64() * 1e3;
+    let first = end_of_first(&mut program, device, clock)?;
     let times = time(&mut program, device, settings.seconds)?;
     Ok(Outcome::Measured(Box::new(Measurement {
         workload: workload.to_string(),
         about,
         device: device.info().to_string(),
         first,
+        starts: None,
         median: times[times.len() / 2],
         min: times[0],
         counts: report.counts,
@@ -191,6 +196,24 @@ pub fn measure(
         floor,
         kernels: if settings.kernels { profile(&mut program)? } else { vec![] },
     })))
+}
+
+/// Milliseconds from nothing to the end of a workload's first step: recording, compiling, loading. `None` for a name that is
+/// neither in [`TRAINING`] nor in [`KERNELS`].
+///
+/// # Errors
+/// What compiling or running reports.
+pub fn first(workload: &str, device: &Device, step: Step) -> Result<Option<f64>, TrainError> {
+    let clock = Instant::now();
+    let program = program(workload, device, step)?;
+    program.map(|(mut program, _)| end_of_first(&mut program, device, clock)).transpose()
+}
+
+/// Runs one step, and says how many milliseconds have gone by when it is done.
+fn end_of_first(program: &mut Loaded, device: &Device, clock: Instant) -> Result<f64, TrainError> {
+    program.run(1)?;
+    device.synchronize().map_err(GraphError::from)?;
+    Ok(clock.elapsed().as_secs_f64() * 1e3)
 }
 
 /// Milliseconds of a step in blocks of steps, sorted; three at least.

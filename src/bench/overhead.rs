@@ -50,12 +50,21 @@ impl Callback for &Watch {
 /// Measures the MNIST CNN's step alone, and in a fit with each of what a fit can have; all write to `folder`.
 ///
 /// # Errors
-/// What training or writing reports.
+/// What training or writing reports; [`TrainError::Setting`] for a null device, which computes nothing that could be kept.
 pub fn overhead(
     device: &Device,
     seconds: f64,
     folder: &std::path::Path,
 ) -> Result<Vec<Overhead>, TrainError> {
+    if device.info().name.starts_with("null:") {
+        return Err(TrainError::Setting {
+            what: "the device whose training loop is measured",
+            value: device.info().to_string(),
+            expected:
+                "one that computes, or its checkpoints hold nothing: `shadegrad devices` lists them"
+                    .to_string(),
+        });
+    }
     let data = drawn::digits(64 * BATCH, 1);
     let statistics = data.statistics();
     let new = || Trainer::new(device, Cnn::new(data.shape(), 10), CrossEntropy, Adam::new(1e-3));

@@ -1,6 +1,6 @@
 //! Measurements as a table, as lines of JSON, and beside those of another run or of other frameworks.
 
-use super::Measurement;
+use super::{Measurement, Starts};
 use serde_json::{Value, json as object};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,9 +8,11 @@ use std::fmt::Write;
 /// The measurements as a table.
 pub fn table(measurements: &[Measurement]) -> String {
     let mut text = format!(
-        "{:<20} {:>9} {:>9} {:>9} {:>9} {:>6} {:>8} {:>8} {:>7} {:>9} {:>9}  device, sizes\n",
+        "{:<20} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>6} {:>8} {:>8} {:>7} {:>9} {:>9}  device, sizes\n",
         "workload",
         "first ms",
+        "cold",
+        "warm",
         "median",
         "min",
         "floor",
@@ -22,12 +24,17 @@ pub fn table(measurements: &[Measurement]) -> String {
         "variables"
     );
     for m in measurements {
+        let start = |of: fn(&Starts) -> f64| {
+            m.starts.as_ref().map_or("-".to_string(), |starts| format!("{:.1}", of(starts)))
+        };
         let megabytes = |bytes: usize| format!("{:.1} MB", bytes as f64 / 1e6);
         let _ = writeln!(
             text,
-            "{:<20} {:>9.1} {:>9.3} {:>9.3} {:>9.3} {:>6} {:>8.3} {:>8.1} {:>7.2} {:>9} {:>9}  {}, {}",
+            "{:<20} {:>9.1} {:>9} {:>9} {:>9.3} {:>9.3} {:>9.3} {:>6} {:>8.3} {:>8.1} {:>7.2} {:>9} {:>9}  {}, {}",
             m.workload,
             m.first,
+            start(|starts| starts.cold),
+            start(|starts| starts.warm),
             m.median,
             m.min,
             m.floor,
@@ -77,6 +84,9 @@ pub fn json(m: &Measurement) -> String {
         "about": m.about,
         "adapter": m.device,
         "first_step_ms": m.first,
+        "first_step_cold_ms": m.starts.map(|starts| starts.cold),
+        "first_step_warm_ms": m.starts.map(|starts| starts.warm),
+        "pipeline_bytes": m.starts.map(|starts| starts.pipeline_bytes),
         "ms_per_step_median": m.median,
         "ms_per_step_min": m.min,
         "floor_ms": m.floor,
@@ -104,10 +114,14 @@ pub struct Row {
     pub median: Option<f64>,
     /// Milliseconds of the first step.
     pub first: Option<f64>,
+    /// Milliseconds of the first step in a process that finds nothing compiled.
+    pub cold: Option<f64>,
+    /// And in one that finds all compiled.
+    pub warm: Option<f64>,
 }
 
-/// Reads lines of JSON with `peer`, `workload`, `ms_per_step_median` and `first_step_ms`; of several of the same peer
-/// and workload the last counts.
+/// Reads lines of JSON with `peer`, `workload`, and what else a [`Row`] has under the names that [`json`] gives it; of several of
+/// the same peer and workload the last counts.
 ///
 /// # Errors
 /// The number of the line that isn't an object with a workload, and why, as text.
@@ -126,6 +140,8 @@ pub fn read(text: &str) -> Result<Vec<Row>, String> {
             workload: word("workload")?,
             median: number("ms_per_step_median"),
             first: number("first_step_ms"),
+            cold: number("first_step_cold_ms"),
+            warm: number("first_step_warm_ms"),
         };
         rows.retain(|r| (&r.peer, &r.workload) != (&row.peer, &row.workload));
         rows.push(row);
@@ -134,8 +150,26 @@ pub fn read(text: &str) -> Result<Vec<Row>, String> {
 }
 
 /// Median milliseconds of each workload side by side: those of `ours` first, then each peer of `theirs` with how many
-/// times as long it takes.
+/// times as long it takes. First steps follow in the same way, where `ours` have them.
 pub fn compare(ours: &[Row], theirs: &[Row]) -> String {
+    let mut text = beside("ms per step", ours, theirs, |row| row.median);
+    type Of = fn(&Row) -> Option<f64>;
+    let firsts: [(&str, Of); 2] =
+        [("first step, cold", |row| row.cold), ("first step, warm", |row| row.warm)];
+    for (title, of) in firsts {
+        let ours: Vec<Row> = ours.iter().filter(|row| of(row).is_some()).cloned().collect();
+        if !ours.is_empty() {
+            text += &format!("\n{}", beside(title, &ours, theirs, of));
+        }
+    }
+    for row in theirs.iter().filter(|t| !ours.iter().any(|o| o.workload == t.workload)) {
+        let _ = writeln!(text, "only measured for {}: {}", row.peer, row.workload);
+    }
+    text
+}
+
+/// Milliseconds of one kind side by side.
+fn beside(title: &str, ours: &[Row], theirs: &[Row], of: fn(&Row) -> Option<f64>) -> String {
     let mut columns: Vec<&str> = Vec::new();
     for row in theirs {
         if !columns.contains(&row.peer.as_str()) {
@@ -144,18 +178,18 @@ pub fn compare(ours: &[Row], theirs: &[Row]) -> String {
     }
     let found: BTreeMap<(&str, &str), &Row> =
         theirs.iter().map(|r| ((r.peer.as_str(), r.workload.as_str()), r)).collect();
-    let mut text = format!("{:<20} {:>12}", "ms per step", ours.first().map_or("", |r| &r.peer));
+    let mut text = format!("{title:<20} {:>12}", ours.first().map_or("", |r| &r.peer));
     for column in &columns {
         let _ = write!(text, " {column:>28}");
     }
     text.push('\n');
     for row in ours {
         let shown = |ms: Option<f64>| ms.map_or("failed".to_string(), |ms| format!("{ms:.3}"));
-        let _ = write!(text, "{:<20} {:>12}", row.workload, shown(row.median));
+        let _ = write!(text, "{:<20} {:>12}", row.workload, shown(of(row)));
         for column in &columns {
             let cell = match found.get(&(*column, row.workload.as_str())) {
                 None => "-".to_string(),
-                Some(other) => match (other.median, row.median) {
+                Some(other) => match (of(other), of(row)) {
                     (Some(theirs), Some(ours)) => format!("{theirs:.3} ({:.2}x)", theirs / ours),
                     (median, _) => shown(median),
                 },
@@ -163,9 +197,6 @@ pub fn compare(ours: &[Row], theirs: &[Row]) -> String {
             let _ = write!(text, " {cell:>28}");
         }
         text.push('\n');
-    }
-    for row in theirs.iter().filter(|t| !ours.iter().any(|o| o.workload == t.workload)) {
-        let _ = writeln!(text, "only measured for {}: {}", row.peer, row.workload);
     }
     text
 }

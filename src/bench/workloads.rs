@@ -3,8 +3,11 @@
 use super::Step;
 use crate::models::{AdaptiveAvgPool2d, CausalLm, CausalLmOptions, Positions};
 use crate::prelude::*;
-use crate::train::data::Images;
-use crate::train::{Padded, Resident, Samples, TrainError, Windows};
+use crate::train::data::{
+    Images,
+    table::{Classes, Table},
+};
+use crate::train::{Padded, Resident, Samples, Tabular, TrainError, Windows};
 use shadegrad_device::random;
 use shadegrad_graph::Loaded;
 
@@ -22,6 +25,7 @@ pub struct Training {
 
 /// The training steps that can be measured, each with Adam.
 pub const TRAINING: &[Training] = &[
+    Training { name: "tiny", about: "linear 2-16-16-2", batch: 32, program: tiny },
     Training {
         name: "mlp",
         about: "linear 784-512-256-10",
@@ -57,6 +61,21 @@ pub const TRAINING: &[Training] = &[
         program: gpt,
     },
 ];
+
+fn tiny(device: &Device, batch: usize, step: Step) -> Result<Loaded, TrainError> {
+    let count = 8 * batch as u32;
+    let number = |i| random(6, i) as f32 / u32::MAX as f32 * 2.0 - 1.0;
+    let table = Table {
+        features: (0..2 * count).map(number).collect(),
+        columns: vec!["x".to_string(), "y".to_string()],
+        targets: Classes {
+            // Exclusive or, by sign.
+            labels: (0..count).map(|i| u8::from(number(2 * i) * number(2 * i + 1) < 0.0)).collect(),
+            names: vec!["same".to_string(), "other".to_string()],
+        },
+    };
+    train(device, Mlp::new(&[2, 16, 16, 2]), &Tabular::new(&table), batch, step)
+}
 
 fn images(
     device: &Device,
@@ -127,6 +146,9 @@ fn train(
     let mut trainer = Trainer::new(device, model, CrossEntropy, Adam::new(1e-3))?;
     if let Some(bytes) = step.recompute {
         trainer = trainer.recompute(bytes);
+    }
+    if step.one_dispatch {
+        trainer = trainer.one_dispatch();
     }
     if step.mixed {
         trainer = trainer.mixed_precision();

@@ -27,6 +27,7 @@ mod program;
 mod recurrent;
 mod special;
 mod view;
+mod whole;
 
 pub use algorithm::Algorithm;
 pub use cache::cache_dir;
@@ -35,7 +36,7 @@ pub use dtype::{DType, Literal};
 pub use error::DeviceError;
 pub use expr::{Expr, Term, TermId};
 #[cfg(feature = "wgpu")]
-pub use gpu::{Rendered, Variant, render};
+pub use gpu::{Rendered, Variant, render, render_whole};
 pub use intrinsic::{Custom, Intrinsic, random, shuffle};
 pub use kernel::{
     Attention, Body, Combine, Contraction, Conv, ConvRole, Kernel, Merge, Operand, Recurrence,
@@ -46,3 +47,4 @@ pub use precision::{MatmulPrecision, Matrices};
 pub use program::{BufferSpec, Counts, Program};
 pub use recurrent::{Cell, Sequence, SequenceRole};
 pub use view::{View, collapse, contiguous_strides, numel};
+pub use whole::Whole;

@@ -1,7 +1,7 @@
 //! The null device: programs are checked and counted, and nothing runs. Reads return zeros.
 
 use crate::device::{Arriving, Backend, Memory, Run};
-use crate::{Buffer, Counters, DeviceError, DeviceInfo, Limits, Program};
+use crate::{Buffer, Counters, DeviceError, DeviceInfo, Limits, Program, Whole};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) struct Null {
@@ -54,8 +54,8 @@ impl Backend for Null {
     }
     fn load(&self, program: &Program, _: &[Buffer]) -> Result<Box<dyn Run>, DeviceError> {
         let dispatches = program.counts(&self.limits).dispatches;
-        let kernels = program.kernels.len();
-        Ok(Box::new(NullRun { dispatches, kernels, counters: self.counters.clone() }))
+        let (whole, kernels) = (program.whole(&self.limits), program.kernels.len());
+        Ok(Box::new(NullRun { whole, dispatches, kernels, counters: self.counters.clone() }))
     }
     fn synchronize(&self) -> Result<(), DeviceError> {
         Ok(())
@@ -66,6 +66,8 @@ impl Backend for Null {
 }
 
 struct NullRun {
+    whole: Option<Whole>,
+    /// Of a step, where kernels have dispatches of their own.
     dispatches: usize,
     kernels: usize,
     counters: Arc<Mutex<Counters>>,
@@ -74,7 +76,10 @@ struct NullRun {
 impl Run for NullRun {
     fn run(&mut self, times: usize) -> Result<(), DeviceError> {
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        counters.dispatches += (times * self.dispatches) as u64;
+        counters.dispatches += match self.whole {
+            Some(whole) => whole.dispatches(times),
+            None => times * self.dispatches,
+        } as u64;
         Ok(())
     }
     fn profile(&mut self) -> Result<Vec<f64>, DeviceError> {

@@ -35,7 +35,7 @@ impl Kernel {
 
     /// Operations, where a kernel has several shaders by the one that does most: those of the core, and of the expression
     /// around it one for each term and point.
-    fn operations(&self) -> f64 {
+    pub(crate) fn operations(&self) -> f64 {
         let product = |factors: &[usize]| factors.iter().map(|&n| n as f64).product::<f64>();
         let results = product(&self.body.domain());
         let core = match &self.body {
@@ -95,6 +95,6 @@ impl Sequence {
 }
 
 /// How many times slower a device is with a number of workgroups than with as many as it takes to be busy.
-fn idle(limits: &Limits, groups: usize) -> f64 {
+pub(crate) fn idle(limits: &Limits, groups: usize) -> f64 {
     (limits.class.busy_groups() as f64 / groups.max(1) as f64).max(1.0)
 }

@@ -26,12 +26,14 @@ pub struct Program {
     pub buffers: Vec<BufferSpec>,
     /// The kernels, in order.
     pub kernels: Vec<Kernel>,
+    /// Whether many runs are to be one dispatch, where they can be: see [`Program::whole`].
+    pub one_dispatch: bool,
 }
 
 /// What one run of a program costs, counted exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Dispatches: one for each kernel, but for those that take several.
+    /// Dispatches: one for each kernel, but for those that take several. What runs whole ([`Program::whole`]) takes fewer.
     pub dispatches: usize,
     /// Bytes that kernels load, each operand counted once per kernel, and what is gathered once
     /// per point.

@@ -25,13 +25,23 @@ pub struct Options {
     /// their kernels again, until so little suffices or a third more work is spent. The results are the same
     /// bits. `None` stores everything (Chen et al., arXiv 1604.06174, on what is known as activation checkpointing).
     pub recompute: Option<usize>,
+    /// Run many steps as one dispatch, by one workgroup, where the program is small enough and no kernel needs workgroup memory
+    /// ([`Program::whole`]); nothing changes for others. The shader takes several times as long to compile.
+    pub one_dispatch: bool,
     /// Bytes left free after every value in scratch memory, to catch stray writes.
     pub guard: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { simplify: true, fuse: true, splits: None, recompute: None, guard: 0 }
+        Options {
+            simplify: true,
+            fuse: true,
+            splits: None,
+            recompute: None,
+            one_dispatch: false,
+            guard: 0,
+        }
     }
 }
 
@@ -139,6 +149,7 @@ fn arrange(
     dumps.push(("3-plan.txt".to_string(), dump::plan(&plan, kernels.len())));
 
     let mut compiled = address(&scheduled, kernels, &plan, wanted, limits);
+    compiled.program.one_dispatch = options.one_dispatch;
     dumps.push(("4-program.txt".to_string(), compiled.program.dump()));
     compiled.dump = dumps;
     Ok(compiled)
@@ -217,7 +228,7 @@ fn address(
         kernel.body.stores().iter().any(|(_, len)| *len > 0) || numel(&kernel.body.domain()) > 0
     };
     let kernels: Vec<Kernel> = kernels.into_iter().map(addressed).filter(works).collect();
-    let program = Program { buffers, kernels };
+    let program = Program { buffers, kernels, one_dispatch: false };
     let report = Report {
         counts: program.counts(limits),
         peak_bytes: plan.buffers.iter().sum(),

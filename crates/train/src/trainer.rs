@@ -191,6 +191,14 @@ impl<M: Module> Trainer<M> {
         Ok(Some((scale, skipped as usize)))
     }
 
+    /// Runs many training steps as one dispatch on adapters, by one workgroup, where the step is small enough and needs no
+    /// workgroup memory; nothing changes for others, nor on the CPU. For models of a few hundred weights, whose steps take less
+    /// time than starting their dispatches. The results are the same; the shader takes several times as long to compile.
+    pub fn one_dispatch(mut self) -> Self {
+        self.options.one_dispatch = true;
+        self
+    }
+
     /// Compiles training steps so that this many bytes of scratch memory suffice, if they can for a third more work:
     /// activations are computed again instead of stored. [`Trainer::report`] says what is reached.
     pub fn recompute(mut self, bytes: usize) -> Self {

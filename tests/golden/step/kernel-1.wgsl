@@ -2,9 +2,8 @@
 // barrier costs more than the whole row.
 @group(0) @binding(0) var<storage, read_write> b0: array<f32>;
 
-@compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let r = (id.y + first_line()) * 64u + id.x;
+fn kernel(group: u32, lane: u32) {
+    let r = group * 64u + lane;
     if (r >= 1u) { return; }
     var a0: f32 = 0.0f;
     for (var c = 0u; c < 8u; c += 1u) {
@@ -17,6 +16,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let t3: f32 = (t1 / t2);
     b0[16u + r] = t3;
 
+}
+// Where a workgroup's invocations share nothing, a family is a function of the workgroup's number and theirs, and this is
+// what calls it.
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    kernel((group.y + first_line()) * 1u + group.x, lane);
 }
 fn first_line() -> u32 { return 0u; }
 // What WGSL leaves open, settled by bits: compilers may assume that NaN and infinity don't occur, and

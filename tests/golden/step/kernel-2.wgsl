@@ -25,10 +25,8 @@ fn keep_row(split: u32, g: u32, m: u32, sum: f32) {
     b0[6u + at] = t3;
 }
 
-@compute @workgroup_size(8, 8)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) id: vec3<u32>) {
+fn kernel(t: u32, lane: u32) {
     // Tiles in a line: columns, then rows, then splits, then groups.
-    let t = (group.y + first_line()) * 1u + group.x;
     if (t >= 1u) { return; }
     let tile_col = t % 1u;
     let tile_row = t / 1u % 1u;
@@ -37,8 +35,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) i
     let split = part % 1u;
     let first = split * 4u;
     let end = min(first + 4u, 4u);
-    let row = (tile_row * 8u + id.y) * 4u;
-    let col = (tile_col * 8u + id.x) * 4u;
+    let row = (tile_row * 8u + lane / 8u) * 4u;
+    let col = (tile_col * 8u + lane % 8u) * 4u;
     if (row >= 2u || col >= 3u) { return; }
     // Rows and columns past the edge are computed from the last one and not stored.
     let r0 = row; let r1 = min(row + 1u, 2u - 1u);
@@ -69,6 +67,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) i
         if (row + 2u < 2u) { keep(split, g, row + 2u, n, s2[j]); }
         if (row + 3u < 2u) { keep(split, g, row + 3u, n, s3[j]); }
     }
+}
+// Where a workgroup's invocations share nothing, a family is a function of the workgroup's number and theirs, and this is
+// what calls it.
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    kernel((group.y + first_line()) * 1u + group.x, lane);
 }
 fn first_line() -> u32 { return 0u; }
 // What WGSL leaves open, settled by bits: compilers may assume that NaN and infinity don't occur, and

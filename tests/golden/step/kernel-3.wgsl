@@ -4,9 +4,8 @@
 @group(0) @binding(1) var<storage, read> b1: array<f32>;
 @group(0) @binding(2) var<storage, read_write> b2: array<f32>;
 
-@compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let i = (id.y + first_line()) * 64u + id.x;
+fn kernel(group: u32, lane: u32) {
+    let i = group * 64u + lane;
     if (i >= 8u) { return; }
     let c0 = i;
     let t0: f32 = b0[i];
@@ -21,6 +20,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     b0[i] = t4;
     b2[i] = t8;
 
+}
+// Where a workgroup's invocations share nothing, a family is a function of the workgroup's number and theirs, and this is
+// what calls it.
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    kernel((group.y + first_line()) * 1u + group.x, lane);
 }
 fn first_line() -> u32 { return 0u; }
 // What WGSL leaves open, settled by bits: compilers may assume that NaN and infinity don't occur, and

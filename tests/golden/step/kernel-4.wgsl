@@ -2,15 +2,20 @@
 // No invocation sees another's points, so there is no memory to share and nothing to wait for.
 @group(0) @binding(0) var<storage, read_write> b0: array<u32>;
 
-@compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let i = (id.y + first_line()) * 64u + id.x;
+fn kernel(group: u32, lane: u32) {
+    let i = group * 64u + lane;
     if (i >= 1u) { return; }
     let t0: u32 = b0[i];
     let t1: u32 = 1u;
     let t2: u32 = (t0 + t1);
     b0[i] = t2;
 
+}
+// Where a workgroup's invocations share nothing, a family is a function of the workgroup's number and theirs, and this is
+// what calls it.
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    kernel((group.y + first_line()) * 1u + group.x, lane);
 }
 fn first_line() -> u32 { return 0u; }
 // What WGSL leaves open, settled by bits: compilers may assume that NaN and infinity don't occur, and

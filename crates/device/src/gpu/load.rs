@@ -1,9 +1,9 @@
 //! Loading and replaying programs: pipelines and bind groups are made once; a run encodes the same
-//! list of dispatches again, many steps to a submission.
+//! list of dispatches again, many steps to a submission. Of programs that run whole, a dispatch is many steps.
 
-use super::{Rendered, Shared, lock, render};
+use super::{Rendered, Shared, lock, render, render_whole};
 use crate::device::{Memory, Run};
-use crate::{Buffer, DeviceClass, DeviceError, DeviceInfo, Program};
+use crate::{Buffer, DeviceClass, DeviceError, DeviceInfo, Limits, Program, Variant, Whole};
 use rayon::prelude::*;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -15,6 +15,9 @@ pub(super) struct Pipeline {
     pipeline: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
 }
+
+/// A shader with its pipeline, and the kernel that it is of.
+type Compiled = (usize, Rendered, Arc<Pipeline>);
 
 /// One entry of the replayed list.
 struct Dispatch {
@@ -29,13 +32,31 @@ struct Dispatch {
 
 pub(super) struct GpuRun {
     shared: Arc<Shared>,
+    /// Those of a step; of a program that runs whole, one for each power of two of steps.
     dispatches: Vec<Dispatch>,
+    /// How it runs whole, if it does, and its kernels for when each is measured.
+    whole: Option<(Whole, Kernels)>,
     /// Dispatches of one submission.
     quota: usize,
     /// Kernels of a step, which may take several dispatches each.
     kernels: usize,
     /// Submissions that may not be done yet, each with its number of dispatches.
     flying: VecDeque<(wgpu::SubmissionIndex, usize)>,
+}
+
+/// The kernels of a program that runs whole, which aren't compiled one by one unless they are measured.
+struct Kernels {
+    program: Program,
+    buffers: Vec<Buffer>,
+    info: DeviceInfo,
+}
+
+impl Kernels {
+    fn dispatches(&self, shared: &Shared) -> Result<Vec<Dispatch>, DeviceError> {
+        let (limits, variant) = shared.variant.alone(&shared.limits);
+        let compiled = apart(shared, &self.program, &limits, &variant)?;
+        dispatches(shared, &self.info, compiled, &self.buffers)
+    }
 }
 
 /// Submissions that wait on the device before the host does. Enough to keep it busy.
@@ -52,42 +73,88 @@ pub(super) fn load(
     program: &Program,
     buffers: &[Buffer],
 ) -> Result<GpuRun, DeviceError> {
-    let rendered = program
-        .kernels
-        .par_iter()
-        .map(|kernel| {
-            let shader = |reason| DeviceError::Shader { label: kernel.label.clone(), reason };
-            let rendered = render(kernel, &shared.limits, &shared.variant).map_err(shader)?;
-            let pipeline = pipeline(shared, &kernel.label, &rendered)?;
-            Ok((rendered, pipeline))
-        })
-        .collect::<Result<Vec<_>, DeviceError>>()?;
-    let numbers = numbers(shared, &rendered)?;
+    let (limits, variant) = (&shared.limits, &shared.variant);
+    let whole = program.whole(limits);
+    let compiled = match whole {
+        None => apart(shared, program, limits, variant)?,
+        Some(whole) => {
+            let label = "a whole program".to_string();
+            let rendered = render_whole(program, whole, limits, variant)
+                .map_err(|reason| DeviceError::Shader { label: label.clone(), reason })?;
+            let pipeline = pipeline(shared, &label, &rendered)?;
+            vec![(0, rendered, pipeline)]
+        }
+    };
+    let mut dispatches = dispatches(shared, info, compiled, buffers)?;
+    if whole.is_some() {
+        dispatches.iter_mut().enumerate().for_each(|(digit, d)| d.span *= f64::from(1 << digit));
+    }
+    save_cache(shared);
+    shared.check()?;
+    // A step may take a second on a software adapter; others get a full submission until they are known.
+    let quota = match info.class {
+        DeviceClass::Software => dispatches.len().clamp(1, DISPATCHES),
+        _ => DISPATCHES,
+    };
+    let (kernels, flying) = (program.kernels.len(), VecDeque::new());
+    let whole = whole.map(|whole| {
+        let (program, buffers) = (program.clone(), buffers.to_vec());
+        (whole, Kernels { program, buffers, info: info.clone() })
+    });
+    Ok(GpuRun { shared: shared.clone(), dispatches, whole, quota, kernels, flying })
+}
+
+/// Compiles each kernel by itself; those that have nothing to do are left out.
+fn apart(
+    shared: &Shared,
+    program: &Program,
+    limits: &Limits,
+    variant: &Variant,
+) -> Result<Vec<Compiled>, DeviceError> {
+    let compiled = program.kernels.par_iter().enumerate().map(|(number, kernel)| {
+        let shader = |reason| DeviceError::Shader { label: kernel.label.clone(), reason };
+        let rendered = render(kernel, limits, variant).map_err(shader)?;
+        let pipeline = pipeline(shared, &kernel.label, &rendered)?;
+        Ok((number, rendered, pipeline))
+    });
+    let compiled = compiled.collect::<Result<Vec<Compiled>, DeviceError>>()?;
+    Ok(compiled.into_iter().filter(|(_, rendered, _)| !rendered.groups.contains(&0)).collect())
+}
+
+/// The dispatches of shaders in order: of each one for each of its numbers.
+fn dispatches(
+    shared: &Shared,
+    info: &DeviceInfo,
+    compiled: Vec<Compiled>,
+    buffers: &[Buffer],
+) -> Result<Vec<Dispatch>, DeviceError> {
+    let numbers = numbers(shared, &compiled)?;
     // Pipelines that bind the same buffers alike share a bind group: layouts of equal entries are equal.
     type Bound = (Vec<(usize, bool)>, Option<usize>);
     let mut bind_groups: HashMap<Bound, wgpu::BindGroup> = HashMap::new();
     let mut dispatches = Vec::new();
-    for (kernel, (rendered, pipeline)) in rendered.into_iter().enumerate() {
-        if rendered.groups.contains(&0) {
-            continue;
-        }
+    for (kernel, rendered, pipeline) in compiled {
         let bound: Vec<usize> = rendered.bindings.iter().map(|(number, _)| *number).collect();
-        for number in 0..rendered.numbered.unwrap_or(1) {
-            let key = (rendered.bindings.clone(), rendered.numbered.map(|_| number));
+        let places: Vec<Option<usize>> = match &rendered.numbers {
+            None => vec![None],
+            Some(numbers) => (0..numbers.len()).map(Some).collect(),
+        };
+        for place in places {
+            let key = (rendered.bindings.clone(), place);
             let bind_group = match bind_groups.get(&key) {
                 Some(bind_group) => bind_group.clone(),
                 None => {
                     let mut entries = bindings(&bound, buffers, info)?;
-                    entries.extend(numbers.as_ref().filter(|_| rendered.numbered.is_some()).map(
-                        |numbers| wgpu::BindGroupEntry {
+                    entries.extend(numbers.as_ref().zip(place).map(|(numbers, place)| {
+                        wgpu::BindGroupEntry {
                             binding: bound.len() as u32,
                             resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                                 buffer: numbers,
-                                offset: (number * NUMBER_STRIDE) as u64,
+                                offset: (place * NUMBER_STRIDE) as u64,
                                 size: wgpu::BufferSize::new(NUMBER_BYTES as u64),
                             }),
-                        },
-                    ));
+                        }
+                    }));
                     shared.count(|c| c.bind_groups += 1);
                     let bind_group = shared.device.create_bind_group(&wgpu::BindGroupDescriptor {
                         label: None,
@@ -103,15 +170,7 @@ pub(super) fn load(
             dispatches.push(Dispatch { pipeline, bind_group, groups, kernel, span });
         }
     }
-    save_cache(shared);
-    shared.check()?;
-    // A step may take a second on a software adapter; others get a full submission until they are known.
-    let quota = match info.class {
-        DeviceClass::Software => dispatches.len().clamp(1, DISPATCHES),
-        _ => DISPATCHES,
-    };
-    let (kernels, flying) = (program.kernels.len(), VecDeque::new());
-    Ok(GpuRun { shared: shared.clone(), dispatches, quota, kernels, flying })
+    Ok(dispatches)
 }
 
 /// Bytes from one dispatch's number to the next: what every adapter lets a binding begin at.
@@ -119,17 +178,15 @@ const NUMBER_STRIDE: usize = 256;
 /// Bytes of the binding with a dispatch's number.
 const NUMBER_BYTES: usize = 16;
 
-/// The numbers of the dispatches of kernels that take several, if there are any.
-fn numbers(
-    shared: &Shared,
-    rendered: &[(Rendered, Arc<Pipeline>)],
-) -> Result<Option<wgpu::Buffer>, DeviceError> {
-    let Some(most) = rendered.iter().filter_map(|(rendered, _)| rendered.numbered).max() else {
+/// The numbers of dispatches, if there are any; what has fewer uses the first of them.
+fn numbers(shared: &Shared, compiled: &[Compiled]) -> Result<Option<wgpu::Buffer>, DeviceError> {
+    let all = compiled.iter().filter_map(|(_, rendered, _)| rendered.numbers.as_ref());
+    let Some(all) = all.max_by_key(|all| all.len()) else {
         return Ok(None);
     };
-    let mut bytes = vec![0u8; most.max(1) * NUMBER_STRIDE];
-    for (number, line) in bytes.chunks_mut(NUMBER_STRIDE).enumerate() {
-        line[..4].copy_from_slice(&(number as u32).to_le_bytes());
+    let mut bytes = vec![0u8; all.len().max(1) * NUMBER_STRIDE];
+    for (number, line) in all.iter().zip(bytes.chunks_mut(NUMBER_STRIDE)) {
+        line[..4].copy_from_slice(&number.to_le_bytes());
     }
     let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
     let buffer = shared.create("numbers", bytes.len(), usage)?;
@@ -194,7 +251,7 @@ fn pipeline(
         count: None,
     };
     let mut entries: Vec<_> = rendered.bindings.iter().enumerate().map(entry).collect();
-    if rendered.numbered.is_some() {
+    if rendered.numbers.is_some() {
         entries.push(wgpu::BindGroupLayoutEntry {
             binding: entries.len() as u32,
             visibility: wgpu::ShaderStages::COMPUTE,
@@ -224,7 +281,8 @@ fn pipeline(
         source: wgpu::ShaderSource::Naga(std::borrow::Cow::Owned(module)),
     };
     // SAFETY: `Program::verify` bounds every load and store of the kernel, the shaders guard the
-    // edges of their grids, their loops end, and integer division is guarded.
+    // edges of their grids, their loops end, and integer division is guarded. Whole programs are the same
+    // kernels, with a barrier between what one stores and another touches.
     let module = unsafe { shared.device.create_shader_module_trusted(descriptor, checks) };
     let pipeline = shared.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some(label),
@@ -294,11 +352,34 @@ impl GpuRun {
         pass.dispatch_workgroups(x, y, z);
     }
 
-    /// Encodes a submission of the last `left` dispatches of whole steps, and says how many it has.
-    fn encode(&self, left: usize) -> (wgpu::CommandEncoder, usize) {
+    /// How many dispatches so many steps take.
+    fn count(&self, steps: usize) -> usize {
+        match &self.whole {
+            Some((whole, _)) => whole.dispatches(steps),
+            None => self.dispatches.len() * steps,
+        }
+    }
+
+    /// The dispatches of so many steps but for the first `done`. Whole programs begin with the longest.
+    fn list(&self, steps: usize, done: usize) -> impl Iterator<Item = &Dispatch> + Clone {
+        let (round, rounds, rest) = match &self.whole {
+            Some((Whole { top }, _)) => {
+                let (rest, longest) = self.dispatches.split_at(*top as usize);
+                (longest, steps >> top, rest)
+            }
+            None => (&self.dispatches[..], steps, &[][..]),
+        };
+        let repeated = round.len() * rounds;
+        let first = round.iter().cycle().skip(done % round.len().max(1));
+        let digits = rest.iter().enumerate().rev();
+        let rest = digits.filter(move |(digit, _)| steps >> digit & 1 == 1).map(|(_, one)| one);
+        first.take(repeated.saturating_sub(done)).chain(rest.skip(done.saturating_sub(repeated)))
+    }
+
+    /// Encodes a submission of dispatches of so many steps, `done` of which are queued, and says how many it has.
+    fn encode(&self, steps: usize, done: usize) -> (wgpu::CommandEncoder, usize) {
         let mut encoder = self.shared.encoder();
-        let first = (self.dispatches.len() - left % self.dispatches.len()) % self.dispatches.len();
-        let list = self.dispatches.iter().cycle().skip(first).take(left);
+        let list = self.list(steps, done);
         let count = fitting(list.clone().map(|dispatch| dispatch.span), self.quota);
         let mut before = None;
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
@@ -314,11 +395,11 @@ impl GpuRun {
 impl Run for GpuRun {
     fn run(&mut self, times: usize) -> Result<(), DeviceError> {
         // All steps as one list, cut into submissions wherever they are full.
-        let mut left = self.dispatches.len() * times;
+        let (total, mut queued) = (self.count(times), 0);
         let mut done: Option<Instant> = None;
-        while left > 0 {
-            let (encoder, count) = self.encode(left);
-            left -= count;
+        while queued < total {
+            let (encoder, count) = self.encode(times, queued);
+            queued += count;
             self.flying.push_back((self.shared.submit(encoder), count));
             self.shared.count(|c| c.dispatches += count as u64);
             if self.flying.len() > FLYING
@@ -338,7 +419,7 @@ impl Run for GpuRun {
     fn run_bare(&mut self) -> Result<bool, DeviceError> {
         let mut encoder = self.shared.encoder();
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        for dispatch in &self.dispatches {
+        for dispatch in self.list(1, 0) {
             self.dispatch(&mut pass, dispatch, None);
         }
         drop(pass);
@@ -352,7 +433,9 @@ impl Run for GpuRun {
             return Err(DeviceError::Unsupported { device, what: "measure kernels".into() });
         }
         let mut times = vec![0.0; self.kernels];
-        let mut left = self.dispatches.as_slice();
+        let kernels = self.whole.as_ref().map(|(_, kernels)| kernels.dispatches(&self.shared));
+        let kernels = kernels.transpose()?;
+        let mut left = kernels.as_deref().unwrap_or(&self.dispatches);
         while !left.is_empty() {
             // A query set holds at most 4096 timestamps.
             let fitting = fitting(left.iter().map(|dispatch| dispatch.span), 2048);

@@ -10,7 +10,7 @@ mod render;
 mod term;
 pub(crate) mod trial;
 
-pub use render::{Rendered, Variant, render};
+pub use render::{Rendered, Variant, render, render_whole};
 
 use crate::device::{Arriving, Backend, Memory, Run};
 use crate::{

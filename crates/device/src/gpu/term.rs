@@ -11,11 +11,11 @@ pub(super) struct Point {
     pub(super) flat: Option<String>,
 }
 
-/// The buffers that a kernel binds: each once, at the type that its operands need.
+/// The buffers that a shader binds: each once, at the type that its operands need.
 pub(super) struct Bindings {
     /// Buffer numbers of the program, in binding order.
     pub(super) buffers: Vec<usize>,
-    /// For each binding, whether the kernel stores to it.
+    /// For each binding, whether the shader stores to it.
     pub(super) written: Vec<bool>,
     /// For each binding, the type of its elements in the shader.
     elements: Vec<Element>,
@@ -45,12 +45,14 @@ impl Element {
 }
 
 impl Bindings {
-    /// The buffers of a kernel; those of the operands `in_fours` are bound as vectors.
-    pub(super) fn new(kernel: &Kernel, limits: &Limits, in_fours: &[usize]) -> Bindings {
+    /// The buffers of kernels that share a shader; those of the operands `in_fours` are bound as vectors.
+    pub(super) fn new(kernels: &[Kernel], limits: &Limits, in_fours: &[usize]) -> Bindings {
         let mut bindings =
             Bindings { buffers: vec![], written: vec![], elements: vec![], fours: vec![] };
-        for (number, operand) in kernel.operands.iter().enumerate() {
-            let (read, written) = kernel.access(number);
+        let operands = |kernel: &Kernel| 0..kernel.operands.len();
+        let all = kernels.iter().flat_map(|kernel| operands(kernel).map(move |o| (kernel, o)));
+        for (kernel, number) in all {
+            let (operand, (read, written)) = (&kernel.operands[number], kernel.access(number));
             if !read && !written {
                 continue;
             }
@@ -93,9 +95,14 @@ impl Bindings {
         text
     }
 
-    /// What a shader begins with.
+    /// What a shader that binds them begins with.
     pub(super) fn extensions(&self) -> &'static str {
         if self.elements.contains(&Element::F16) { "enable f16;\n" } else { "" }
+    }
+
+    /// For each binding the program's buffer number, and whether it is written.
+    pub(super) fn bound(&self) -> Vec<(usize, bool)> {
+        self.buffers.iter().copied().zip(self.written.iter().copied()).collect()
     }
 
     fn slot(&self, operand: &Operand) -> usize {

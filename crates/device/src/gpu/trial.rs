@@ -186,7 +186,8 @@ fn program(contraction: &Contraction, turned: [bool; 2]) -> Program {
             stores: vec![Store { operand: 2, term: sum }],
         },
     };
-    Program { buffers: lens.iter().enumerate().map(buffer).collect(), kernels: vec![kernel] }
+    let buffers = lens.iter().enumerate().map(buffer).collect();
+    Program { buffers, kernels: vec![kernel], one_dispatch: false }
 }
 
 /// Runs such a program.

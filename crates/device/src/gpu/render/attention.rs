@@ -39,7 +39,6 @@ impl Renderer<'_> {
         let point = Point { flat: Some("at".into()), ..point };
         text += &self.stores(&self.kernel.expr, stores, &done, &point, "at", "    ");
         let rows = numel(&a.batch) * a.queries;
-        let (grid, line) = self.grid(rows.div_ceil(self.size()));
         let mut holes = self.frame();
         let nothing = literal(Literal::f32(f32::MIN));
         let add = bias.map_or("", |_| "score += added;");
@@ -53,7 +52,6 @@ impl Renderer<'_> {
             ("bias", add.to_string()),
             ("masked", masked),
             ("size", self.size().to_string()),
-            ("line", (line * self.size()).to_string()),
             ("rows", rows.to_string()),
             ("queries", a.queries.to_string()),
             ("keys", a.keys.to_string()),
@@ -62,6 +60,6 @@ impl Renderer<'_> {
             ("scale", literal(Literal { dtype: DType::F32, bits: a.scale })),
             ("nothing", nothing),
         ]);
-        Ok((shaders::fill(shaders::ATTENTION, &holes)?, grid))
+        self.alone(shaders::ATTENTION, &holes, rows)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::term::{Point, coordinates};
 use super::subgroup::BLOCK;
-use super::{Renderer, Source, accumulated};
+use super::{Renderer, SIZE, Source, accumulated};
 use crate::{Algorithm, Contraction, Conv, ConvRole, Expr, Store, TermId, numel};
 use shadegrad_shaders as shaders;
 use std::fmt::Write;
@@ -104,7 +104,6 @@ impl Renderer<'_> {
         let mut holes = self.frame();
         holes.extend([
             ("sources", sources),
-            ("line", line.to_string()),
             ("tiles", tiles.to_string()),
             ("tiles_m", tiles_m.to_string()),
             ("tiles_n", tiles_n.to_string()),
@@ -118,6 +117,7 @@ impl Renderer<'_> {
         let sums = !row_stores.is_empty();
         if shared {
             holes.extend([
+                ("line", line.to_string()),
                 ("height", height.to_string()),
                 ("width", width.to_string()),
                 ("across", across.to_string()),
@@ -135,8 +135,9 @@ impl Renderer<'_> {
         let keep_rows = keep_rows.replace("{{m}}", &m.to_string());
         holes.extend([("add_rows", add_rows.to_string()), ("keep_rows", keep_rows)]);
         if algorithm == Algorithm::Direct {
-            return Ok((shaders::fill(shaders::CONTRACT_DIRECT, &holes)?, grid));
+            return self.alone_in(shaders::CONTRACT_DIRECT, &holes, tiles, SIZE);
         }
+        holes.push(("line", line.to_string()));
         let along_sum = along_sum(&self.kernel.expr, contraction, [left, right]);
         holes.extend(staged(along_sum, [64, 64], 16));
         Ok((shaders::fill(shaders::CONTRACT_TILED, &holes)?, grid))

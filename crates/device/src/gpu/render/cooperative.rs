@@ -55,12 +55,16 @@ impl Source {
 const PRODUCTS: [(usize, usize, usize); 3] = [(0, 0, 0), (0, 1, 1), (1, 0, 1)];
 
 impl Renderer<'_> {
-    /// What a workgroup computes: a large tile where there are enough of them to keep a large GPU busy.
+    /// What a workgroup computes: a large tile where there are enough of them to keep a large GPU busy. Software adapters, which
+    /// emulate matrices in tests, would compile for a minute what holds many of them; there each subgroup has two.
     pub(super) fn cooperative_tile(
         &self,
         contraction: &Contraction,
         splits: usize,
     ) -> CooperativeTile {
+        if let Some(Matrices { side, .. }) = self.variant.emulated {
+            return CooperativeTile { rows: 2 * side, cols: 2 * side, subgroups: [2, 1] };
+        }
         let [g, m, n, _] = contraction.matrix();
         let large = CooperativeTile::LARGE;
         let tiles = g * splits * m.div_ceil(large.rows) * n.div_ceil(large.cols);

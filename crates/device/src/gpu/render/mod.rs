@@ -10,12 +10,14 @@ mod subgroup;
 mod window;
 
 use super::term::{Bindings, Point, coordinates, missing, terms};
+use crate::whole::SIZE;
 use crate::{
-    Algorithm, Body, Expr, Intrinsic, Kernel, Limits, MatmulPrecision, Matrices, Store, Term,
-    TermId, View, collapse, numel,
+    Algorithm, Body, DeviceClass, Expr, Intrinsic, Kernel, Limits, MatmulPrecision, Matrices,
+    Program, Store, Term, TermId, View, Whole, collapse, numel,
 };
 use shadegrad_shaders as shaders;
 use std::fmt::Write;
+use std::slice::from_ref;
 
 /// Which of several equivalent shaders is used, and with what checks. For tests and measurements;
 /// the default lets the device choose.
@@ -40,7 +42,16 @@ pub struct Variant {
     pub vectors: Option<bool>,
 }
 
-/// A kernel as a shader.
+impl Variant {
+    /// Limits and variant under which invocations share nothing, as in programs that run whole.
+    pub(super) fn alone(&self, limits: &Limits) -> (Limits, Variant) {
+        let limits = Limits { subgroup: 0, ..limits.clone() };
+        let algorithm = Some(Algorithm::Direct);
+        (limits, Variant { algorithm, grouped: Some(false), ..self.clone() })
+    }
+}
+
+/// A kernel as a shader, or a whole program.
 pub struct Rendered {
     /// The WGSL.
     pub source: String,
@@ -48,14 +59,12 @@ pub struct Rendered {
     pub bindings: Vec<(usize, bool)>,
     /// Workgroups of each dispatch.
     pub groups: [u32; 3],
-    /// How many dispatches there are, if a uniform behind the bindings holds the number of each.
-    pub numbered: Option<usize>,
-    /// How long one of them takes by prediction: one is what a dispatch may take.
+    /// What tells its dispatches apart, in a uniform behind the bindings: of a kernel that takes several their numbers, of a
+    /// whole program how many steps they take. `None` where there is one and no uniform.
+    pub numbers: Option<Vec<u32>>,
+    /// How long a dispatch takes by prediction, or a step of a whole program: one is what a dispatch may take.
     pub span: f64,
 }
-
-/// Invocations of a workgroup in kernels that share nothing.
-const SIZE: usize = 64;
 
 /// Renders a kernel for a device.
 ///
@@ -71,38 +80,17 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
         _ => None,
     };
     let in_fours: Vec<usize> = fours.iter().flatten().map(|(operand, _)| *operand).collect();
-    let bindings = Bindings::new(kernel, limits, &in_fours);
+    let bindings = Bindings::new(from_ref(kernel), limits, &in_fours);
     let parts = kernel.parts(limits);
+    let whole = false;
     let renderer =
-        Renderer { kernel, limits, variant, bindings: &bindings, algorithm, fours, parts };
-    let (source, groups) = match &kernel.body {
-        Body::Map { shape, stores } => renderer.map(shape, stores)?,
-        Body::Rows { .. } => renderer.rows()?,
-        Body::Contract { contraction, left, right, splits, row_stores, stores } => {
-            renderer.contract(contraction, [*left, *right], *splits, row_stores, stores)?
-        }
-        Body::Window { window, role, source, index, stores } => {
-            renderer.window(window, *role, *source, *index, stores)?
-        }
-        Body::Scatter { shape, axis, len, index, source, stores } => {
-            renderer.scatter(shape, *axis, *len, [*index, *source], stores)?
-        }
-        Body::Scan { recurrence, source, coefficients, stores } => {
-            renderer.scan(recurrence, *source, coefficients, stores)?
-        }
-        Body::Merge { merge, key, place, stores } => renderer.merge(merge, *key, *place, stores)?,
-        Body::Recurrent { sequence, role, sources, stepwise, stores } => {
-            renderer.recurrent(sequence, *role, sources, *stepwise, stores)?
-        }
-        Body::Attention { attention, query, key, value, bias, stores } => {
-            renderer.attention(attention, [*query, *key, *value], *bias, stores)?
-        }
-    };
+        Renderer { kernel, limits, variant, bindings: &bindings, algorithm, fours, parts, whole };
+    let (source, groups) = renderer.family()?;
     let dispatches = kernel.dispatches(limits);
-    let numbered = (parts > 1 || kernel.body.steps().is_some()).then_some(dispatches);
+    let numbered = parts > 1 || kernel.body.steps().is_some();
     let part = match numbered {
-        None => shaders::WHOLE.to_string(),
-        Some(_) => {
+        false => shaders::WHOLE.to_string(),
+        true => {
             let holes = [
                 ("numbers", bindings.buffers.len().to_string()),
                 ("parts", parts.to_string()),
@@ -111,7 +99,6 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
             shaders::fill(shaders::PART, &holes)?
         }
     };
-    let source = source + &part + &renderer.custom() + shaders::BITS;
     let extensions = match algorithm {
         Algorithm::Cooperative if variant.emulated.is_none() => {
             "enable f16;\nenable wgpu_cooperative_matrix;\n"
@@ -119,13 +106,75 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
         Algorithm::Cooperative => "enable f16;\n",
         _ => bindings.extensions(),
     };
-    let mut source = format!("{extensions}{source}{}", shaders::library(&source));
+    let mut source = complete(extensions, source + &part + &renderer.custom());
     if let Some((text, fault)) = variant.planted {
         source = source.replace(text, fault);
     }
-    let bindings = bindings.buffers.iter().copied().zip(bindings.written.iter().copied()).collect();
+    let numbers = numbered.then(|| (0..dispatches as u32).collect());
     let span = kernel.span(limits) / dispatches.max(1) as f64;
-    Ok(Rendered { source, bindings, groups, numbered, span })
+    Ok(Rendered { source, bindings: bindings.bound(), groups, numbers, span })
+}
+
+/// Renders a whole program for a device, with kernels as [`Variant::alone`] has them.
+///
+/// # Errors
+/// As [`render`].
+pub fn render_whole(
+    program: &Program,
+    whole: Whole,
+    limits: &Limits,
+    variant: &Variant,
+) -> Result<Rendered, String> {
+    let (limits, variant) = &variant.alone(limits);
+    let bindings = &Bindings::new(&program.kernels, limits, &[]);
+    // Software adapters take a workgroup's invocations one after the other.
+    let count = match limits.class {
+        DeviceClass::Software => 1,
+        _ => (limits.invocations / SIZE).clamp(1, 4),
+    };
+    let (mut kernels, mut calls) = (String::new(), String::new());
+    for (number, kernel) in program.kernels.iter().enumerate() {
+        let (algorithm, fours, parts, whole) = (Algorithm::Direct, None, 1, true);
+        let renderer =
+            Renderer { kernel, limits, variant, bindings, algorithm, fours, parts, whole };
+        let (text, [groups, ..]) = renderer.family()?;
+        if groups == 0 {
+            continue;
+        }
+        kernels += &shaders::numbered(&format!("\n{text}{}", renderer.custom()), number);
+        let _ = match (groups, count) {
+            (1, 1) => writeln!(calls, "        kernel_{number}(0u, lane);"),
+            _ => writeln!(
+                calls,
+                "        for (var g = first; g < {groups}u; g += {count}u) {{ kernel_{number}(g, lane); }}"
+            ),
+        };
+        calls += "        storageBarrier();\n";
+    }
+    let (first, lane) = match count {
+        1 => ("0u".to_string(), "index".to_string()),
+        _ => (format!("index / {SIZE}u"), format!("index % {SIZE}u")),
+    };
+    let holes = [
+        ("declarations", bindings.declarations()),
+        ("steps", bindings.buffers.len().to_string()),
+        ("kernels", kernels),
+        ("size", (count * SIZE).to_string()),
+        ("first", first),
+        ("lane", lane),
+        ("calls", calls),
+    ];
+    let source = complete(bindings.extensions(), shaders::fill(shaders::PROGRAM, &holes)?);
+    let numbers = Some((0..=whole.top).map(|digit| 1 << digit).collect());
+    let span = program.whole_span(limits);
+    Ok(Rendered { source, bindings: bindings.bound(), groups: [1; 3], numbers, span })
+}
+
+/// A shader with what it begins with, and all functions that it calls.
+fn complete(extensions: &str, shader: String) -> String {
+    let shader = shader + shaders::BITS;
+    let library = shaders::library(&shader);
+    format!("{extensions}{shader}{library}")
 }
 
 struct Renderer<'a> {
@@ -139,11 +188,66 @@ struct Renderer<'a> {
     fours: Option<subgroup::Fours>,
     /// Dispatches that share the workgroups.
     parts: usize,
+    /// Whether it is one of several in a shader.
+    whole: bool,
 }
 
+/// A family's shader, without what all have, and its workgroups.
 type Source = Result<(String, [u32; 3]), String>;
 
+/// A hole of a shader and what fills it.
+type Hole = (&'static str, String);
+
 impl Renderer<'_> {
+    fn family(&self) -> Source {
+        match &self.kernel.body {
+            Body::Map { shape, stores } => self.map(shape, stores),
+            Body::Rows { .. } => self.rows(),
+            Body::Contract { contraction, left, right, splits, row_stores, stores } => {
+                self.contract(contraction, [*left, *right], *splits, row_stores, stores)
+            }
+            Body::Window { window, role, source, index, stores } => {
+                self.window(window, *role, *source, *index, stores)
+            }
+            Body::Scatter { shape, axis, len, index, source, stores } => {
+                self.scatter(shape, *axis, *len, [*index, *source], stores)
+            }
+            Body::Scan { recurrence, source, coefficients, stores } => {
+                self.scan(recurrence, *source, coefficients, stores)
+            }
+            Body::Merge { merge, key, place, stores } => self.merge(merge, *key, *place, stores),
+            Body::Recurrent { sequence, role, sources, stepwise, stores } => {
+                self.recurrent(sequence, *role, sources, *stepwise, stores)
+            }
+            Body::Attention { attention, query, key, value, bias, stores } => {
+                self.attention(attention, [*query, *key, *value], *bias, stores)
+            }
+        }
+    }
+
+    /// A family whose invocations share nothing, with so many of them.
+    pub(super) fn alone(&self, template: &str, holes: &[Hole], invocations: usize) -> Source {
+        self.alone_in(template, holes, invocations.div_ceil(self.size()), self.size())
+    }
+
+    /// A family whose invocations share nothing, in workgroups of a size. By itself it is called once; in a whole program,
+    /// that does it.
+    pub(super) fn alone_in(
+        &self,
+        template: &str,
+        holes: &[Hole],
+        groups: usize,
+        size: usize,
+    ) -> Source {
+        let text = shaders::fill(template, holes)?;
+        if self.whole {
+            return Ok((text, [groups as u32, 1, 1]));
+        }
+        let (grid, line) = self.grid(groups);
+        let holes = [("size", size.to_string()), ("line", line.to_string())];
+        Ok((text + &shaders::fill(shaders::ALONE, &holes)?, grid))
+    }
+
     /// Workgroups of each part for a number of groups, folded into two axes where one is too short, and the
     /// number of groups along the first. The lines of all parts are one behind the other.
     pub(super) fn grid(&self, groups: usize) -> ([u32; 3], usize) {
@@ -157,8 +261,9 @@ impl Renderer<'_> {
     }
 
     /// The holes that every family has.
-    pub(super) fn frame(&self) -> Vec<(&'static str, String)> {
-        vec![("declarations", self.bindings.declarations())]
+    pub(super) fn frame(&self) -> Vec<Hole> {
+        let declarations = if self.whole { String::new() } else { self.bindings.declarations() };
+        vec![("declarations", declarations)]
     }
 
     /// The functions that users of the library wrote.
@@ -267,15 +372,13 @@ impl Renderer<'_> {
         let point = Point { coordinates: names, flat: Some("i".into()) };
         let none = vec![false; expr.terms.len()];
         body += &self.stores(&expr, stores, &none, &point, "i", "    ");
-        let (grid, line) = self.grid(points.div_ceil(self.size()));
         let mut holes = self.frame();
         holes.extend([
             ("size", self.size().to_string()),
-            ("line", (line * self.size()).to_string()),
             ("points", points.to_string()),
             ("body", body),
         ]);
-        Ok((shaders::fill(shaders::MAP, &holes)?, grid))
+        self.alone(shaders::MAP, &holes, points)
     }
 }
 

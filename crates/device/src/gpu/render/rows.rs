@@ -102,22 +102,14 @@ impl Renderer<'_> {
             let text = self.stores(&expr, stores, &done, &point, &at, "        ");
             let _ = writeln!(body, "    {header}{text}    }}");
         }
-        let groups = if grouped { row_count } else { row_count.div_ceil(size) };
-        let (grid, line) = self.grid(groups);
         let mut holes = self.frame();
-        holes.extend([
-            ("size", size.to_string()),
-            ("line", if grouped { line } else { line * size }.to_string()),
-            ("rows", row_count.to_string()),
-            ("body", body),
-        ]);
-        let template = if grouped {
-            holes.push(("shared", shared));
-            shaders::ROWS_GROUP
-        } else {
-            shaders::ROWS_SINGLE
-        };
-        Ok((shaders::fill(template, &holes)?, grid))
+        holes.extend([("size", size.to_string()), ("rows", row_count.to_string()), ("body", body)]);
+        if !grouped {
+            return self.alone(shaders::ROWS_SINGLE, &holes, row_count);
+        }
+        let (grid, line) = self.grid(row_count);
+        holes.extend([("line", line.to_string()), ("shared", shared)]);
+        Ok((shaders::fill(shaders::ROWS_GROUP, &holes)?, grid))
     }
 
     /// Prints the wanted terms that don't depend on the column and marks them done.

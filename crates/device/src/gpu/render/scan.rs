@@ -44,7 +44,6 @@ impl Renderer<'_> {
         let size =
             if mixes { inner.clamp(1, 256).min(self.limits.invocations) } else { self.size() };
         let lines = if mixes { outer } else { outer * inner };
-        let (grid, line) = self.grid(if mixes { outer } else { lines.div_ceil(size) });
         if mixes && inner * 8 > self.limits.workgroup_bytes {
             return Err(format!(
                 "a recurrence of {inner} points that see each other needs {} bytes of workgroup memory, and there are {}",
@@ -56,17 +55,18 @@ impl Renderer<'_> {
             ("sources", sources),
             ("keep", keep),
             ("size", size.to_string()),
-            ("line", if mixes { line } else { line * size }.to_string()),
             ("lines", lines.to_string()),
             ("inner", inner.to_string()),
             ("steps", steps.to_string()),
             ("step", step),
         ]);
         if mixes {
+            let (grid, line) = self.grid(outer);
+            holes.push(("line", line.to_string()));
             return Ok((shaders::fill(shaders::SCAN_GROUP, &holes)?, grid));
         }
         holes.push(("nothing", nothing));
-        Ok((shaders::fill(shaders::SCAN_LINE, &holes)?, grid))
+        self.alone(shaders::SCAN_LINE, &holes, lines)
     }
 
     pub(super) fn merge(
@@ -99,21 +99,19 @@ impl Renderer<'_> {
         let point = Point { flat: Some("i".into()), ..at("r", "c") };
         body += &self.stores(&self.kernel.expr, stores, &done, &point, "i", "    ");
         let points = merge.rows * merge.len;
-        let (grid, line) = self.grid(points.div_ceil(self.size()));
         let mut holes = self.frame();
         holes.extend([
             ("sources", sources),
             ("type", dtype.wgsl().to_string()),
             ("before", before),
             ("size", self.size().to_string()),
-            ("line", (line * self.size()).to_string()),
             ("points", points.to_string()),
             ("len", merge.len.to_string()),
             ("width", merge.width.to_string()),
             ("pair", (merge.width * 2).to_string()),
             ("body", body),
         ]);
-        Ok((shaders::fill(shaders::MERGE, &holes)?, grid))
+        self.alone(shaders::MERGE, &holes, points)
     }
 }
 

@@ -47,11 +47,9 @@ impl Renderer<'_> {
         let done = accumulated(&self.kernel.expr);
         body += &self.stores(&self.kernel.expr, stores, &done, &point, "i", "    ");
         let points = numel(&to);
-        let (grid, line) = self.grid(points.div_ceil(self.size()));
         let mut holes = self.frame();
         let mut hole = |name, value: usize| holes.push((name, value.to_string()));
         hole("size", self.size());
-        hole("line", line * self.size());
         hole("points", points);
         for (names, values) in [
             (["stride_y", "stride_x"], window.stride),
@@ -70,7 +68,7 @@ impl Renderer<'_> {
         }
         holes.extend([("sources", sources), ("visit", visit.to_string()), ("body", body)]);
         let template = if gradient { shaders::WINDOW_GRADIENT } else { shaders::WINDOW };
-        Ok((shaders::fill(template, &holes)?, grid))
+        self.alone(template, &holes, points)
     }
 
     pub(super) fn scatter(
@@ -122,14 +120,12 @@ impl Renderer<'_> {
             return Ok((shaders::fill(shaders::SCATTER_GROUP, &holes)?, grid));
         }
         let points = numel(&domain);
-        let (grid, line) = self.grid(points.div_ceil(self.size()));
         holes.extend([
             ("size", self.size().to_string()),
-            ("line", (line * self.size()).to_string()),
             ("points", points.to_string()),
             ("slab", (len * inner).max(1).to_string()),
         ]);
-        Ok((shaders::fill(shaders::SCATTER, &holes)?, grid))
+        self.alone(shaders::SCATTER, &holes, points)
     }
 
     /// Whether a term is the same at all coordinates of the axes from one on.
