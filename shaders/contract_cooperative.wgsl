@@ -12,20 +12,21 @@ var<workgroup> tile_left: array<f16, {{left_size}}>;
 var<workgroup> tile_right: array<f16, {{right_size}}>;
 var<workgroup> tile_sum: array<f32, {{sum_size}}>;
 {{matrices}}
+// Conversions may cut off what they should round, so it is rounded before.
 fn put_left(at: u32, a: f32) {
-    let high = f16(a);
+    let high = f16(half(a));
     tile_left[at] = high;
     {{put_left}}
 }
 fn put_right(at: u32, b: f32) {
-    let high = f16(b);
+    let high = f16(half(b));
     tile_right[at] = high;
     {{put_right}}
 }
 // Stores what the subgroup has put into workgroup memory: a matrix of results from a row and a column on.
 fn keep_matrix(split: u32, g: u32, row: u32, col: u32, own: u32, member: u32) {
     workgroupBarrier();
-    for (var at = member; at < {{elements}}u; at += {{lanes}}u) {
+    for (var at = member; at < {{counted}}({{elements}}u); at += {{lanes}}u) {
         let m = row + at / {{side}}u;
         let n = col + at % {{side}}u;
         let sum = {{sum}};
@@ -44,7 +45,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let g = part / {{splits}}u;
     let split = part % {{splits}}u;
     let first = split * {{chunk}}u;
-    let end = min(first + {{chunk}}u, {{k}}u);
+    let end = min(first + {{chunk}}u, {{counted}}({{k}}u));
     let top = tile_row * {{height}}u;
     let side = tile_col * {{width}}u;
     // Subgroups are invocations in a row.
@@ -56,7 +57,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 {{begin}}
     for (var base = first; base < end; base += {{steps}}u) {
         // Neighbouring invocations load neighbouring elements of either source.
-        for (var t = 0u; t < {{left_turns}}u; t += 1u) {
+        for (var t = 0u; t < {{counted}}({{left_turns}}u); t += 1u) {
             let at = t * {{invocations}}u + lane;
             let lm = {{left_m}};
             let lk = {{left_k}};
@@ -65,7 +66,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             put_left(lm * {{left_by_m}}u + lk * {{left_by_k}}u, a);
             {{add_rows}}
         }
-        for (var t = 0u; t < {{right_turns}}u; t += 1u) {
+        for (var t = 0u; t < {{counted}}({{right_turns}}u); t += 1u) {
             let at = t * {{invocations}}u + lane;
             let rn = {{right_n}};
             let rk = {{right_k}};
@@ -74,7 +75,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             put_right(rn * {{right_by_n}}u + rk * {{right_by_k}}u, b);
         }
         workgroupBarrier();
-        for (var step = 0u; step < {{steps}}u; step += {{side}}u) {
+        for (var step = 0u; step < {{counted}}({{steps}}u); step += {{side}}u) {
 {{multiply}}
         }
         workgroupBarrier();

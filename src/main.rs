@@ -121,7 +121,7 @@ enum Command {
         #[arg(long, conflicts_with_all = ["json", "compare", "from", "kernels", "trace", "overhead"])]
         host: bool,
         /// Measure the first step in processes of their own as well: where nothing was compiled before, and where all was
-        #[arg(long, conflicts_with = "overhead")]
+        #[arg(long, conflicts_with_all = ["overhead", "host", "from", "matmul_precision"])]
         starts: bool,
         /// Print the milliseconds of the first step: what --starts runs
         #[arg(long, hide = true)]

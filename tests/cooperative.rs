@@ -156,20 +156,19 @@ fn products(
 #[test]
 fn products_are_as_precise_as_their_operands() {
     let mut with_rows = 0;
-    for opened in variants() {
+    // Two halves of 16x16, and one of 8x8.
+    for (turn, opened) in [1, 2].into_iter().filter_map(|kind| variants().get(kind)).enumerate() {
         for (number, sizes) in [[1, 65, 130, 70], [2, 7, 3, 33], [1, 1, 200, 5], [3, 64, 64, 32]]
             .into_iter()
             .enumerate()
         {
-            // All four forms, with sizes next to each other.
-            for form in [2 * number, 2 * number + 1].map(|form| form % 4) {
-                let form = [form & 1 == 1, form & 2 == 2, (form + number) % 3 == 0];
-                let splits = (number % 2 == 0).then_some(3);
-                with_rows += errors(opened, splits, &products(sizes, form)).1;
-            }
+            let form = (number + 2 * turn) % 4;
+            let form = [form & 1 == 1, form & 2 == 2, (form + number) % 3 == 0];
+            let splits = (number % 2 == 0).then_some(3);
+            with_rows += errors(opened, splits, &products(sizes, form)).1;
         }
     }
-    assert!(with_rows > 8 || harness::adapter().is_none(), "{with_rows} kernels with sums of rows");
+    assert!(with_rows > 1 || harness::adapter().is_none(), "{with_rows} kernels with sums of rows");
 }
 
 #[test]
@@ -180,7 +179,7 @@ fn padded_operands_are_products_with_zeros() {
         let (a, b) = if magnitudes { (a.abs(), b.abs()) } else { (a, b) };
         vec![Output { tensor: a.matmul(&b), terms: 64, products: true }]
     };
-    for opened in variants() {
+    for opened in variants().iter().take(1) {
         errors(opened, None, &record);
     }
 }
@@ -233,12 +232,11 @@ fn convolutions_and_their_gradients_are_as_precise_as_their_operands() {
             None,
         ),
     ];
-    for opened in variants() {
-        for (sizes, kernel, options, splits) in &cases {
-            let record = convolution(*sizes, *kernel, options.clone());
-            let (_, with_rows) = errors(opened, *splits, &record);
-            assert_eq!(with_rows, 1, "the gradient of the bias is beside the weight's");
-        }
+    // Software adapters compile each for ten seconds: every case with another kind of matrices and precision.
+    for (opened, (sizes, kernel, options, splits)) in variants().iter().zip(&cases) {
+        let record = convolution(*sizes, *kernel, options.clone());
+        let (_, with_rows) = errors(opened, *splits, &record);
+        assert_eq!(with_rows, 1, "the gradient of the bias is beside the weight's");
     }
 }
 
@@ -261,11 +259,11 @@ fn devices_that_are_wrong_are_found_out() {
         // Rounded towards zero.
         (
             Medium,
-            "let high = f16(b);",
+            "let high = f16(half(b));",
             "let high = f16(bitcast<f32>(bitcast<u32>(b) & 0xffffe000u));",
         ),
         // Infinity that is lost.
-        (Medium, "let high = f16(a);", "let high = f16(clamp(a, -65504.0, 65504.0));"),
+        (Medium, "let high = f16(half(a));", "let high = f16(half(clamp(a, -65504.0, 65504.0)));"),
         // Columns for rows.
         (Medium, "at / 16u * ", "at % 16u * "),
         // A product less, of either kind.
@@ -274,7 +272,7 @@ fn devices_that_are_wrong_are_found_out() {
         // The first half for the second one.
         (High, "multiply_add(left0_1, right0_0,", "multiply_add(left0_0, right0_0,"),
         // A second half that counts too little.
-        (High, "f16((a - f32(high)) * 2048.0)", "f16((a - f32(high)) * 1024.0)"),
+        (High, "half((a - f32(high)) * 2048.0)", "half((a - f32(high)) * 1024.0)"),
     ];
     for (precision, text, fault) in faults {
         let planted = Some((text, fault));

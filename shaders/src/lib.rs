@@ -110,17 +110,20 @@ fn uses(text: &str, name: &str) -> impl Iterator<Item = usize> {
 
 /// A shader whose functions have a number in their names, so that shaders of several kernels can be joined.
 pub fn numbered(shader: &str, number: usize) -> String {
-    let names: Vec<&str> = functions(shader).into_iter().map(name).collect();
-    names.iter().fold(shader.to_string(), |text, name| {
-        let mut renamed = String::with_capacity(text.len());
-        let mut rest = 0;
-        for at in uses(&text, name) {
-            renamed += &text[rest..at + name.len()];
-            renamed += &format!("_{number}");
-            rest = at + name.len();
-        }
-        renamed + &text[rest..]
-    })
+    let mut ends: Vec<usize> = functions(shader)
+        .into_iter()
+        .map(name)
+        .flat_map(|name| uses(shader, name).map(move |at| at + name.len()))
+        .collect();
+    ends.sort_unstable();
+    let mut renamed = String::with_capacity(shader.len() + 4 * ends.len());
+    let mut done = 0;
+    for end in ends {
+        renamed += &shader[done..end];
+        renamed += &format!("_{number}");
+        done = end;
+    }
+    renamed + &shader[done..]
 }
 
 /// Fills the holes `{{name}}` of a template.

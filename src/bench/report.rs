@@ -191,6 +191,8 @@ fn beside(title: &str, ours: &[Row], theirs: &[Row], of: fn(&Row) -> Option<f64>
                 None => "-".to_string(),
                 Some(other) => match (of(other), of(row)) {
                     (Some(theirs), Some(ours)) => format!("{theirs:.3} ({:.2}x)", theirs / ours),
+                    // Other times may have been measured of it than these.
+                    (None, _) if other.median.is_some() => "-".to_string(),
                     (median, _) => shown(median),
                 },
             };

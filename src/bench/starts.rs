@@ -21,7 +21,7 @@ pub struct Starts {
     pub cold: f64,
     /// The same in one that finds what the process before it has compiled.
     pub warm: f64,
-    /// Bytes of pipelines that it found; none on devices that compile nothing.
+    /// Bytes of pipelines that it found; none on devices that compile nothing, or whose pipelines only the driver can keep.
     pub pipeline_bytes: u64,
 }
 

@@ -3,6 +3,7 @@
 //! between steps.
 #![allow(clippy::unwrap_used, reason = "a test that fails should say where")]
 
+mod columns;
 mod empty;
 mod halves;
 #[path = "../harness/mod.rs"]

@@ -77,7 +77,7 @@ impl CooperativeTile {
     /// Halves behind each line in workgroup memory, so that lines begin in different banks: 16 bytes, what loads of matrices
     /// have to be aligned to.
     pub(crate) const PADDING: usize = 8;
-    /// What fits under WebGPU's limits.
+    /// What a device has to have the memory for: 29 KB with two halves, 15 KB with one.
     pub(crate) const SMALL: CooperativeTile =
         CooperativeTile { rows: 64, cols: 64, subgroups: [2, 2] };
     /// What loads less for each result.

@@ -1,5 +1,6 @@
 //! What a device can do, as plain data, and named profiles of devices that aren't here.
 
+use crate::algorithm::CooperativeTile;
 use crate::{MatmulPrecision, Matrices};
 
 /// What kind of hardware runs the kernels; kernels and splits are chosen by it.
@@ -157,10 +158,14 @@ impl Limits {
         Limits::profiles().into_iter().find(|(n, _)| *n == name).map(|(_, limits)| limits)
     }
 
-    /// These limits with products as precise as asked for, or more so where there are no cooperative matrices.
+    /// These limits with products as precise as asked for, or more so where there are no cooperative matrices or less
+    /// workgroup memory than they take.
     pub fn with_precision(self, asked: MatmulPrecision) -> Limits {
-        let precision = self.matrices.map_or(MatmulPrecision::Highest, |_| asked);
-        Limits { precision, ..self }
+        let limits = Limits { precision: asked, ..self };
+        match CooperativeTile::SMALL.fits(&limits) {
+            true => limits,
+            false => Limits { precision: MatmulPrecision::Highest, ..limits },
+        }
     }
 
     /// The largest buffer, which is bound whole, in bytes.

@@ -26,7 +26,8 @@ pub struct Options {
     /// bits. `None` stores everything (Chen et al., arXiv 1604.06174, on what is known as activation checkpointing).
     pub recompute: Option<usize>,
     /// Run many steps as one dispatch, by one workgroup, where the program is small enough and no kernel needs workgroup memory
-    /// ([`Program::whole`]); nothing changes for others. The shader takes several times as long to compile.
+    /// ([`Program::whole`]); nothing changes for others. The shader takes several times as long to compile,
+    /// and has no cooperative matrices.
     pub one_dispatch: bool,
     /// Bytes left free after every value in scratch memory, to catch stray writes.
     pub guard: usize,

@@ -3,8 +3,9 @@
 //! The planes of an image are laid out with their padding, one plane for each phase of the stride, so that the input of all
 //! outputs under one element of the filter is one run of memory with a fixed distance from row to row. A row of tiles
 //! (see `tile`) goes along that run: what it computes between the end of one row of the image and the start of the next is
-//! thrown away; where that would be much, each column of the filter has a plane of its own, as wide as the outputs. The input gradient is the same, of the output's gradient, for each phase of the input; the weight gradient
-//! sums along the run instead.
+//! thrown away; where that would be much, each column of the filter has a plane of its own, as wide as the outputs. The input
+//! gradient is the same, of the output's gradient, for each phase of the input; the weight gradient sums along the run
+//! instead.
 
 use super::block::Slice;
 use super::contract::{Matrix, add_column_sums, pack_panel, panel_steps, panel_words};
@@ -390,8 +391,9 @@ impl ConvTask {
         let (planes, channels) = (&self.planes, rows.len());
         let (pitch, width) = (planes.pitch(), planes.axes[1].outputs);
         let run = tile.len() * pitch;
-        // Goes where it belongs at once, if that is one piece and nothing follows.
-        let plain = self.stores.plain && run == pixels;
+        // Goes where it belongs at once, if that is all of the planes and nothing follows.
+        let all = pitch == width && tile.len() == planes.axes[0].outputs;
+        let plain = self.stores.plain && all;
         with_tile(planes.words() + if plain { 0 } else { channels * run }, |scratch| {
             let (source, out) = scratch.split_at_mut(planes.words());
             planes.lay_out(image, &tile, source);

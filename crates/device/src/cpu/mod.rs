@@ -4,6 +4,7 @@
 //! so results don't depend on the number of threads. Contractions are tiles in
 //! registers (see `tile`); what surrounds them is evaluated in blocks (see `block`).
 
+mod across;
 mod attention;
 mod block;
 mod contract;
@@ -181,7 +182,7 @@ fn prepare(kernel: &Kernel, memories: &[Arc<Memory>]) -> Box<dyn Task> {
     let slices = block::slices(kernel, memories);
     match &kernel.body {
         Body::Map { .. } => Box::new(stores::Map::new(kernel, &slices)),
-        Body::Rows { .. } => Box::new(rows::Rows::new(kernel, &slices)),
+        Body::Rows { .. } => across::prepare(kernel, &slices),
         Body::Contract { contraction: Contraction::MatMul { .. }, .. } => {
             Box::new(contract::MatMul::new(kernel, &slices))
         }

@@ -1,7 +1,7 @@
 //! Row kernels: reductions of each row one after the other, then stores.
 //!
 //! A row is summed block by block: sixteen lanes inside a block, in f64 between blocks. The order
-//! depends on the length alone.
+//! depends on the length alone. Rows of which the elements lie far apart are in `across`.
 
 use super::block::{Accumulated, BLOCK, Plan, Registers, Slice};
 use super::stores::{Stores, roots};
@@ -167,7 +167,7 @@ fn ahead(kernel: &Kernel, columns: Range<usize>) -> (Expr, Vec<TermId>) {
     (expr, ahead)
 }
 
-fn each(found: &[[u32; BLOCK]]) -> Vec<Accumulated<'_>> {
+pub(super) fn each(found: &[[u32; BLOCK]]) -> Vec<Accumulated<'_>> {
     found.iter().map(|values| Accumulated::Each(values)).collect()
 }
 

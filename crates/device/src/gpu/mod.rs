@@ -218,6 +218,10 @@ impl Gpu {
         };
         let limits = variant.limits.as_ref().map_or(real.clone(), |forced| real.at_most(forced));
         let limits = Limits { matrices, ..limits }.with_precision(variant.precision);
+        let small = matrices.is_some() && limits.precision != variant.precision;
+        let refused = refused.or(small.then_some(
+            "it has less workgroup memory or smaller workgroups than cooperative matrices take",
+        ));
         let cache = (has.contains(wgpu::Features::PIPELINE_CACHE))
             .then(|| load::open_cache(&device, &adapter.get_info()))
             .flatten();

@@ -115,9 +115,18 @@ impl Renderer<'_> {
             ("k", k.to_string()),
         ]);
         let sums = !row_stores.is_empty();
+        let [add_rows, keep_rows] = if sums { ["z += a;", KEEP_ROWS] } else { ["", ""] };
+        let row_sums = [
+            ("add_rows", add_rows.to_string()),
+            ("keep_rows", keep_rows.replace("{{m}}", &m.to_string())),
+        ];
+        if algorithm == Algorithm::Direct {
+            holes.extend(row_sums);
+            return self.alone_in(shaders::CONTRACT_DIRECT, &holes, tiles, SIZE);
+        }
+        holes.push(("line", line.to_string()));
         if shared {
             holes.extend([
-                ("line", line.to_string()),
                 ("height", height.to_string()),
                 ("width", width.to_string()),
                 ("across", across.to_string()),
@@ -131,13 +140,7 @@ impl Renderer<'_> {
             self.cooperative(cooperative, along_sum, m, sums, &mut holes)?;
             return Ok((shaders::fill(shaders::CONTRACT_COOPERATIVE, &holes)?, grid));
         }
-        let [add_rows, keep_rows] = if sums { ["z += a;", KEEP_ROWS] } else { ["", ""] };
-        let keep_rows = keep_rows.replace("{{m}}", &m.to_string());
-        holes.extend([("add_rows", add_rows.to_string()), ("keep_rows", keep_rows)]);
-        if algorithm == Algorithm::Direct {
-            return self.alone_in(shaders::CONTRACT_DIRECT, &holes, tiles, SIZE);
-        }
-        holes.push(("line", line.to_string()));
+        holes.extend(row_sums);
         let along_sum = along_sum(&self.kernel.expr, contraction, [left, right]);
         holes.extend(staged(along_sum, [64, 64], 16));
         Ok((shaders::fill(shaders::CONTRACT_TILED, &holes)?, grid))

@@ -56,14 +56,15 @@ const PRODUCTS: [(usize, usize, usize); 3] = [(0, 0, 0), (0, 1, 1), (1, 0, 1)];
 
 impl Renderer<'_> {
     /// What a workgroup computes: a large tile where there are enough of them to keep a large GPU busy. Software adapters, which
-    /// emulate matrices in tests, would compile for a minute what holds many of them; there each subgroup has two.
+    /// emulate matrices in tests, would compile for a minute what holds many of them; there each subgroup has one of 16x16 or two of 8x8.
     pub(super) fn cooperative_tile(
         &self,
         contraction: &Contraction,
         splits: usize,
     ) -> CooperativeTile {
         if let Some(Matrices { side, .. }) = self.variant.emulated {
-            return CooperativeTile { rows: 2 * side, cols: 2 * side, subgroups: [2, 1] };
+            let subgroups = if side < 16 { [1, 2] } else { [2, 1] };
+            return CooperativeTile { rows: 2 * side, cols: subgroups[1] * side, subgroups };
         }
         let [g, m, n, _] = contraction.matrix();
         let large = CooperativeTile::LARGE;
@@ -99,6 +100,8 @@ impl Renderer<'_> {
         ];
         let [left, right] = &sources;
         let emulated = self.variant.emulated.is_some();
+        // Loops have as many turns as written, but where matrices are emulated the compiler isn't to know.
+        let counted = if emulated { "counted" } else { "" };
         let strides = [
             ("left_by_m", left.by_side.to_string()),
             ("left_by_k", left.by_sum.to_string()),
@@ -156,7 +159,7 @@ impl Renderer<'_> {
         }
         let second = |name: &str, value: &str, len: usize| match halves {
             1 => String::new(),
-            _ => format!("tile_{name}[at + {len}u] = f16(({value} - f32(high)) * 2048.0);"),
+            _ => format!("tile_{name}[at + {len}u] = f16(half(({value} - f32(high)) * 2048.0));"),
         };
         let sum = match halves {
             1 => "tile_sum[own + at]".to_string(),
@@ -166,6 +169,9 @@ impl Renderer<'_> {
             ),
         };
         let [mut add_rows, mut keep_rows] = [const { String::new() }; 2];
+        if row_sums && invocations < CooperativeTile::STEPS {
+            return Err(format!("sums of rows by {invocations} invocations"));
+        }
         if row_sums {
             // An invocation has loaded of so many rows, of which those of all invocations are together in a round.
             let (rounds, rows, parts, at) = match along_sum[0] {
@@ -184,7 +190,7 @@ impl Renderer<'_> {
             add_rows = format!("z[t % {rounds}u] += a;");
             keep_rows = format!(
                 "    if (tile_col == 0u) {{
-        for (var round = 0u; round < {rounds}u; round += 1u) {{
+        for (var round = 0u; round < {counted}({rounds}u); round += 1u) {{
             tile_sum[lane] = z[round];
             workgroupBarrier();
             let m = top + round * {rows}u + lane;
@@ -216,7 +222,6 @@ impl Renderer<'_> {
             ("matrices", emulation),
             ("side", side.to_string()),
             ("lanes", lanes.to_string()),
-            ("elements", elements.to_string()),
             ("halves", halves.to_string()),
             ("steps", CooperativeTile::STEPS.to_string()),
             ("invocations", invocations.to_string()),
@@ -229,6 +234,8 @@ impl Renderer<'_> {
             ("left_size", (halves * left.len).to_string()),
             ("right_size", (halves * right.len).to_string()),
             ("sum_size", (down * across * halves * elements).to_string()),
+            ("counted", counted.to_string()),
+            ("elements", elements.to_string()),
             ("left_turns", (tile.rows * CooperativeTile::STEPS / invocations).to_string()),
             ("right_turns", (tile.cols * CooperativeTile::STEPS / invocations).to_string()),
             ("put_left", second("left", "a", left.len)),

@@ -106,10 +106,7 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
         Algorithm::Cooperative => "enable f16;\n",
         _ => bindings.extensions(),
     };
-    let mut source = complete(extensions, source + &part + &renderer.custom());
-    if let Some((text, fault)) = variant.planted {
-        source = source.replace(text, fault);
-    }
+    let source = complete(extensions, source + &part + &renderer.custom(), variant);
     let numbers = numbered.then(|| (0..dispatches as u32).collect());
     let span = kernel.span(limits) / dispatches.max(1) as f64;
     Ok(Rendered { source, bindings: bindings.bound(), groups, numbers, span })
@@ -164,17 +161,21 @@ pub fn render_whole(
         ("lane", lane),
         ("calls", calls),
     ];
-    let source = complete(bindings.extensions(), shaders::fill(shaders::PROGRAM, &holes)?);
+    let source = complete(bindings.extensions(), shaders::fill(shaders::PROGRAM, &holes)?, variant);
     let numbers = Some((0..=whole.top).map(|digit| 1 << digit).collect());
     let span = program.whole_span(limits);
     Ok(Rendered { source, bindings: bindings.bound(), groups: [1; 3], numbers, span })
 }
 
 /// A shader with what it begins with, and all functions that it calls.
-fn complete(extensions: &str, shader: String) -> String {
+fn complete(extensions: &str, shader: String, variant: &Variant) -> String {
     let shader = shader + shaders::BITS;
     let library = shaders::library(&shader);
-    format!("{extensions}{shader}{library}")
+    let source = format!("{extensions}{shader}{library}");
+    match variant.planted {
+        Some((text, fault)) => source.replace(text, fault),
+        None => source,
+    }
 }
 
 struct Renderer<'a> {

@@ -1,0 +1,140 @@
+//! Row kernels of rows whose elements lie far from each other, while the same elements of neighbouring rows lie side by side, as the
+//! columns of a matrix do. Such rows are taken together, so that memory is read in lines.
+
+use super::Task;
+use super::block::{BLOCK, Plan, Slice};
+use super::rows::{Rows, each};
+use super::stores::{Stores, roots};
+use crate::{Body, Combine, DType, Kernel, Reduction, Term, TermId, View, numel};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Rows that are taken together, some lines of cache: the first number that divides the rows and leaves enough for the cores, or
+/// the last that divides them. All divide a block.
+const WIDTHS: [usize; 3] = [64, 32, 16];
+
+/// Cores that there should be enough for.
+const CORES: usize = 4;
+
+/// Sums over elements, block by block and in f64 between blocks, of rows that are taken together. All plans are over
+/// `[rows / width, cols, width]`.
+pub(super) struct Across {
+    rows: usize,
+    cols: usize,
+    width: usize,
+    /// What is summed in each pass over the elements.
+    passes: Vec<Plan>,
+    row_stores: Stores,
+    stores: Stores,
+    /// Where elements are stored.
+    layout: View,
+}
+
+impl Across {
+    /// `None` for kernels whose rows are read as well one by one, or that reduce them otherwise.
+    pub(super) fn new(kernel: &Kernel, slices: &[Slice]) -> Option<Across> {
+        let Body::Rows { rows, cols, layout, reductions, row_stores, stores } = &kernel.body else {
+            return None;
+        };
+        let is_sum =
+            |r: &Reduction| r.combine == Combine::Sum && kernel.expr.types[r.term] == DType::F32;
+        if !reductions.iter().all(is_sum) || numel(cols) == 0 {
+            return None;
+        }
+        let (last, axes) = (rows.len().checked_sub(1)?, rows.len() + cols.len());
+        let mut widths = WIDTHS.into_iter().filter(|&width| rows[last].is_multiple_of(width));
+        let busy = |&width: &usize| numel(rows) / width >= CORES;
+        let width = widths.clone().find(busy).or_else(|| widths.next_back())?;
+        let needed = kernel.expr.needed(&kernel.roots());
+        let used = || kernel.expr.terms.iter().zip(&needed).filter(|(_, needed)| **needed);
+        let far = |axis: usize| {
+            let views = used().filter_map(|(term, _)| term.view());
+            views.filter(|v| v.shape[axis] > 1 && !matches!(v.strides[axis], 0 | 1)).count()
+        };
+        let whole = |term: &Term| term.view().is_none_or(|view| view.shape.len() == axes);
+        if !used().all(|(term, _)| whole(term)) || far(last) >= far(axes - 1) {
+            return None;
+        }
+        let mut split = [rows, cols.as_slice()].concat();
+        split.splice(last..=last, [rows[last] / width, width]);
+        let mut order: Vec<usize> = (0..=axes).collect();
+        let within = order.remove(rows.len());
+        order.push(within);
+        let mut expr = kernel.expr.clone();
+        for (term, _) in expr.terms.iter_mut().zip(&needed).filter(|(_, needed)| **needed) {
+            if let Some(view) = term.view_mut() {
+                *view = view.reshape(&split)?.permute(&order);
+            }
+        }
+        let plan = |terms: &[TermId]| Plan::new(&expr, terms, slices);
+        let pass = |range: Range<usize>| {
+            plan(&reductions[range].iter().map(|r| r.term).collect::<Vec<_>>())
+        };
+        Some(Across {
+            rows: numel(rows),
+            cols: numel(cols),
+            width,
+            passes: kernel.body.passes(&kernel.expr).into_iter().map(pass).collect(),
+            row_stores: Stores::with(plan(&roots(row_stores)), false, row_stores, slices),
+            stores: Stores::with(plan(&roots(stores)), false, stores, slices),
+            layout: layout.reshape(&split)?.permute(&order).collapsed(),
+        })
+    }
+
+    /// The ranges of a block each of the points of rows that are taken together.
+    fn blocks(&self) -> impl Iterator<Item = [usize; 2]> {
+        let points = self.width * self.cols;
+        (0..points).step_by(BLOCK).map(move |at| [at, BLOCK.min(points - at)])
+    }
+}
+
+impl Task for Across {
+    unsafe fn run(&self) {
+        let width = self.width;
+        (0..self.rows / width).into_par_iter().for_each(|chunk| {
+            let start = chunk * width * self.cols;
+            // The sums so far, for each point of a block.
+            let mut found: Vec<[u32; BLOCK]> = Vec::new();
+            for plan in &self.passes {
+                let mut registers = plan.registers();
+                let mut sums = vec![[0f64; WIDTHS[0]]; plan.roots.len()];
+                for [at, len] in self.blocks() {
+                    let found = each(&found);
+                    // SAFETY: nothing writes to what is loaded (`Program::verify`).
+                    unsafe { plan.evaluate(&mut registers, start + at, len, &found) };
+                    for (root, sums) in sums.iter_mut().enumerate() {
+                        let mut block = [0f32; WIDTHS[0]];
+                        for line in plan.root(&registers, root, len, &found).chunks_exact(width) {
+                            let parts = block.iter_mut().zip(line);
+                            parts.for_each(|(sum, &word)| *sum += f32::from_bits(word));
+                        }
+                        sums.iter_mut().zip(block).for_each(|(sum, part)| *sum += f64::from(part));
+                    }
+                }
+                found.extend(sums.iter().map(|sums| {
+                    std::array::from_fn(|point| (sums[point % width] as f32).to_bits())
+                }));
+            }
+            let found = each(&found);
+            // SAFETY: each row belongs to one task, and nothing loaded is stored.
+            unsafe {
+                let mut registers = self.row_stores.registers();
+                self.row_stores.block(&mut registers, start, chunk * width, width, &found);
+                if !self.stores.is_empty() {
+                    let mut registers = self.stores.registers();
+                    for [at, len] in self.blocks() {
+                        self.stores.spread(&mut registers, &self.layout, [start + at, len], &found);
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// A row kernel: its rows together, or one after the other.
+pub(super) fn prepare(kernel: &Kernel, slices: &[Slice]) -> Box<dyn Task> {
+    match Across::new(kernel, slices) {
+        Some(across) => Box::new(across),
+        None => Box::new(Rows::new(kernel, slices)),
+    }
+}
