@@ -139,17 +139,17 @@ fn products(
         let (a, b) = (matrix("a", m, k, left, 1), matrix("b", k, n, right, 2));
         let a = if computed { a.exp() } else { a };
         let bias = numbers(graph, "bias", &[n], 3);
-        if magnitudes {
-            let product = a.abs().matmul(&b.abs()) + bias.abs();
-            return vec![
-                Output { tensor: product, terms: k, products: true },
-                Output { tensor: a.abs().sum(&[2]), terms: k, products: false },
-            ];
-        }
-        vec![
-            Output { tensor: (a.matmul(&b) + bias).relu(), terms: k, products: true },
-            Output { tensor: a.sum(&[2]), terms: k, products: false },
-        ]
+        let [product, sums] = match magnitudes {
+            true => [a.abs().matmul(&b.abs()) + bias.abs(), a.abs().sum(&[2])],
+            false => [(a.matmul(&b) + bias).relu(), a.sum(&[2])],
+        };
+        let mut outputs = vec![
+            Output { tensor: product, terms: k, products: true },
+            Output { tensor: sums, terms: k, products: false },
+        ];
+        // What is in memory anyway is summed by the product that reads it.
+        outputs.extend(computed.then_some(Output { tensor: a, terms: 1, products: false }));
+        outputs
     }
 }
 
@@ -168,7 +168,7 @@ fn products_are_as_precise_as_their_operands() {
             with_rows += errors(opened, splits, &products(sizes, form)).1;
         }
     }
-    assert!(with_rows > 1 || harness::adapter().is_none(), "{with_rows} kernels with sums of rows");
+    assert!(with_rows > 0 || harness::adapter().is_none(), "{with_rows} kernels with sums of rows");
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn convolution(
         let w = of(numbers(graph, "w", &[out, channels / groups, kernel, kernel], 7));
         let bias = of(numbers(graph, "bias", &[out], 8));
         let y = x.conv2d(&w, Some(&bias), &options);
-        let slope = of(numbers(graph, "slope", &y.shape(), 9));
+        let slope = of(numbers(graph, "slope", &y.shape(), 9)).tanh();
         let gradients = graph.gradients(&(&y * &slope).sum_all(), &[&x, &w, &bias]);
         let pixels = y.shape()[0] * y.shape()[2] * y.shape()[3];
         let window = kernel * kernel;
@@ -205,6 +205,8 @@ fn convolution(
         let gradients = gradients.into_iter().zip(terms).zip([true, true, false]);
         let mut outputs =
             vec![Output { tensor: y, terms: channels / groups * window, products: true }];
+        // What is in memory anyway is summed by the gradient of the weight.
+        outputs.push(Output { tensor: slope, terms: 1, products: false });
         outputs.extend(gradients.map(|((tensor, terms), products)| Output {
             tensor,
             terms,
@@ -234,7 +236,7 @@ fn convolutions_and_their_gradients_are_as_precise_as_their_operands() {
     ];
     // Software adapters compile each for ten seconds: every case with another kind of matrices and precision.
     for (opened, (sizes, kernel, options, splits)) in variants().iter().zip(&cases) {
-        let record = convolution(*sizes, *kernel, options.clone());
+        let record = convolution(*sizes, *kernel, *options);
         let (_, with_rows) = errors(opened, *splits, &record);
         assert_eq!(with_rows, 1, "the gradient of the bias is beside the weight's");
     }
@@ -259,8 +261,8 @@ fn devices_that_are_wrong_are_found_out() {
         // Rounded towards zero.
         (
             Medium,
-            "let high = f16(half(b));",
-            "let high = f16(bitcast<f32>(bitcast<u32>(b) & 0xffffe000u));",
+            "let high = f16(half(a));",
+            "let high = f16(bitcast<f32>(bitcast<u32>(a) & 0xffffe000u));",
         ),
         // Infinity that is lost.
         (Medium, "let high = f16(half(a));", "let high = f16(half(clamp(a, -65504.0, 65504.0)));"),

@@ -44,9 +44,12 @@ fn adam<M: Module>(device: &Device, model: M) -> Trainer<M> {
     Trainer::new(device, model, CrossEntropy, Adam::new(1e-2)).unwrap()
 }
 
+/// Reads a variable.
+type Read = Box<dyn FnMut(&Variable) -> Vec<u8>>;
+
 /// A trainer's step, with guard words in its scratch memory.
 struct Small {
-    trainer: Box<dyn FnMut(&Variable) -> Vec<u8>>,
+    read: Read,
     step: Loaded,
 }
 
@@ -60,13 +63,13 @@ impl Small {
         let options = Options { guard: 64, one_dispatch, ..Options::default() };
         let step = trainer.session().compile_with(&graph, &[], &options).unwrap();
         let read = move |variable: &_| trainer.session().read(variable).unwrap();
-        Small { trainer: Box::new(read), step }
+        Small { read: Box::new(read), step }
     }
 
     /// All variables, as bits.
     fn bits(&mut self) -> Vec<Vec<u8>> {
         let variables = self.step.compiled().variables.clone();
-        variables.iter().map(&mut self.trainer).collect()
+        variables.iter().map(&mut self.read).collect()
     }
 }
 

@@ -112,7 +112,7 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
     Ok(Rendered { source, bindings: bindings.bound(), groups, numbers, span })
 }
 
-/// Renders a whole program for a device, with kernels as [`Variant::alone`] has them.
+/// Renders a whole program for a device, with kernels whose invocations share nothing.
 ///
 /// # Errors
 /// As [`render`].
