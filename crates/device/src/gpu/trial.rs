@@ -14,8 +14,11 @@ use crate::{
 /// What an operand is filled with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Numbers {
-    /// Of so many bits on the left and three on the right, with a sign.
-    Whole,
+    /// With a sign: of more bits than a half has on the left, or on the right, and of three on the other side.
+    Whole {
+        /// Whether those on the left are the long ones.
+        left: bool,
+    },
     /// Between -1 and 1, not close to zero.
     Fractions,
     /// Ones, and in the first place what no half holds.
@@ -25,7 +28,8 @@ enum Numbers {
 impl Numbers {
     fn fill(self, left: bool, len: usize, precision: MatmulPrecision) -> Vec<f32> {
         // A half holds eleven bits; what it leaves of thirteen, another one holds.
-        let bits = match (left, precision) {
+        let long = self == Numbers::Whole { left };
+        let bits = match (long, precision) {
             (true, MatmulPrecision::Medium) => 12,
             (true, _) => 13,
             (false, _) => 3,
@@ -34,7 +38,7 @@ impl Numbers {
             let drawn = random(u32::from(left), i as u32);
             let sign = if drawn & 1 == 0 { 1.0 } else { -1.0 };
             match self {
-                Numbers::Whole => sign * (drawn >> (32 - bits)) as f32,
+                Numbers::Whole { .. } => sign * (drawn >> (32 - bits)) as f32,
                 Numbers::Fractions => {
                     sign * (1.0 + 15.0 * (drawn >> 8) as f32 / 16_777_216.0) / 16.0
                 }
@@ -50,7 +54,7 @@ impl Numbers {
     fn allowed(self, k: usize, precision: MatmulPrecision) -> f32 {
         let k = k as f32;
         match self {
-            Numbers::Whole => 0.0,
+            Numbers::Whole { .. } => 0.0,
             _ => k * (precision.rounding() + 2.0 * (k + 1.0) * f32::EPSILON),
         }
     }
@@ -107,7 +111,8 @@ fn agree(device: &Device) -> Result<(), String> {
     }
     let precision = device.matmul_precision();
     for (contraction, turned) in trials {
-        for numbers in [Numbers::Whole, Numbers::Fractions, Numbers::Huge] {
+        let whole = [true, false].map(|left| Numbers::Whole { left });
+        for numbers in whole.into_iter().chain([Numbers::Fractions, Numbers::Huge]) {
             let program = program(&contraction, turned);
             let sources = contraction.sources().map(|shape| numel(&shape));
             let fill = |side: usize| numbers.fill(side == 0, sources[side], precision);
@@ -117,7 +122,7 @@ fn agree(device: &Device) -> Result<(), String> {
             };
             let found = compute(device, &operands)?;
             let expected = match (numbers, precision) {
-                (Numbers::Whole, MatmulPrecision::Medium) => compute(
+                (Numbers::Whole { .. }, MatmulPrecision::Medium) => compute(
                     &host,
                     &operands.map(|numbers| numbers.into_iter().map(nearest).collect()),
                 )?,
