@@ -170,13 +170,20 @@ fn products_are_as_precise_as_their_operands() {
             .into_iter()
             .enumerate()
         {
+            // Software adapters compile sums of rows for half a minute.
+            if turn == 1 && number % 3 != 0 {
+                continue;
+            }
             let form = (number + 2 * turn) % 4;
             let form = [form & 1 == 1, form & 2 == 2, (form + number) % 3 == 0, turn == 1];
             let splits = (number % 2 == 0).then_some(3);
             with_rows += errors(opened, splits, &products(sizes, form)).1;
         }
     }
-    assert!(with_rows > 2 || harness::adapter().is_none(), "{with_rows} kernels with sums of rows");
+    assert!(
+        with_rows == 2 || harness::adapter().is_none(),
+        "{with_rows} kernels with sums of rows"
+    );
 }
 
 #[test]
@@ -197,6 +204,7 @@ fn convolution(
     [channels, out, size]: [usize; 3],
     kernel: usize,
     options: ConvOptions<2>,
+    stored: bool,
 ) -> impl Fn(&Graph, bool) -> Vec<Output> {
     move |graph, magnitudes| {
         let groups = options.groups;
@@ -205,7 +213,8 @@ fn convolution(
         let w = of(numbers(graph, "w", &[out, channels / groups, kernel, kernel], 7));
         let bias = of(numbers(graph, "bias", &[out], 8));
         let y = x.conv2d(&w, Some(&bias), &options);
-        let slope = in_memory(&of(numbers(graph, "slope", &y.shape(), 9)));
+        let slope = of(numbers(graph, "slope", &y.shape(), 9));
+        let slope = if stored { in_memory(&slope) } else { slope };
         let gradients = graph.gradients(&(&y * &slope).sum_all(), &[&x, &w, &bias]);
         let pixels = y.shape()[0] * y.shape()[2] * y.shape()[3];
         let window = kernel * kernel;
@@ -241,10 +250,12 @@ fn convolutions_and_their_gradients_are_as_precise_as_their_operands() {
         ),
     ];
     // Software adapters compile each for ten seconds: every case with another kind of matrices and precision.
-    for (opened, (sizes, kernel, options, splits)) in variants().iter().zip(&cases) {
-        let record = convolution(*sizes, *kernel, *options);
-        let (_, with_rows) = errors(opened, *splits, &record);
-        assert_eq!(with_rows, 1, "the gradient of the bias is beside the weight's");
+    for (number, (opened, case)) in variants().iter().zip(cases).enumerate() {
+        let (sizes, kernel, options, splits) = case;
+        let record = convolution(sizes, kernel, options, number == 1);
+        let (_, with_rows) = errors(opened, splits, &record);
+        let beside = usize::from(number == 1);
+        assert_eq!(with_rows, beside, "the gradient of the bias is beside the weight's");
     }
 }
 
