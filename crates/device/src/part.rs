@@ -35,7 +35,7 @@ impl Kernel {
 
     /// Operations, where a kernel has several shaders by the one that does most: those of the core, and of the expression
     /// around it one for each term and point.
-    pub(crate) fn operations(&self) -> f64 {
+    fn operations(&self) -> f64 {
         let product = |factors: &[usize]| factors.iter().map(|&n| n as f64).product::<f64>();
         let results = product(&self.body.domain());
         let core = match &self.body {

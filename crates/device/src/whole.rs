@@ -2,10 +2,9 @@
 //!
 //! A dispatch costs the host and the device some microseconds, whatever it computes. A program whose kernels compute less than
 //! that can be one shader with one workgroup that goes through all kernels, a barrier behind each, and through all steps. Compilers
-//! take longer for it, so it has to be asked for. Whether it can be
-//! depends on program and limits only, so that the null device counts the dispatches of adapters. How many
-//! steps it takes is told by a uniform, one for each power of two, so any number of steps is a few dispatches and nothing
-//! is written while it runs.
+//! take longer for it, so it has to be asked for. Whether it can be depends on program and limits only, so that the null
+//! device counts the dispatches of adapters. How many steps it takes is told by a uniform, one for each power of two, so any
+//! number of steps is a few dispatches and nothing is written while it runs.
 
 use crate::part::idle;
 use crate::{Body, DType, DeviceClass, Kernel, Limits, Program};

@@ -3,6 +3,7 @@
 
 use super::Task;
 use super::block::{BLOCK, Plan, Slice};
+use super::contract::{SUMMED, add_column_sums};
 use super::rows::{Rows, each};
 use super::stores::{Stores, roots};
 use crate::{Body, Combine, DType, Kernel, Reduction, Term, TermId, View, numel};
@@ -11,7 +12,7 @@ use std::ops::Range;
 
 /// Rows that are taken together, some lines of cache: the first number that divides the rows and leaves enough for the cores, or
 /// the last that divides them. All divide a block.
-const WIDTHS: [usize; 3] = [64, 32, 16];
+const WIDTHS: [usize; 3] = [SUMMED, 32, 16];
 
 /// Cores that there should be enough for.
 const CORES: usize = 4;
@@ -97,18 +98,13 @@ impl Task for Across {
             let mut found: Vec<[u32; BLOCK]> = Vec::new();
             for plan in &self.passes {
                 let mut registers = plan.registers();
-                let mut sums = vec![[0f64; WIDTHS[0]]; plan.roots.len()];
+                let mut sums = vec![[0f64; SUMMED]; plan.roots.len()];
                 for [at, len] in self.blocks() {
                     let found = each(&found);
                     // SAFETY: nothing writes to what is loaded (`Program::verify`).
                     unsafe { plan.evaluate(&mut registers, start + at, len, &found) };
                     for (root, sums) in sums.iter_mut().enumerate() {
-                        let mut block = [0f32; WIDTHS[0]];
-                        for line in plan.root(&registers, root, len, &found).chunks_exact(width) {
-                            let parts = block.iter_mut().zip(line);
-                            parts.for_each(|(sum, &word)| *sum += f32::from_bits(word));
-                        }
-                        sums.iter_mut().zip(block).for_each(|(sum, part)| *sum += f64::from(part));
+                        add_column_sums(sums, plan.root(&registers, root, len, &found), width);
                     }
                 }
                 found.extend(sums.iter().map(|sums| {

@@ -66,7 +66,7 @@ fn copy(from: &[u32], to: &mut [u32]) {
             _ => false,
         }
     }
-    if !(known::<16>(from, to) || known::<GROUP>(from, to) || known::<48>(from, to)) {
+    if !(known::<16>(from, to) || known::<GROUP>(from, to) || known::<MOST_COLUMNS>(from, to)) {
         to[..from.len()].copy_from_slice(from);
     }
 }
@@ -110,13 +110,15 @@ pub(super) fn pack_panel(b: Matrix<'_>, number: usize, n: usize, panel: &mut [u3
     }
 }
 
-/// Adds the rows of a panel to the sums of its columns, in blocks of rows and in f64 between them.
-pub(super) fn add_column_sums(sums: &mut [f64], panel: &[u32]) {
-    let width = columns();
-    for rows in panel.chunks(width * BLOCK) {
-        let mut block = [0f32; MOST_COLUMNS];
-        for row in rows.chunks_exact(width) {
-            block.iter_mut().zip(row).for_each(|(sum, &word)| *sum += f32::from_bits(word));
+/// Most columns that are summed together: a panel has fewer.
+pub(super) const SUMMED: usize = 64;
+
+/// Adds lines of `width` words to the sums of their columns, in blocks of lines and in f64 between them.
+pub(super) fn add_column_sums(sums: &mut [f64], words: &[u32], width: usize) {
+    for lines in words.chunks(width * BLOCK) {
+        let mut block = [0f32; SUMMED];
+        for line in lines.chunks_exact(width) {
+            block.iter_mut().zip(line).for_each(|(sum, &word)| *sum += f32::from_bits(word));
         }
         sums.iter_mut().zip(block).for_each(|(sum, part)| *sum += f64::from(part));
     }

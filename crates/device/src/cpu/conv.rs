@@ -613,7 +613,7 @@ impl ConvTask {
                             let first = number * across;
                             let biases = &mut biases[group * co + first..(group + 1) * co];
                             if !self.row_stores.is_empty() {
-                                add_column_sums(biases, panel);
+                                add_column_sums(biases, panel, across);
                             }
                         }
                         Sum {
