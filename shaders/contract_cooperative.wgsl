@@ -8,20 +8,45 @@
 // hardware chooses.
 {{declarations}}
 {{sources}}
-var<workgroup> tile_left: array<f16, {{left_size}}>;
-var<workgroup> tile_right: array<f16, {{right_size}}>;
+var<workgroup> tile_left: array<{{parts}}, {{left_size}}>;
+var<workgroup> tile_right: array<{{parts}}, {{right_size}}>;
 var<workgroup> tile_sum: array<f32, {{sum_size}}>;
 {{matrices}}
-// Conversions may cut off what they should round, so it is rounded before.
-fn put_left(at: u32, a: f32) {
-    let high = f16(half(a));
-    tile_left[at] = high;
-    {{put_left}}
+fn fetch_left(g: u32, top: u32, base: u32, end: u32, at: u32) -> {{floats}} {
+    let m = top + {{left_m}};
+    let k = base + {{left_k}};
+    var value = {{floats}}();
+    if (m < {{m}}u && k < end) { value = {{load_left}}(g, m, k); }
+    return value;
 }
-fn put_right(at: u32, b: f32) {
-    let high = f16(half(b));
-    tile_right[at] = high;
-    {{put_right}}
+fn fetch_right(g: u32, side: u32, base: u32, end: u32, at: u32) -> {{floats}} {
+    let n = side + {{right_n}};
+    let k = base + {{right_k}};
+    var value = {{floats}}();
+    if (n < {{n}}u && k < end) { value = {{load_right}}(g, k, n); }
+    return value;
+}
+fn put_left(number: u32, value: {{floats}}) {
+    let at = place_left(number);
+    let high = {{high}};
+    tile_left[at] = {{half}};
+    {{second_left}}
+}
+fn put_right(number: u32, value: {{floats}}) {
+    let at = place_right(number);
+    let high = {{high}};
+    tile_right[at] = {{half}};
+    {{second_right}}
+}
+fn place_left(at: u32) -> u32 {
+    let m = {{left_m}};
+    let k = {{left_k}};
+    return (m * {{left_by_m}}u + k * {{left_by_k}}u) / {{width_of}}u;
+}
+fn place_right(at: u32) -> u32 {
+    let n = {{right_n}};
+    let k = {{right_k}};
+    return (n * {{right_by_n}}u + k * {{right_by_k}}u) / {{width_of}}u;
 }
 // Stores what the subgroup has put into workgroup memory: a matrix of results from a row and a column on.
 fn keep_matrix(split: u32, g: u32, row: u32, col: u32, own: u32, member: u32) {
@@ -57,23 +82,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 {{begin}}
     for (var base = first; base < end; base += {{steps}}u) {
         // Neighbouring invocations load neighbouring elements of either source.
-        for (var t = 0u; t < {{counted}}({{left_turns}}u); t += 1u) {
-            let at = t * {{invocations}}u + lane;
-            let lm = {{left_m}};
-            let lk = {{left_k}};
-            var a = 0.0;
-            if (top + lm < {{m}}u && base + lk < end) { a = left(g, top + lm, base + lk); }
-            put_left(lm * {{left_by_m}}u + lk * {{left_by_k}}u, a);
-            {{add_rows}}
-        }
-        for (var t = 0u; t < {{counted}}({{right_turns}}u); t += 1u) {
-            let at = t * {{invocations}}u + lane;
-            let rn = {{right_n}};
-            let rk = {{right_k}};
-            var b = 0.0;
-            if (side + rn < {{n}}u && base + rk < end) { b = right(g, base + rk, side + rn); }
-            put_right(rn * {{right_by_n}}u + rk * {{right_by_k}}u, b);
-        }
+{{load}}
+{{put}}
         workgroupBarrier();
         for (var step = 0u; step < {{counted}}({{steps}}u); step += {{side}}u) {
 {{multiply}}

@@ -1,17 +1,52 @@
-// Contractions as a matrix product, through workgroup memory: 256 invocations compute a 64x64
-// tile, 4x4 each, from 64x16 and 16x64 tiles of the sources that all of them load once.
-// Workgroup memory: 2 * 16 * 64 * 4 = 8 KiB, with a column of padding 8.1 KiB; both tiles are kept
-// k-major so that an invocation reads four neighbours of each at a step.
+// Contractions as a matrix product, through workgroup memory: {{invocations}} invocations compute a tile of {{height}}x{{width}} results
+// from {{steps}} steps of the sum at a time, which all of them load together: into registers while they multiply what was loaded
+// before, then into workgroup memory. There both sources lie step by step in vectors of four rows or columns, so that an
+// invocation reads what it multiplies at once. The steps are shared by {{slices}} slices of the invocations.
+// Results go through workgroup memory, too: what the slices have is added there, and neighbours are stored by neighbours.
+// In each slice sums run over k in order, from the split's first to its last; then they are added in order.
 {{declarations}}
 {{sources}}
-var<workgroup> tile_left: array<array<f32, 65>, 16>;
-var<workgroup> tile_right: array<array<f32, 65>, 16>;
-@compute @workgroup_size(16, 16)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_id) id: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
+var<workgroup> tiles: array<vec4<f32>, {{vectors}}>;
+fn fetch_left(g: u32, top: u32, base: u32, end: u32, at: u32) -> f32 {
+    let m = top + {{left_m}};
+    let k = base + {{left_k}};
+    var value = 0.0;
+    if ({{left_inside}}) { value = left(g, m, k); }
+    return value;
+}
+fn fetch_right(g: u32, side: u32, base: u32, end: u32, at: u32) -> f32 {
+    let n = side + {{right_n}};
+    let k = base + {{right_k}};
+    var value = 0.0;
+    if ({{right_inside}}) { value = right(g, k, n); }
+    return value;
+}
+fn put_left(at: u32, value: f32) {
+    let m = {{left_m}};
+    let k = {{left_k}};
+    tiles[k * {{left_pitch}}u + m / 4u][m % 4u] = value;
+}
+fn put_right(at: u32, value: f32) {
+    let n = {{right_n}};
+    let k = {{right_k}};
+    tiles[{{right_first}}u + k * {{right_pitch}}u + n / 4u][n % 4u] = value;
+}
+// Stores what every invocation has put into workgroup memory: so many of its rows, from one on.
+fn keep_round(split: u32, g: u32, top: u32, side: u32, lane: u32, first: u32, count: u32) {
+    workgroupBarrier();
+    let all = count * {{elements}}u;
+    for (var at = lane; at < all; at += {{invocations}}u) {
+        let row = first + at / {{elements}}u;
+        let m = top + (row / 4u * {{down}}u + at % {{elements}}u / {{width}}u) * 4u + row % 4u;
+        let n = side + at % {{width}}u;
+        var sum = tiles[at / 4u][at % 4u];
+        for (var slice = 1u; slice < {{slices}}u; slice += 1u) { sum += tiles[(slice * all + at) / 4u][at % 4u]; }
+        if (m < {{m}}u && n < {{n}}u) { keep(split, g, m, n, sum); }
+    }
+    workgroupBarrier();
+}
+@compute @workgroup_size({{invocations}})
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     // Tiles in a line: columns, then rows, then splits, then groups.
     let t = (group.y + first_line()) * {{line}}u + group.x;
     if (t >= {{tiles}}u) { return; }
@@ -22,49 +57,25 @@ fn main(
     let split = part % {{splits}}u;
     let first = split * {{chunk}}u;
     let end = min(first + {{chunk}}u, {{k}}u);
-    let top = tile_row * 64u;
-    let side = tile_col * 64u;
-    let row = top + id.y * 4u;
-    let col = side + id.x * 4u;
-    var z = vec4<f32>();
-    var s0 = vec4<f32>(); var s1 = vec4<f32>(); var s2 = vec4<f32>(); var s3 = vec4<f32>();
-    for (var base = first; base < end; base += 16u) {
-        for (var t = 0u; t < 4u; t += 1u) {
-            let at = t * 256u + lane;
-            // Neighbouring invocations load neighbouring elements of either source.
-            let lm = {{left_m}};
-            let lk = {{left_k}};
-            var a = 0.0;
-            if (top + lm < {{m}}u && base + lk < end) { a = left(g, top + lm, base + lk); }
-            tile_left[lk][lm] = a;
-            let rn = {{right_n}};
-            let rk = {{right_k}};
-            var b = 0.0;
-            if (side + rn < {{n}}u && base + rk < end) { b = right(g, base + rk, side + rn); }
-            tile_right[rk][rn] = b;
-        }
+    let top = tile_row * {{height}}u;
+    let side = tile_col * {{width}}u;
+    let slice = lane / {{own}}u;
+    let x = lane % {{across}}u;
+    let y = lane % {{own}}u / {{across}}u;
+{{begin}}
+    var base = first;
+{{load}}
+    loop {
+{{put}}
         workgroupBarrier();
-        for (var k = 0u; k < 16u; k += 1u) {
-            let y = id.y * 4u;
-            let x = id.x * 4u;
-            let a = vec4<f32>(tile_left[k][y], tile_left[k][y + 1u], tile_left[k][y + 2u], tile_left[k][y + 3u]);
-            let b = vec4<f32>(tile_right[k][x], tile_right[k][x + 1u], tile_right[k][x + 2u], tile_right[k][x + 3u]);
-            s0 += a.x * b;
-            s1 += a.y * b;
-            s2 += a.z * b;
-            s3 += a.w * b;
-            {{add_rows}}
+        base += {{steps}}u;
+        if (base < end) {
+{{load}}
         }
+{{multiply}}
         workgroupBarrier();
+        if (base >= end) { break; }
     }
-    {{keep_rows}}
-    for (var j = 0u; j < 4u; j += 1u) {
-        let n = col + j;
-        if (n < {{n}}u) {
-            if (row < {{m}}u) { keep(split, g, row, n, s0[j]); }
-            if (row + 1u < {{m}}u) { keep(split, g, row + 1u, n, s1[j]); }
-            if (row + 2u < {{m}}u) { keep(split, g, row + 2u, n, s2[j]); }
-            if (row + 3u < {{m}}u) { keep(split, g, row + 3u, n, s3[j]); }
-        }
-    }
+{{keep_rows}}
+{{keep_all}}
 }

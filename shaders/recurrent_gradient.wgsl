@@ -1,16 +1,19 @@
 // The gradient of a recurrent cell over sequences: one workgroup for each goes back through all steps. A step
-// first finds the slopes by its gates, which all units then need to find those by the states before it.
+// first finds the slopes by its gates, which all units then need to find those by the states before it: {{shares}} invocations
+// each. Some of the weight, of which each invocation needs the same in all steps, stays in its registers.
 {{declarations}}
 {{sources}}
 {{keep}}
 {{past}}
-var<workgroup> slopes: array<f32, {{gates_hidden}}>;
+var<workgroup> slopes: array<{{word}}, {{words}}>;
 var<workgroup> by_h: array<f32, {{hidden}}>;
-{{by_c}}
+{{cells}}
+{{sums}}
 @compute @workgroup_size({{size}})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let b = (group.y + first_line()) * {{line}}u + group.x;
     if (b >= {{batch}}u) { return; }
+{{held}}
     for (var u = lane; u < {{hidden}}u; u += {{size}}u) {
         by_h[u] = 0.0;
         {{begin}}
@@ -29,14 +32,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             by_h[u] = direct;
         }
         workgroupBarrier();
-        for (var u = lane; u < {{hidden}}u; u += {{size}}u) {
-            var sum = by_h[u];
-            for (var k = 0u; k < {{hidden}}u; k += 1u) {
-                {{multiply}}
-            }
-            by_h[u] = sum;
-            keep(t, b, {{by_state}}u, u, sum);
+        for (var at = lane; at < {{all}}u; at += {{size}}u) {
+{{multiply}}
+{{shared}}
         }
+{{joined}}
         workgroupBarrier();
     }
 }

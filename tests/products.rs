@@ -1,11 +1,13 @@
-//! Products of matrices on adapters that are the host's cores: loaded in vectors or one by one, and in one or two blocks of
-//! rows, they have the same bits.
+//! Products of matrices on adapters. In subgroups, loaded in vectors or one by one, and in one or two blocks of rows, they have the
+//! same bits; through workgroup memory, every tile computes what the reference does.
 #![allow(clippy::unwrap_used, reason = "a test that fails should say where")]
 
 mod harness;
 
-use shadegrad::device::{Algorithm, Device, Variant, random, render};
-use shadegrad::graph::{Array, Options};
+use shadegrad::device::{
+    Algorithm, Body, Device, DeviceClass, Limits, Tile, Variant, random, render,
+};
+use shadegrad::graph::{Array, ConvOptions, Options};
 use shadegrad::prelude::*;
 
 fn numbers(name: &str, shape: &[usize], seed: u32) -> Variable {
@@ -31,7 +33,7 @@ fn record(
         if turned { stored.permute(&[0, 2, 1]) } else { stored }
     };
     let (a, b) = (matrix("a", m, k, left, 1), matrix("b", k, n, right, 2));
-    let a = if computed { a.exp() } else { a };
+    let a = if computed { harness::in_memory(&a.exp()) } else { a };
     let bias = graph.variable(&numbers("bias", &[n], 3));
     vec![(a.matmul(&b) + bias).relu(), a.sum(&[2])]
 }
@@ -106,4 +108,115 @@ fn large_products_have_the_bits_of_small_ones() {
     let sizes = [1, 1028, 1024, 512];
     let form = [true, false, false];
     assert!(same(&run(&chosen, sizes, form).0, &run(&ones, sizes, form).0), "{form:?}");
+}
+
+/// Runs what is recorded with one tile, and compares it with the reference: sums of so many terms, none of them above two.
+fn follows_the_reference(
+    tile: Tile,
+    splits: Option<usize>,
+    terms: usize,
+    record: &dyn Fn(&Graph) -> Vec<Tensor>,
+) {
+    let algorithm = Some(Algorithm::Tiled);
+    let variant = Variant { algorithm, tile: Some(tile), ..Variant::default() };
+    let Some(device) = harness::adapter_with(variant.clone()) else { return };
+    let graph = Graph::new();
+    let outputs = record(&graph);
+    let outputs: Vec<&Tensor> = outputs.iter().collect();
+    let options = Options { splits, guard: 64, ..Options::default() };
+    let mut loaded = Session::new(&device).compile_with(&graph, &outputs, &options).unwrap();
+    loaded.run(1).unwrap();
+    loaded.check_guards().unwrap();
+    let (mut tiled, mut with_rows) = (0, 0);
+    for kernel in &loaded.compiled().program.kernels {
+        if let Body::Contract { row_stores, .. } = &kernel.body {
+            let source = render(kernel, device.limits(), &variant).unwrap().source;
+            let pitch =
+                format!("array<vec4<f32>, {}>", tile.steps * (tile.rows / 4 + tile.cols / 4 + 2));
+            assert!(source.contains(&pitch), "{} has another tile than {tile:?}", kernel.label);
+            tiled += 1;
+            with_rows += usize::from(!row_stores.is_empty());
+        }
+    }
+    assert!(tiled > 0 && with_rows > 0, "{tiled} contractions, {with_rows} with sums of rows");
+    let allowed = f64::from(f32::EPSILON) * 2.0 * (terms * terms) as f64;
+    for (number, expected) in graph.reference(&outputs).unwrap().iter().enumerate() {
+        let found = loaded.read_array(number).unwrap();
+        for (at, (found, expected)) in found.data.iter().zip(&expected.data).enumerate() {
+            let error = (found - expected).abs();
+            assert!(
+                error <= allowed,
+                "{tile:?}, output {number}, element {at}: {found} for {expected}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_tile_computes_what_the_reference_does() {
+    for (number, tile) in Tile::ALL.into_iter().enumerate() {
+        // Tiles that are full, tiles at the edge, and less than a tile; the sum ends in the middle of a tile of its own.
+        let sizes = [1, tile.rows + 5, tile.cols + 3, 2 * tile.steps + 5];
+        let form = [number & 1 == 1, number & 2 == 2, true];
+        let splits = (number % 3 == 1).then_some(3);
+        follows_the_reference(tile, splits, sizes[3], &|graph| record(graph, sizes, form));
+    }
+    // One that nothing sticks out of.
+    let tile = Tile::ALL[3];
+    let sizes = [2, 2 * tile.rows, tile.cols, 3 * tile.steps];
+    follows_the_reference(tile, None, sizes[3], &|graph| {
+        record(graph, sizes, [false, false, true])
+    });
+}
+
+#[test]
+fn convolutions_in_tiles_compute_what_the_reference_does() {
+    for (tile, splits) in [(Tile::ALL[4], Some(3)), (Tile::ALL[5], None)] {
+        follows_the_reference(tile, splits, 2 * 11 * 6, &|graph| {
+            let x = graph.variable(&numbers("x", &[2, 5, 11, 6], 4));
+            let w = graph.variable(&numbers("w", &[7, 5, 3, 3], 5));
+            let bias = graph.variable(&numbers("bias", &[7], 6));
+            let y = x.conv2d(
+                &w,
+                Some(&bias),
+                &ConvOptions { stride: [2, 1], ..ConvOptions::default() },
+            );
+            let slope = harness::in_memory(&graph.variable(&numbers("slope", &y.shape(), 7)));
+            let mut outputs = graph.gradients(&(&y * &slope).sum_all(), &[&x, &w, &bias]);
+            outputs.push(y);
+            outputs
+        });
+    }
+}
+
+#[test]
+fn the_tile_is_the_largest_of_which_there_are_enough() {
+    let limits = Limits::profile("h200").unwrap();
+    let chosen = |sizes: [usize; 3], limits: &Limits, splits: usize| {
+        let [m, n, k] = sizes;
+        let contraction = shadegrad::device::Contraction::MatMul { batch: vec![], m, n, k };
+        let tile = Tile::of(&contraction, splits, limits, None).unwrap();
+        [tile.rows, tile.cols, tile.slices]
+    };
+    for (sizes, splits, expected) in [
+        ([4096, 4096, 4096], 1, [128, 128, 1]),
+        ([1024, 1024, 1024], 1, [64, 128, 2]),
+        ([256, 2048, 2304], 1, [64, 64, 1]),
+        ([64, 320, 12_544], 26, [64, 64, 1]),
+        ([512, 512, 512], 1, [32, 32, 2]),
+        // Half of larger ones would be empty.
+        ([64, 32_768, 576], 1, [64, 128, 2]),
+        ([32, 32_768, 288], 1, [32, 32, 2]),
+        ([4096, 8, 4096], 1, [16, 32, 8]),
+        ([128, 512, 784], 1, [16, 32, 8]),
+        ([64, 10, 128], 1, [16, 32, 8]),
+    ] {
+        assert_eq!(chosen(sizes, &limits, splits), expected, "{sizes:?}");
+    }
+    // Where memory is short, and on smaller GPUs.
+    let short = Limits { workgroup_bytes: 16 << 10, ..limits };
+    assert_eq!(chosen([4096, 4096, 4096], &short, 1), [64, 128, 2]);
+    assert_eq!(chosen([4096, 4096, 4096], &Limits::WEBGPU, 1), [64, 64, 1]);
+    let software = Limits { class: DeviceClass::Software, ..Limits::WEBGPU };
+    assert_eq!(chosen([4096, 4096, 4096], &software, 1), [32, 32, 2]);
 }

@@ -7,7 +7,8 @@ use naga::valid::{
     Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator,
 };
 use shadegrad::device::{
-    Algorithm, Device, Kernel, Limits, MatmulPrecision, Matrices, Variant, render, render_whole,
+    Algorithm, Device, DeviceClass, Kernel, Limits, MatmulPrecision, Matrices, Tile, Variant,
+    render, render_whole,
 };
 use shadegrad::graph::ops::Op;
 use shadegrad::graph::{Graph, Options, Tensor, check, compile};
@@ -131,14 +132,15 @@ fn every_kernel_is_valid_and_translates() {
     let parts = ("webgpu in parts", Limits { dispatch_operations: 1, ..Limits::WEBGPU });
     let profiles = Limits::profiles().into_iter().chain([parts]);
     for (name, limits) in profiles.filter(|(name, _)| *name != "cpu") {
-        for (algorithm, grouped, splits) in [
-            (None, None, None),
-            (Some(Algorithm::Tiled), Some(true), Some(3)),
-            (Some(Algorithm::Subgroups), Some(false), None),
-            (Some(Algorithm::Direct), Some(false), None),
-        ] {
+        let tiles = Tile::ALL.map(|tile| (Some(Algorithm::Tiled), Some(true), Some(3), Some(tile)));
+        let others = [
+            (None, None, None, None),
+            (Some(Algorithm::Subgroups), Some(false), None, None),
+            (Some(Algorithm::Direct), Some(false), None, None),
+        ];
+        for (algorithm, grouped, splits, tile) in others.into_iter().chain(tiles) {
             let vectors = algorithm.map(|algorithm| algorithm == Algorithm::Subgroups);
-            let variant = Variant { algorithm, grouped, vectors, ..Variant::default() };
+            let variant = Variant { algorithm, grouped, vectors, tile, ..Variant::default() };
             for kernel in kernels(&limits, splits) {
                 families.insert(kernel.body.family());
                 let rendered = render(&kernel, &limits, &variant).unwrap();
@@ -165,8 +167,18 @@ fn large_grids_are_folded() {
     let x = graph.variable(&Variable::new("x", &[65_536 * 64 + 1], DType::F32, Init::Full(1.0)));
     let nodes = graph.nodes(&[&(&x + 1.0)]).unwrap();
     let program = compile(&nodes, &Limits::WEBGPU, &Options::default()).unwrap().program;
-    let rendered = render(&program.kernels[0], &Limits::WEBGPU, &Variant::default()).unwrap();
-    assert_eq!(rendered.groups, [65_535, 2, 1]);
+    let groups = |grouped: bool, limits: &Limits| {
+        let variant = Variant { grouped: Some(grouped), ..Variant::default() };
+        render(&program.kernels[0], limits, &variant).unwrap().groups
+    };
+    // 256 points for each workgroup, or four times as many.
+    let limits = Limits { groups: 10_000, ..Limits::WEBGPU };
+    assert_eq!(groups(false, &limits), [10_000, 2, 1]);
+    assert_eq!(groups(true, &limits), [4097, 1, 1]);
+    assert_eq!(
+        groups(false, &Limits { class: DeviceClass::Software, ..Limits::WEBGPU }),
+        [65_535, 2, 1]
+    );
 }
 
 #[test]
@@ -211,8 +223,8 @@ fn cooperative_matrices_are_valid_and_translate() {
         }
     }
     for part in [
-        "@workgroup_size(256)",
-        "@workgroup_size(128)",
+        "array<vec4<f16>, ",
+        "array<f16, ",
         "coopLoadT<coop_mat16x16<f16, A>>",
         "coopLoad<coop_mat16x16<f16, A>>",
         "coopLoadT<coop_mat8x8<f16, B>>",

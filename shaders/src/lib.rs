@@ -18,6 +18,8 @@ pub const ALONE: &str = include_str!("../alone.wgsl");
 pub const PROGRAM: &str = include_str!("../program.wgsl");
 /// Pointwise kernels.
 pub const MAP: &str = include_str!("../map.wgsl");
+/// Pointwise kernels over many points.
+pub const MAP_MANY: &str = include_str!("../map_many.wgsl");
 /// Row kernels, one invocation for each row.
 pub const ROWS_SINGLE: &str = include_str!("../rows_single.wgsl");
 /// Row kernels, one workgroup for each row.
@@ -48,6 +50,8 @@ pub const SCAN_GROUP: &str = include_str!("../scan_group.wgsl");
 pub const MERGE: &str = include_str!("../merge.wgsl");
 /// Attention without a matrix of scores.
 pub const ATTENTION: &str = include_str!("../attention.wgsl");
+/// The same, several invocations for each query.
+pub const ATTENTION_GROUP: &str = include_str!("../attention_group.wgsl");
 
 /// A recurrent cell over sequences.
 pub const RECURRENT: &str = include_str!("../recurrent.wgsl");

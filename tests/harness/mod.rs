@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use shadegrad::device::{Device, Variant};
+use shadegrad::graph::{PoolOptions, Tensor};
 use std::io::Write;
 
 /// The variable that makes a missing software adapter a failure.
@@ -28,6 +29,14 @@ pub(crate) fn adapter_with(variant: Variant) -> Option<Device> {
         let _ = writeln!(std::io::stderr(), "{text}");
     });
     None
+}
+
+/// The same, computed by a kernel that nothing is fused with: the sums of what is in memory belong to the product that reads it.
+pub(crate) fn in_memory(tensor: &Tensor) -> Tensor {
+    let shape = tensor.shape();
+    let last = shape[shape.len() - 1];
+    let image = [1, 1, shape.iter().product::<usize>() / last, last];
+    tensor.reshape(&image).max_pool2d(&PoolOptions::new([1, 1])).reshape(&shape)
 }
 
 /// The CPU backend, and the adapter if there is one. The flag: whether arithmetic is exact.

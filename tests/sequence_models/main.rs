@@ -12,7 +12,7 @@ mod regression;
 mod sentiment;
 mod transformer;
 
-use shadegrad::device::{Device, Limits, Variant};
+use shadegrad::device::{Algorithm, Device, DeviceClass, Limits, Variant};
 use shadegrad::graph::check;
 use shadegrad::prelude::*;
 use std::collections::HashMap;
@@ -81,6 +81,12 @@ pub(crate) fn agree(
         agrees(&device, exact, model, definition)
             .unwrap_or_else(|e| panic!("{name} on {}: {e}", device.info()));
     }
+}
+
+/// The adapter with the recurrent shaders of large GPUs.
+pub(crate) fn as_discrete() -> Option<Device> {
+    let (class, algorithm) = (Some(DeviceClass::Discrete), Some(Algorithm::Direct));
+    harness::adapter_with(Variant { class, algorithm, ..Variant::default() })
 }
 
 /// The adapter with so little workgroup memory that each step of a recurrent layer is a dispatch.

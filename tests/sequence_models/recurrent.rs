@@ -1,7 +1,7 @@
 //! Recurrent layers: every cell, in both directions, several layers, lengths.
 
 use crate::composed::{self, Shape};
-use crate::{Computed, agree, by_name, harness, stepwise, x};
+use crate::{Computed, agree, as_discrete, by_name, harness, stepwise, x};
 use shadegrad::device::Cell;
 use shadegrad::models::{Recurrent, RecurrentCell, RnnRelu};
 use shadegrad::prelude::*;
@@ -46,6 +46,10 @@ fn agrees<C: RecurrentCell>(shape: Shape) {
     if let Some(device) = stepwise() {
         crate::agrees(&device, false, &model, &definition)
             .unwrap_or_else(|e| panic!("{shape:?}, a dispatch for each step: {e}"));
+    }
+    if let Some(device) = as_discrete() {
+        crate::agrees(&device, false, &model, &definition)
+            .unwrap_or_else(|e| panic!("{shape:?}, shared by invocations: {e}"));
     }
 }
 
@@ -92,6 +96,15 @@ fn more_units_than_a_workgroup_has_invocations() {
         hidden: 257,
         ..ONE
     });
+}
+
+#[test]
+fn units_that_lie_in_fours() {
+    // Large GPUs keep half of what an invocation needs of the weight in registers.
+    let shape = Shape { time: 3, batch: 2, input: 2, hidden: 128, ..ONE };
+    agrees::<shadegrad::models::LstmCell>(shape);
+    // There no two invocations share a sum forward, and not all loads come in fours.
+    agrees::<shadegrad::models::LstmCell>(Shape { time: 2, batch: 1, hidden: 136, ..shape });
 }
 
 #[test]

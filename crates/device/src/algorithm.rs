@@ -17,20 +17,21 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// What computes a contraction under some limits: the algorithm that is forced if the device can do it, else the one
-    /// that pays. Cooperative matrices do from 64 rows and columns, sums of 32 and 2^24 operations on, where a precision below
-    /// the highest was asked for.
+    /// that pays. Cooperative matrices do from 64 tiles of 64x64, sums of 32 and 2^27 operations on, where a precision below the
+    /// highest was asked for.
     pub fn of(contraction: &Contraction, limits: &Limits, forced: Option<Algorithm>) -> Algorithm {
         if let Some(forced) = forced.filter(|forced| forced.fits(limits)) {
             return forced;
         }
-        let [_, m, n, k] = contraction.matrix();
+        let [groups, m, n, k] = contraction.matrix();
         // Software adapters load for one invocation after the other and pay for every barrier.
         let software = limits.class == DeviceClass::Software;
         let pays = |algorithm: &Algorithm| match algorithm {
             Algorithm::Cooperative => {
-                m.min(n) >= 64 && k >= 32 && contraction.flops() >= COOPERATIVE
+                let tiles = groups * (m / 64) * (n / 64);
+                tiles >= 64 && k >= 32 && contraction.flops() >= COOPERATIVE
             }
-            Algorithm::Tiled => !software && m.min(n) > 16 && k >= 16,
+            Algorithm::Tiled => !software && (k >= 32 || m.min(n) > 16 && k >= 16),
             Algorithm::Subgroups => software,
             Algorithm::Direct => true,
         };
@@ -51,14 +52,97 @@ impl Algorithm {
                     && 64_usize.is_multiple_of(lanes)
                     && lanes.is_multiple_of(8)
             }
-            Algorithm::Tiled => limits.invocations >= 256 && limits.workgroup_bytes >= 16 * 65 * 8,
+            Algorithm::Tiled => Tile::ALL.iter().any(|tile| tile.fits(limits)),
             Algorithm::Cooperative => CooperativeTile::SMALL.fits(limits),
         }
     }
 }
 
+/// What a workgroup computes of a contraction through its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tile {
+    /// Rows of results.
+    pub rows: usize,
+    /// Columns of results.
+    pub cols: usize,
+    /// Steps of the sum that lie in workgroup memory at once.
+    pub steps: usize,
+    /// Rows and columns of results that an invocation holds, multiples of four.
+    pub each: [usize; 2],
+    /// Parts of the steps that as many groups of invocations add up, to have more of them at work where tiles are few.
+    pub slices: usize,
+}
+
+impl Tile {
+    /// All tiles, from the one that loads least for each result to the one of which there are most.
+    pub const ALL: [Tile; 6] = [
+        Tile { rows: 128, cols: 128, steps: 16, each: [8, 8], slices: 1 },
+        Tile { rows: 64, cols: 128, steps: 16, each: [8, 8], slices: 2 },
+        Tile { rows: 64, cols: 64, steps: 16, each: [4, 4], slices: 1 },
+        Tile { rows: 32, cols: 32, steps: 32, each: [4, 4], slices: 2 },
+        Tile { rows: 16, cols: 32, steps: 64, each: [4, 4], slices: 8 },
+        Tile { rows: 32, cols: 32, steps: 8, each: [4, 4], slices: 2 },
+    ];
+
+    /// The tile for a contraction whose sums are cut into parts: the one that is forced if the device can do it, else the first that
+    /// results fill and of which there are enough to keep a device of the class busy.
+    pub fn of(
+        contraction: &Contraction,
+        splits: usize,
+        limits: &Limits,
+        forced: Option<Tile>,
+    ) -> Option<Tile> {
+        if let Some(forced) = forced.filter(|tile| tile.fits(limits)) {
+            return Some(forced);
+        }
+        let [groups, m, n, _] = contraction.matrix();
+        // Many registers for each invocation pay on large GPUs, and long code on GPUs.
+        let tiles = match limits.class {
+            DeviceClass::Discrete => 0..5,
+            DeviceClass::Integrated => 2..5,
+            DeviceClass::Software | DeviceClass::Cpu => 5..6,
+        };
+        let mut fitting = Tile::ALL[tiles].iter().copied().filter(|tile| tile.fits(limits));
+        let last = fitting.clone().last();
+        let pays = |tile: &Tile| {
+            let (down, across) = (m.div_ceil(tile.rows), n.div_ceil(tile.cols));
+            // Small tiles have little to do, so a device takes two at a time.
+            let full = limits.class.full_groups() * if tile.rows <= 32 { 2 } else { 1 };
+            let computed = down * tile.rows * across * tile.cols;
+            groups * splits * down * across >= full && m * n * 4 >= computed * 3
+        };
+        fitting.find(pays).or(last)
+    }
+
+    /// Invocations that compute it.
+    pub fn invocations(&self) -> usize {
+        self.own() * self.slices
+    }
+
+    /// Invocations that share one part of the steps.
+    pub(crate) fn own(&self) -> usize {
+        (self.rows / self.each[0]) * (self.cols / self.each[1])
+    }
+
+    /// Vectors of four floats between a step and the next of a source with so many rows or columns: one more than they are, so
+    /// that steps begin in different banks.
+    pub(crate) fn pitch(side: usize) -> usize {
+        side / 4 + 1
+    }
+
+    /// Vectors of four floats in workgroup memory.
+    pub(crate) fn vectors(&self) -> usize {
+        self.steps * (Tile::pitch(self.rows) + Tile::pitch(self.cols))
+    }
+
+    /// Whether a device has the invocations and the workgroup memory.
+    pub fn fits(&self, limits: &Limits) -> bool {
+        limits.invocations >= self.invocations() && limits.workgroup_bytes >= self.vectors() * 16
+    }
+}
+
 /// Multiplications and additions from which on cooperative matrices pay.
-const COOPERATIVE: u64 = 1 << 24;
+const COOPERATIVE: u64 = 1 << 27;
 
 /// What a workgroup computes of a product in cooperative matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,10 +164,11 @@ impl CooperativeTile {
     /// What a device has to have the memory for: 29 KB with two halves, 15 KB with one.
     pub(crate) const SMALL: CooperativeTile =
         CooperativeTile { rows: 64, cols: 64, subgroups: [2, 2] };
-    /// What loads less for each result.
+    /// What loads less for each result: of operands in so many halves, whose sums a subgroup has to hold in registers.
     #[cfg(feature = "wgpu")]
-    pub(crate) const LARGE: CooperativeTile =
-        CooperativeTile { rows: 128, cols: 128, subgroups: [2, 4] };
+    pub(crate) const fn large(halves: usize) -> CooperativeTile {
+        CooperativeTile { rows: 128, cols: 128, subgroups: [2, 2 * halves] }
+    }
 
     /// Whether a device that computes in cooperative matrices has the invocations and the workgroup memory: for both sources
     /// in halves, and for the sums of a matrix of each subgroup, once for each half of an operand.

@@ -29,7 +29,7 @@ mod special;
 mod view;
 mod whole;
 
-pub use algorithm::Algorithm;
+pub use algorithm::{Algorithm, Tile};
 pub use cache::cache_dir;
 pub use device::{Buffer, Counters, Device, DeviceInfo, Executable, Pending, Timing};
 pub use dtype::{DType, Literal};

@@ -43,6 +43,15 @@ impl DeviceClass {
             DeviceClass::Cpu | DeviceClass::Software => 1,
         }
     }
+
+    /// Workgroups that keep the largest devices of the class busy.
+    pub const fn full_groups(self) -> usize {
+        match self {
+            DeviceClass::Discrete => 128,
+            DeviceClass::Integrated => 16,
+            DeviceClass::Cpu | DeviceClass::Software => 1,
+        }
+    }
 }
 
 /// Sizes that a program must respect.

@@ -5,7 +5,7 @@
 //! do. A kernel of more is dispatched several times, each time for a range of its workgroups; no result depends on which
 //! dispatch computes it. The prediction depends on kernel and limits only, so that the null device counts what adapters do.
 
-use crate::{Body, DeviceClass, Kernel, Limits, Sequence, SequenceRole, Term, numel};
+use crate::{Body, DeviceClass, Kernel, Limits, Sequence, Term, numel};
 
 /// Results of a workgroup, about: no kernel is cut into more parts than it has workgroups.
 const RESULTS: usize = 64;
@@ -82,15 +82,14 @@ impl Kernel {
 }
 
 impl Sequence {
-    /// Whether each step of a role has to be a dispatch of its own: where a workgroup's memory doesn't hold the states, or
+    /// Whether each step has to be a dispatch of its own: where a workgroup's memory doesn't hold the states, or
     /// where a workgroup that went through all steps would take longer than a dispatch may. On the CPU a task goes through them.
-    pub fn stepwise(&self, role: SequenceRole, limits: &Limits) -> bool {
+    pub fn stepwise(&self, limits: &Limits) -> bool {
         if limits.class == DeviceClass::Cpu {
             return false;
         }
         let alone = self.flops() as f64 / self.batch.max(1) as f64 * idle(limits, 1);
-        self.workgroup_bytes(role) > limits.workgroup_bytes
-            || alone > limits.dispatch_operations as f64
+        self.workgroup_bytes() > limits.workgroup_bytes || alone > limits.dispatch_operations as f64
     }
 }
 

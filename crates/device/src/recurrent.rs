@@ -132,14 +132,10 @@ impl Sequence {
         }
     }
 
-    /// Bytes of workgroup memory that a role's shader needs to go through all steps in one dispatch.
-    pub fn workgroup_bytes(&self, role: SequenceRole) -> usize {
-        let words = match role {
-            // The states of two steps.
-            SequenceRole::Forward => 2 * self.cell.states(),
-            // Slopes of gates, and of states.
-            SequenceRole::Gradient => self.cell.gates() + self.cell.states(),
-        };
-        words * self.hidden * 4
+    /// Bytes of workgroup memory that a shader needs to go through all steps in one dispatch.
+    ///
+    /// Forward they hold states and what those give to the gates, backwards the slopes by either.
+    pub fn workgroup_bytes(&self) -> usize {
+        (self.cell.gates() + self.cell.states()) * self.hidden * 4
     }
 }

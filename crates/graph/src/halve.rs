@@ -39,7 +39,7 @@ pub(crate) fn halve(schedule: &mut Schedule, limits: &Limits) {
         }
         // What the next step's dispatch goes on with: it would be rounded on some devices and not on others.
         let states = match cluster.core {
-            Core::Recurrent(sequence, role) if sequence.stepwise(role, limits) => {
+            Core::Recurrent(sequence, _) if sequence.stepwise(limits) => {
                 cluster.members.first().map(|(member, _)| *member)
             }
             _ => None,

@@ -58,17 +58,17 @@ pub(crate) fn lower(
     Ok(kernels)
 }
 
-/// How many parts the summed axis of a product is cut into: more than one where the tiles of the
-/// result alone would leave most of a GPU idle.
+/// How many parts the summed axis of a product is cut into: more than one where it is so long that a dispatch more, which adds the
+/// parts, takes less time than the tiles of the result alone, which would leave most of a GPU idle.
 fn parts([groups, m, n, k]: [usize; 4], limits: &Limits) -> usize {
     if !matches!(limits.class, DeviceClass::Discrete | DeviceClass::Integrated) {
         return 1;
     }
-    let tiles = groups * m.div_ceil(64) * n.div_ceil(64);
-    if tiles >= 128 || k < 1024 {
+    let (tiles, full) = (groups * m.div_ceil(64) * n.div_ceil(64), limits.class.full_groups());
+    if tiles >= full || k < 2048 {
         return 1;
     }
-    (256 / tiles).min(k / 256).clamp(1, 64)
+    full.div_ceil(tiles.max(1)).min(k / 512).clamp(1, 64)
 }
 
 /// A contraction that stores partial sums, and kernels that add them and do the rest: one for the results, and one for the
@@ -225,7 +225,7 @@ impl<'a> Lowerer<'a> {
             }
             Body::Merge { merge, key, place, .. } => Body::Merge { merge, key, place, stores },
             Body::Recurrent { sequence, role, sources, .. } => {
-                let stepwise = sequence.stepwise(role, self.limits);
+                let stepwise = sequence.stepwise(self.limits);
                 Body::Recurrent { sequence, role, sources, stepwise, stores }
             }
             Body::Attention { attention, query, key, value, bias, .. } => {

@@ -19,20 +19,28 @@ use crate::{
 };
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 const BACKENDS: wgpu::Backends =
     wgpu::Backends::VULKAN.union(wgpu::Backends::METAL).union(wgpu::Backends::DX12);
 
+/// The process's way to its adapters, which is never dropped: with the last instance the drivers are unloaded, and threads that
+/// have used one still call it when they end.
+fn instance() -> &'static wgpu::Instance {
+    static INSTANCE: OnceLock<wgpu::Instance> = OnceLock::new();
+    INSTANCE.get_or_init(|| {
+        wgpu::Instance::new(wgpu::InstanceDescriptor {
+            backends: BACKENDS,
+            // The default turns on validation of indirect dispatches, which cost three for one.
+            flags: wgpu::InstanceFlags::empty(),
+            ..wgpu::InstanceDescriptor::new_without_display_handle()
+        })
+    })
+}
+
 fn adapters() -> Vec<(DeviceInfo, wgpu::Adapter)> {
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
-        backends: BACKENDS,
-        // The default turns on validation of indirect dispatches, which cost three for one.
-        flags: wgpu::InstanceFlags::empty(),
-        ..wgpu::InstanceDescriptor::new_without_display_handle()
-    });
     let mut counts: HashMap<String, usize> = HashMap::new();
-    pollster::block_on(instance.enumerate_adapters(BACKENDS))
+    pollster::block_on(instance().enumerate_adapters(BACKENDS))
         .into_iter()
         .map(|adapter| {
             let info = adapter.get_info();
@@ -202,7 +210,7 @@ impl Gpu {
             }
         });
         let real = Limits {
-            class: info.class,
+            class: variant.class.unwrap_or(info.class),
             binding_bytes: allowed.max_storage_buffer_binding_size as usize,
             buffer_bytes: usize::try_from(allowed.max_buffer_size).unwrap_or(usize::MAX),
             bindings: allowed.max_storage_buffers_per_shader_stage as usize,

@@ -69,7 +69,8 @@ pub(crate) fn run(name: &str, variant: &Variant) -> Result<Result<(), String>, D
     if variant.precision == MatmulPrecision::Highest {
         return Ok(Ok(()));
     }
-    let variant = Variant { algorithm: Some(Algorithm::Cooperative), ..variant.clone() };
+    let (algorithm, vectors) = (Some(Algorithm::Cooperative), Some(true));
+    let variant = Variant { algorithm, vectors, ..variant.clone() };
     let opened = super::open(name, variant)?.map(Device::of);
     let tried = opened.filter(|device| device.matmul_precision() != MatmulPrecision::Highest);
     Ok(tried.map_or(Ok(()), |device| agree(&device)))
@@ -104,6 +105,9 @@ fn agree(device: &Device) -> Result<(), String> {
             (matmul(2, 65, 33, 70), [true; 2]),
             // Enough large tiles to keep a large GPU busy.
             (matmul(32, 129, 130, 33), [false, true]),
+            // In vectors, along the sums and along the sides.
+            (matmul(32, 132, 136, 36), [false; 2]),
+            (matmul(32, 136, 132, 68), [true; 2]),
             conv(ConvRole::Forward),
             conv(ConvRole::InputGradient),
             conv(ConvRole::WeightGradient),

@@ -2,8 +2,15 @@
 
 use super::super::term::{Point, coordinates, literal};
 use super::{Renderer, Source, accumulated};
-use crate::{Attention, DType, Literal, Store, TermId, numel};
+use crate::{Attention, DType, DeviceClass, Literal, Store, TermId, numel};
 use shadegrad_shaders as shaders;
+
+/// Queries of a workgroup.
+const BLOCK: usize = 16;
+/// Invocations of each.
+const SHARES: usize = 16;
+/// Features that they add at a time.
+const CHUNK: usize = 8;
 
 impl Renderer<'_> {
     pub(super) fn attention(
@@ -51,7 +58,6 @@ impl Renderer<'_> {
             ("keep", format!("fn keep(g: u32, m: u32, d: u32, sum: f32) {{\n{text}}}\n")),
             ("bias", add.to_string()),
             ("masked", masked),
-            ("size", self.size().to_string()),
             ("rows", rows.to_string()),
             ("queries", a.queries.to_string()),
             ("keys", a.keys.to_string()),
@@ -60,6 +66,24 @@ impl Renderer<'_> {
             ("scale", literal(Literal { dtype: DType::F32, bits: a.scale })),
             ("nothing", nothing),
         ]);
-        self.alone(shaders::ATTENTION, &holes, rows)
+        let (invocations, held) = (BLOCK * SHARES, BLOCK * SHARES * CHUNK);
+        let fits = self.limits.invocations >= invocations
+            && self.limits.workgroup_bytes >= (2 * invocations + held) * 4;
+        let grouped = self.variant.grouped.unwrap_or(self.limits.class != DeviceClass::Software);
+        if !grouped || !fits || rows == 0 {
+            holes.push(("size", self.size().to_string()));
+            return self.alone(shaders::ATTENTION, &holes, rows);
+        }
+        let (grid, line) = self.grid(rows.div_ceil(BLOCK));
+        holes.extend([
+            ("line", line.to_string()),
+            ("block", BLOCK.to_string()),
+            ("shares", SHARES.to_string()),
+            ("chunk", CHUNK.to_string()),
+            ("invocations", invocations.to_string()),
+            ("held", held.to_string()),
+            ("padded", a.features.next_multiple_of(CHUNK).to_string()),
+        ]);
+        Ok((shaders::fill(shaders::ATTENTION_GROUP, &holes)?, grid))
     }
 }

@@ -1,9 +1,9 @@
 //! Contractions: how the elements of both sources are found, and how results are stored.
 
 use super::super::term::{Point, coordinates};
-use super::subgroup::BLOCK;
+use super::subgroup::{Along, BLOCK};
 use super::{Renderer, SIZE, Source, accumulated};
-use crate::{Algorithm, Contraction, Conv, ConvRole, Expr, Store, TermId, numel};
+use crate::{Algorithm, Contraction, Conv, ConvRole, Expr, Store, TermId, Tile, numel};
 use shadegrad_shaders as shaders;
 use std::fmt::Write;
 
@@ -28,15 +28,30 @@ fn along_sum(expr: &Expr, contraction: &Contraction, [left, right]: [TermId; 2])
 }
 
 /// The holes that say which element of either source the `at`-th one of a tile is, so that neighbours are loaded one after
-/// the other: tiles of so many rows, columns and steps of the sum.
+/// the other: tiles of so many rows, columns and steps of the sum, which are loaded one by one or several neighbours at once.
 pub(super) fn staged(
     along_sum: [bool; 2],
     [rows, cols]: [usize; 2],
     steps: usize,
+    width: usize,
 ) -> [(&'static str, String); 4] {
+    let place = |length: usize| {
+        let turns = length / width;
+        let along = match width {
+            1 => format!("at % {turns}u"),
+            _ => format!("at % {turns}u * {width}u"),
+        };
+        (along, format!("at / {turns}u"))
+    };
     let split = |along_sum: bool, side: usize| match along_sum {
-        true => [format!("at / {steps}u"), format!("at % {steps}u")],
-        false => [format!("at % {side}u"), format!("at / {side}u")],
+        true => {
+            let (step, line) = place(steps);
+            [line, step]
+        }
+        false => {
+            let (line, step) = place(side);
+            [line, step]
+        }
     };
     let ([left_m, left_k], [right_n, right_k]) =
         (split(along_sum[0], rows), split(along_sum[1], cols));
@@ -83,9 +98,11 @@ impl Renderer<'_> {
             1
         };
         let rows = BLOCK * self.blocks();
+        let tile = Tile::of(contraction, splits, self.limits, self.variant.tile);
+        let tile = tile.filter(|_| algorithm == Algorithm::Tiled);
         let (height, width) = match algorithm {
             Algorithm::Cooperative => (cooperative.rows, cooperative.cols),
-            Algorithm::Tiled => (64, 64),
+            Algorithm::Tiled => tile.map_or((1, 1), |tile| (tile.rows, tile.cols)),
             Algorithm::Subgroups => (64 / lanes / across * rows, across * stripe),
             Algorithm::Direct => (32, 32),
         };
@@ -96,9 +113,7 @@ impl Renderer<'_> {
             Contraction::MatMul { batch, .. } => self.matmul_sources(batch, [m, n, k], left, right),
             Contraction::Conv(conv, role) => self.conv_sources(conv, *role, left, right),
         };
-        if shared {
-            sources += &self.vector_functions();
-        }
+        sources += &self.vector_functions();
         sources += &self.keep(contraction, splits, stores);
         sources += &self.keep_row(contraction, splits, row_stores);
         let mut holes = self.frame();
@@ -115,13 +130,12 @@ impl Renderer<'_> {
             ("k", k.to_string()),
         ]);
         let sums = !row_stores.is_empty();
-        let [add_rows, keep_rows] = if sums { ["z += a;", KEEP_ROWS] } else { ["", ""] };
-        let row_sums = [
-            ("add_rows", add_rows.to_string()),
-            ("keep_rows", keep_rows.replace("{{m}}", &m.to_string())),
-        ];
         if algorithm == Algorithm::Direct {
-            holes.extend(row_sums);
+            let [add_rows, keep_rows] = if sums { ["z += a;", KEEP_ROWS] } else { ["", ""] };
+            holes.extend([
+                ("add_rows", add_rows.to_string()),
+                ("keep_rows", keep_rows.replace("{{m}}", &m.to_string())),
+            ]);
             return self.alone_in(shaders::CONTRACT_DIRECT, &holes, tiles, SIZE);
         }
         holes.push(("line", line.to_string()));
@@ -135,15 +149,16 @@ impl Renderer<'_> {
             self.subgroups(contraction, splits, sums, &mut holes);
             return Ok((shaders::fill(shaders::CONTRACT_SUBGROUP, &holes)?, grid));
         }
+        let along_sum = match self.fours {
+            Some(fours) => fours.map(|(_, along)| along == Along::Sum),
+            None => along_sum(&self.kernel.expr, contraction, [left, right]),
+        };
         if algorithm == Algorithm::Cooperative {
-            let along_sum = along_sum(&self.kernel.expr, contraction, [left, right]);
             self.cooperative(cooperative, along_sum, m, sums, &mut holes)?;
             return Ok((shaders::fill(shaders::CONTRACT_COOPERATIVE, &holes)?, grid));
         }
-        holes.extend(row_sums);
-        let along_sum = along_sum(&self.kernel.expr, contraction, [left, right]);
-        holes.extend(staged(along_sum, [64, 64], 16));
-        Ok((shaders::fill(shaders::CONTRACT_TILED, &holes)?, grid))
+        let tile = tile.ok_or("a device that no tile fits")?;
+        self.tiled(tile, along_sum, (contraction, splits), sums, holes, grid)
     }
 
     pub(super) fn matmul_sources(

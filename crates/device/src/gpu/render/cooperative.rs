@@ -38,9 +38,10 @@ impl Source {
         if half == 0 { at } else { format!("{}u + {at}", half * self.len) }
     }
 
-    /// The expression that loads it.
-    fn load(&self, Matrices { side, .. }: Matrices, at: &str) -> String {
-        let lines = if self.by_sum == 1 { self.by_side } else { self.by_sum };
+    /// The expression that loads it from memory that is made of so many halves each.
+    fn load(&self, Matrices { side, .. }: Matrices, at: &str, width: usize) -> String {
+        let lines = if self.by_sum == 1 { self.by_side } else { self.by_sum } / width;
+        let at = if width == 1 { at.to_string() } else { format!("({at}) / {width}u") };
         // Whether the numbers of columns, not those of rows, are next to each other.
         let row_major = (self.role == 'A') == (self.by_sum == 1);
         let suffix = if row_major { "T" } else { "" };
@@ -67,7 +68,7 @@ impl Renderer<'_> {
             return CooperativeTile { rows: 2 * side, cols: subgroups[1] * side, subgroups };
         }
         let [g, m, n, _] = contraction.matrix();
-        let large = CooperativeTile::LARGE;
+        let large = CooperativeTile::large(self.limits.precision.halves().unwrap_or(1));
         let tiles = g * splits * m.div_ceil(large.rows) * n.div_ceil(large.cols);
         match tiles >= 128 && m.min(n) >= large.rows && large.fits(self.limits) {
             true => large,
@@ -100,6 +101,8 @@ impl Renderer<'_> {
         ];
         let [left, right] = &sources;
         let emulated = self.variant.emulated.is_some();
+        // Halves that are loaded and lie in memory together.
+        let width = if self.fours.is_some() { 4 } else { 1 };
         // Loops have as many turns as written, but where matrices are emulated the compiler isn't to know.
         let counted = if emulated { "counted" } else { "" };
         let strides = [
@@ -115,7 +118,7 @@ impl Renderer<'_> {
         {
             for (i, half) in (0..count).flat_map(|i| (0..halves).map(move |half| (i, half))) {
                 let at = source.at(&format!("{place} + {}u", i * side), half);
-                let value = if emulated { at } else { source.load(matrices, &at) };
+                let value = if emulated { at } else { source.load(matrices, &at, width) };
                 let _ = writeln!(multiply, "            let {}{i}_{half} = {value};", source.name);
             }
         }
@@ -157,10 +160,78 @@ impl Renderer<'_> {
                 };
             }
         }
-        let second = |name: &str, value: &str, len: usize| match halves {
-            1 => String::new(),
-            _ => format!("tile_{name}[at + {len}u] = f16(half(({value} - f32(high)) * 2048.0));"),
+        let (floats, parts) = match width {
+            1 => ("f32", "f16"),
+            _ => ("vec4<f32>", "vec4<f16>"),
         };
+        // Emulation has to round itself: conversions of software adapters cut off.
+        let half = |value: &str| match emulated {
+            true => format!("f16(half({value}))"),
+            false => format!("{parts}({value})"),
+        };
+        let second = |name: &str, len: usize| match halves {
+            1 => String::new(),
+            _ => {
+                let rest = half("(value - high) * 2048.0");
+                format!("tile_{name}[at + {}u] = {rest};", len / width)
+            }
+        };
+        // Of two halves the first is rounded by bits: compilers take a conversion to a half and back for none. What no half holds but
+        // as a subnormal is left to the second.
+        let words = floats.replace("f32", "u32");
+        let high = match halves {
+            1 => "value".to_string(),
+            _ => format!(
+                "select(bitcast<{floats}>((bitcast<{words}>(value) + {words}(0x1000u)) & {words}(0xffffe000u)), {floats}(), abs(value) < {floats}({:?}))",
+                f32::powi(2.0, -14)
+            ),
+        };
+        if row_sums && invocations < CooperativeTile::STEPS {
+            return Err(format!("sums of rows by {invocations} invocations"));
+        }
+        // An invocation has loaded of so many rows, of which those of all invocations are together in a round.
+        let summed = row_sums.then(|| match along_sum[0] {
+            true => {
+                let steps = CooperativeTile::STEPS;
+                let rows = invocations / steps;
+                (tile.rows / rows, rows, steps, format!("lane * {steps}u + part"))
+            }
+            false => {
+                let rows = tile.rows.min(invocations);
+                let at = format!("lane + part * {}u", tile.rows);
+                (tile.rows / rows, rows, invocations.div_ceil(tile.rows), at)
+            }
+        });
+        let [mut load, mut put] = [const { String::new() }; 2];
+        for (source, extent) in sources.iter().zip([tile.rows, tile.cols]) {
+            let name = source.name;
+            let turns = extent * CooperativeTile::STEPS / invocations / width;
+            let origin = if name == "left" { "top" } else { "side" };
+            let fetch = |at: &str| format!("fetch_{name}(g, {origin}, base, end, {at})");
+            let add_rows = match &summed {
+                Some((rounds, ..)) if name == "left" => format!("z[t % {rounds}u] += value;"),
+                _ => String::new(),
+            };
+            if emulated || !add_rows.is_empty() {
+                // A loop: software adapters would compile for long what is written out, and sums of rows are an array.
+                let _ = writeln!(
+                    put,
+                    "        for (var t = 0u; t < {counted}({turns}u); t += 1u) {{
+            let at = t * {invocations}u + lane;
+            let value = {};
+            put_{name}(at, value);
+            {add_rows}
+        }}",
+                    fetch("at")
+                );
+                continue;
+            }
+            for turn in 0..turns {
+                let at = format!("lane + {}u", turn * invocations);
+                let _ = writeln!(load, "        let next_{name}{turn} = {};", fetch(&at));
+                let _ = writeln!(put, "        put_{name}({at}, next_{name}{turn});");
+            }
+        }
         let sum = match halves {
             1 => "tile_sum[own + at]".to_string(),
             _ => format!(
@@ -168,26 +239,9 @@ impl Renderer<'_> {
                 1.0 / 2048.0
             ),
         };
-        let [mut add_rows, mut keep_rows] = [const { String::new() }; 2];
-        if row_sums && invocations < CooperativeTile::STEPS {
-            return Err(format!("sums of rows by {invocations} invocations"));
-        }
-        if row_sums {
-            // An invocation has loaded of so many rows, of which those of all invocations are together in a round.
-            let (rounds, rows, parts, at) = match along_sum[0] {
-                true => {
-                    let steps = CooperativeTile::STEPS;
-                    let rows = invocations / steps;
-                    (tile.rows / rows, rows, steps, format!("lane * {steps}u + part"))
-                }
-                false => {
-                    let rows = tile.rows.min(invocations);
-                    let at = format!("lane + part * {}u", tile.rows);
-                    (tile.rows / rows, rows, invocations.div_ceil(tile.rows), at)
-                }
-            };
+        let mut keep_rows = String::new();
+        if let Some((rounds, rows, parts, at)) = summed {
             let _ = writeln!(begin, "    var z = array<f32, {rounds}>();");
-            add_rows = format!("z[t % {rounds}u] += a;");
             keep_rows = format!(
                 "    if (tile_col == 0u) {{
         for (var round = 0u; round < {counted}({rounds}u); round += 1u) {{
@@ -216,8 +270,14 @@ impl Renderer<'_> {
             }
             false => String::new(),
         };
-        holes.extend(staged(along_sum, [tile.rows, tile.cols], CooperativeTile::STEPS));
+        let sides = [tile.rows, tile.cols];
+        holes.extend(staged(along_sum, sides, CooperativeTile::STEPS, width));
         holes.extend(strides);
+        let vectors = if width == 1 { "" } else { "4" };
+        for name in ["left", "right"] {
+            let hole = if name == "left" { "load_left" } else { "load_right" };
+            holes.push((hole, format!("{name}{vectors}")));
+        }
         holes.extend([
             ("matrices", emulation),
             ("side", side.to_string()),
@@ -231,19 +291,23 @@ impl Renderer<'_> {
             ("cols", cols.to_string()),
             ("across", across.to_string()),
             ("own", (halves * elements).to_string()),
-            ("left_size", (halves * left.len).to_string()),
-            ("right_size", (halves * right.len).to_string()),
+            ("left_size", (halves * left.len / width).to_string()),
+            ("right_size", (halves * right.len / width).to_string()),
+            ("width_of", width.to_string()),
+            ("floats", floats.to_string()),
+            ("parts", parts.to_string()),
+            ("high", high),
+            ("half", half("high")),
+            ("load", load),
+            ("put", put),
             ("sum_size", (down * across * halves * elements).to_string()),
             ("counted", counted.to_string()),
             ("elements", elements.to_string()),
-            ("left_turns", (tile.rows * CooperativeTile::STEPS / invocations).to_string()),
-            ("right_turns", (tile.cols * CooperativeTile::STEPS / invocations).to_string()),
-            ("put_left", second("left", "a", left.len)),
-            ("put_right", second("right", "b", right.len)),
+            ("second_left", second("left", left.len)),
+            ("second_right", second("right", right.len)),
             ("sum", sum),
             ("begin", begin),
             ("multiply", multiply),
-            ("add_rows", add_rows),
             ("keep_rows", keep_rows),
             ("keep_all", keep_all),
         ]);

@@ -7,13 +7,14 @@ mod recurrent;
 mod rows;
 mod scan;
 mod subgroup;
+mod tiled;
 mod window;
 
 use super::term::{Bindings, Point, coordinates, missing, terms};
 use crate::whole::SIZE;
 use crate::{
     Algorithm, Body, DeviceClass, Expr, Intrinsic, Kernel, Limits, MatmulPrecision, Matrices,
-    Program, Store, Term, TermId, View, Whole, collapse, numel,
+    Program, Store, Term, TermId, Tile, View, Whole, collapse, numel,
 };
 use shadegrad_shaders as shaders;
 use std::fmt::Write;
@@ -27,6 +28,8 @@ pub struct Variant {
     pub checks: bool,
     /// Lower the device's limits to these.
     pub limits: Option<Limits>,
+    /// Choose shaders as for a device of this class.
+    pub class: Option<DeviceClass>,
     /// How precisely products are computed, where the device can do that.
     pub precision: MatmulPrecision,
     /// What stands for cooperative matrices, for devices that have none.
@@ -35,6 +38,8 @@ pub struct Variant {
     pub planted: Option<(&'static str, &'static str)>,
     /// How contractions are computed, where the device can do that.
     pub algorithm: Option<Algorithm>,
+    /// What a workgroup computes of contractions through its memory, where the device can do that.
+    pub tile: Option<Tile>,
     /// Row kernels with one workgroup (`true`) or one invocation (`false`) for each row; scatters of slices with one
     /// workgroup for a few rows, or one invocation for each element.
     pub grouped: Option<bool>,
@@ -76,15 +81,29 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
         _ => Algorithm::Direct,
     };
     let fours = match algorithm {
-        Algorithm::Subgroups => subgroup::in_fours(kernel, variant),
+        Algorithm::Subgroups | Algorithm::Cooperative => {
+            subgroup::in_fours(kernel, limits, variant, algorithm)
+        }
         _ => None,
     };
-    let in_fours: Vec<usize> = fours.iter().flatten().map(|(operand, _)| *operand).collect();
+    let weight_in_fours = recurrent::weight_in_fours(kernel);
+    let in_fours = fours.iter().flatten().map(|(operand, _)| *operand);
+    let in_fours: Vec<usize> = in_fours.chain(weight_in_fours).collect();
     let bindings = Bindings::new(from_ref(kernel), limits, &in_fours);
     let parts = kernel.parts(limits);
     let whole = false;
-    let renderer =
-        Renderer { kernel, limits, variant, bindings: &bindings, algorithm, fours, parts, whole };
+    let bindings = &bindings;
+    let renderer = Renderer {
+        kernel,
+        limits,
+        variant,
+        bindings,
+        algorithm,
+        fours,
+        weight_in_fours,
+        parts,
+        whole,
+    };
     let (source, groups) = renderer.family()?;
     let dispatches = kernel.dispatches(limits);
     let numbered = parts > 1 || kernel.body.steps().is_some();
@@ -131,9 +150,17 @@ pub fn render_whole(
     };
     let (mut kernels, mut calls) = (String::new(), String::new());
     for (number, kernel) in program.kernels.iter().enumerate() {
-        let (algorithm, fours, parts, whole) = (Algorithm::Direct, None, 1, true);
-        let renderer =
-            Renderer { kernel, limits, variant, bindings, algorithm, fours, parts, whole };
+        let renderer = Renderer {
+            kernel,
+            limits,
+            variant,
+            bindings,
+            algorithm: Algorithm::Direct,
+            fours: None,
+            weight_in_fours: None,
+            parts: 1,
+            whole: true,
+        };
         let (text, [groups, ..]) = renderer.family()?;
         if groups == 0 {
             continue;
@@ -187,11 +214,18 @@ struct Renderer<'a> {
     algorithm: Algorithm,
     /// How a product's sources are loaded in vectors.
     fours: Option<subgroup::Fours>,
+    /// The operand of a recurrent weight that is loaded in vectors.
+    weight_in_fours: Option<usize>,
     /// Dispatches that share the workgroups.
     parts: usize,
     /// Whether it is one of several in a shader.
     whole: bool,
 }
+
+/// Points from which on a pointwise kernel is large.
+const MANY: usize = 1 << 16;
+/// Points of an invocation in very large ones.
+const EACH: usize = 4;
 
 /// A family's shader, without what all have, and its workgroups.
 type Source = Result<(String, [u32; 3]), String>;
@@ -372,14 +406,67 @@ impl Renderer<'_> {
         let (mut body, names) = coordinates(&shape, "i", "c", "    ");
         let point = Point { coordinates: names, flat: Some("i".into()) };
         let none = vec![false; expr.terms.len()];
-        body += &self.stores(&expr, stores, &none, &point, "i", "    ");
         let mut holes = self.frame();
+        holes.push(("points", points.to_string()));
+        // GPUs start workgroups one after the other, so those of large kernels have more to do.
+        let gpu = matches!(self.limits.class, DeviceClass::Discrete | DeviceClass::Integrated);
+        let size = match gpu && !self.whole && points >= MANY {
+            true => (4 * SIZE).min(self.limits.invocations),
+            false => self.size(),
+        };
+        let many = self.variant.grouped.unwrap_or(gpu && points >= 16 * MANY);
+        let many = many && !self.whole && points > 0;
+        if many {
+            self.map_many(&expr, stores, (body, &point), size, &mut holes);
+            return self.alone_in(shaders::MAP_MANY, &holes, points.div_ceil(EACH * size), size);
+        }
+        body += &self.stores(&expr, stores, &none, &point, "i", "    ");
+        holes.extend([("size", size.to_string()), ("body", body)]);
+        self.alone_in(shaders::MAP, &holes, points.div_ceil(size), size)
+    }
+
+    /// The holes of a pointwise kernel whose invocations compute several points each.
+    fn map_many(
+        &self,
+        expr: &Expr,
+        stores: &[Store],
+        (coordinates, point): (String, &Point),
+        size: usize,
+        holes: &mut Vec<Hole>,
+    ) {
+        let mut stored: Vec<TermId> = stores.iter().map(|store| store.term).collect();
+        stored.sort_unstable();
+        stored.dedup();
+        let wanted = expr.needed(&stored);
+        let compute =
+            coordinates + &terms(self.kernel, expr, &wanted, self.bindings, point, "    ");
+        let [mut fields, mut store, mut all] = [const { String::new() }; 3];
+        for &term in &stored {
+            let _ = writeln!(fields, "    t{term}: {},", expr.types[term].wgsl());
+        }
+        for Store { operand, term } in stores {
+            let operand = &self.kernel.operands[*operand];
+            let line = self.bindings.store(operand, "i", &format!("values.t{term}"));
+            let _ = writeln!(store, "    {line}");
+        }
+        let last = numel(&self.kernel.body.domain()) - 1;
+        for number in 0..EACH {
+            let at = number * size;
+            let _ = writeln!(all, "    let v{number} = values(min(first + {at}u, {last}u));");
+        }
+        for number in 0..EACH {
+            let _ = writeln!(all, "    put(first + {}u, v{number});", number * size);
+        }
+        let names: Vec<String> = stored.iter().map(|term| format!("t{term}")).collect();
         holes.extend([
-            ("size", self.size().to_string()),
-            ("points", points.to_string()),
-            ("body", body),
+            ("each", EACH.to_string()),
+            ("span", (EACH * size).to_string()),
+            ("fields", fields),
+            ("names", names.join(", ")),
+            ("compute", compute),
+            ("store", store),
+            ("all", all),
         ]);
-        self.alone(shaders::MAP, &holes, points)
     }
 }
 

@@ -1,9 +1,11 @@
 //! Recurrent cells over sequences: in one dispatch, or in one for each step.
 
-use super::super::term::Point;
+use super::super::term::{Point, address};
+use super::subgroup::{Along, lies};
 use super::{Renderer, Source, accumulated};
-use crate::{Cell, Sequence, SequenceRole, Store, Term, TermId};
+use crate::{Body, Cell, DeviceClass, Kernel, Limits, Sequence, SequenceRole, Store, Term, TermId};
 use shadegrad_shaders as shaders;
+use std::fmt::Write;
 
 /// Between the statements that fill a hole.
 const BREAK: &str = "\n            ";
@@ -17,7 +19,7 @@ impl Renderer<'_> {
         stepwise: bool,
         stores: &[Store],
     ) -> Source {
-        let (needs, has) = (sequence.workgroup_bytes(role), self.limits.workgroup_bytes);
+        let (needs, has) = (sequence.workgroup_bytes(), self.limits.workgroup_bytes);
         let Sequence { cell, time, batch, hidden, .. } = *sequence;
         if !stepwise && needs > has {
             return Err(format!(
@@ -35,7 +37,6 @@ impl Renderer<'_> {
             ("hidden", hidden.to_string()),
             ("order", order),
             ("mask", mask(sequence, role)),
-            ("multiply", self.multiply(sequence, role, stepwise)),
             ("cell", cell_of(cell, role)),
         ]);
         if role == SequenceRole::Gradient || stepwise {
@@ -43,45 +44,48 @@ impl Renderer<'_> {
         }
         if role == SequenceRole::Gradient {
             holes.push(("time", time.to_string()));
-            holes.push(("by_state", (cell.slopes() - cell.states()).to_string()));
         }
         if stepwise {
             return self.recurrent_step(sequence, role, stores, holes);
         }
-        let size = hidden.clamp(1, 256).min(self.limits.invocations);
+        let Products { shares, all, size, vectors, held, multiply } = self.products(sequence, role);
+        let (sums, terms) = (sequence.sums(role), sequence.terms(role));
         let (grid, line) = self.grid(batch);
+        let (word, words) = if vectors { ("vec4<f32>", terms / 4) } else { ("f32", terms) };
+        let c = cell == Cell::Lstm;
+        let only = |there: bool, text: String| if there { text } else { String::new() };
+        let second = |name: &str| only(c, format!("var<workgroup> {name}: array<f32, {hidden}>;"));
         holes.extend([
             ("size", size.to_string()),
             ("line", line.to_string()),
             ("batch", batch.to_string()),
+            ("shares", shares.to_string()),
+            ("all", all.to_string()),
+            ("word", word.to_string()),
+            ("words", words.to_string()),
+            ("held", held),
+            ("multiply", multiply),
         ]);
-        let (c, template) = (cell == Cell::Lstm, role);
-        let only = |there: bool, text: String| if there { text } else { String::new() };
-        match template {
+        // What the invocations of one sum have found.
+        let added = |at: &str| {
+            let share = |share: usize| format!("sums[{}u + {at}]", share * sums);
+            (0..shares).map(share).collect::<Vec<_>>().join(" + ")
+        };
+        match role {
             SequenceRole::Forward => {
-                let state = |number: usize| format!("[{}u + u]", number * hidden);
+                let h = if vectors { "states[u / 4u][u % 4u]" } else { "states[u]" };
+                let state = |n: usize| if n == 0 { h } else { "cells[u]" };
+                let mut before = lines(cell.gates(), |g| {
+                    format!("let w{g} = {};", added(&format!("{}u + u", g * hidden)))
+                });
+                before += BREAK;
+                before += &lines(cell.states(), |n| format!("let before{n} = {};", state(n)));
                 holes.extend([
                     ("time", time.to_string()),
-                    ("words", (cell.states() * hidden).to_string()),
-                    (
-                        "begin",
-                        lines(cell.states(), |n| {
-                            format!("states[0]{} = state{n}(b, u);", state(n))
-                        }),
-                    ),
-                    ("zero", zeros(cell)),
-                    (
-                        "before",
-                        lines(cell.states(), |n| {
-                            format!("let before{n} = states[old]{};", state(n))
-                        }),
-                    ),
-                    (
-                        "after",
-                        lines(cell.states(), |n| {
-                            format!("states[1u - old]{} = after{n};", state(n))
-                        }),
-                    ),
+                    ("cells", second("cells")),
+                    ("begin", lines(cell.states(), |n| format!("{} = state{n}(b, u);", state(n)))),
+                    ("before", before),
+                    ("after", lines(cell.states(), |n| format!("{} = after{n};", state(n)))),
                 ]);
                 Ok((shaders::fill(shaders::RECURRENT, &holes)?, grid))
             }
@@ -90,17 +94,106 @@ impl Renderer<'_> {
                 let slots = lines(channels.len(), |slot| {
                     format!("slopes[{}u + u] = d{};", slot * hidden, channels[slot])
                 });
-                let keep_c = only(c, format!("{BREAK}by_c[u] = after1;"));
+                let keep_c = only(c, format!("{BREAK}cells[u] = after1;"));
+                // Alone, an invocation is done with a unit at once.
+                let kept = |sum: &str, indent: &str| {
+                    format!(
+                        "{indent}let by = by_h[u] + {sum};\n{indent}by_h[u] = by;\n{indent}keep(t, b, {}u, u, by);",
+                        cell.slopes() - cell.states()
+                    )
+                };
+                let (store, joined) = match shares {
+                    1 => (
+                        format!("            let u = at;\n{}", kept("sum", "            ")),
+                        String::new(),
+                    ),
+                    _ => (
+                        "            sums[at] = sum;".to_string(),
+                        format!(
+                            "        workgroupBarrier();\n        for (var u = lane; u < {hidden}u; u += {size}u) {{\n{}\n        }}",
+                            kept(&format!("({})", added("u")), "            ")
+                        ),
+                    ),
+                };
                 holes.extend([
-                    ("gates_hidden", (cell.gates() * hidden).to_string()),
-                    ("by_c", only(c, format!("var<workgroup> by_c: array<f32, {hidden}>;"))),
-                    ("begin", only(c, "by_c[u] = 0.0;".into())),
-                    ("behind", only(c, "let behind1 = by_c[u];".into())),
+                    ("cells", second("cells")),
+                    ("sums", only(shares > 1, format!("var<workgroup> sums: array<f32, {all}>;"))),
+                    ("begin", only(c, "cells[u] = 0.0;".into())),
+                    ("behind", only(c, "let behind1 = cells[u];".into())),
                     ("after", slots + &keep_c),
+                    ("shared", store),
+                    ("joined", joined),
                 ]);
                 Ok((shaders::fill(shaders::RECURRENT_GRADIENT, &holes)?, grid))
             }
         }
+    }
+
+    /// How invocations multiply by the recurrent weight.
+    fn products(&self, sequence: &Sequence, role: SequenceRole) -> Products {
+        let (sums, terms, hidden) = (sequence.sums(role), sequence.terms(role), sequence.hidden);
+        let shares = sequence.shares(role, self.limits);
+        let all = sums * shares;
+        let size = all.clamp(1, self.limits.invocations);
+        let vectors = self.weight_in_fours.is_some();
+        let width = if vectors { 4 } else { 1 };
+        // Units of the sum that an invocation adds, in vectors where they are loaded so.
+        let own = terms / shares / width;
+        // Large GPUs have 65 536 registers for a workgroup, and an invocation needs some of its share for other things.
+        let registers = match self.limits.class {
+            DeviceClass::Discrete if all <= size => (65_536 / size).saturating_sub(32).min(64),
+            _ => 0,
+        };
+        let held = (registers / width).min(own);
+        let first = match shares {
+            1 => String::new(),
+            _ => format!("at / {sums}u * {own}u + "),
+        };
+        let weight = |unit: &str| {
+            let j = format!("{first}{unit}");
+            match (role, vectors) {
+                (SequenceRole::Forward, true) => {
+                    format!("weight4(own / {hidden}u, own % {hidden}u, ({j}) * 4u)")
+                }
+                (SequenceRole::Forward, false) => {
+                    format!("weight(own / {hidden}u, own % {hidden}u, {j})")
+                }
+                (SequenceRole::Gradient, _) => {
+                    format!("weight(({j}) / {hidden}u, ({j}) % {hidden}u, own)")
+                }
+            }
+        };
+        let operand = if role == SequenceRole::Forward { "states" } else { "slopes" };
+        // Four sums take turns, so that no addition waits for the one before.
+        let add = |weight: &str, unit: &str, turn: usize| {
+            let sum = if vectors { "p".to_string() } else { format!("p[{}]", turn % 4) };
+            format!("            {sum} = fma({weight}, {operand}[{first}{unit}], {sum});\n")
+        };
+        let own_sum = format!("let own = at % {sums}u;\n");
+        let mut text = match held {
+            0 => String::new(),
+            _ => format!("    let at = lane;\n    {own_sum}"),
+        };
+        let mut multiply = format!("            {own_sum}            var p = vec4<f32>();\n");
+        for unit in 0..held {
+            let _ = writeln!(text, "    let held{unit} = {};", weight(&format!("{unit}u")));
+            multiply += &add(&format!("held{unit}"), &format!("{unit}u"), unit);
+        }
+        let rest = own - held;
+        let turns = if rest.is_multiple_of(4) { 4 } else { 1 };
+        if rest > 0 {
+            let _ = writeln!(
+                multiply,
+                "            for (var j = {held}u; j < {own}u; j += {turns}u) {{"
+            );
+            for turn in 0..turns {
+                let unit = format!("j + {turn}u");
+                multiply += &add(&weight(&unit), &unit, turn);
+            }
+            multiply += "            }\n";
+        }
+        multiply += "            let sum = (p[0] + p[1]) + (p[2] + p[3]);";
+        Products { shares, all, size, vectors, held: text, multiply }
     }
 
     /// The rest of the holes where each step is a dispatch.
@@ -120,6 +213,7 @@ impl Renderer<'_> {
             ("line", (line * self.size()).to_string()),
             ("points", points.to_string()),
         ]);
+        holes.push(("multiply", multiply_step(sequence, role)));
         let template = match role {
             SequenceRole::Forward => {
                 let before = |n| format!("let before{n} = past(step, b, {n}u, u);");
@@ -130,6 +224,7 @@ impl Renderer<'_> {
             SequenceRole::Gradient => {
                 let c = cell == Cell::Lstm;
                 let channel = cell.slopes() - 1;
+                holes.push(("by_state", (cell.slopes() - cell.states()).to_string()));
                 let later = format!("behind1 = found(t, b, {channel}u, u);");
                 holes.push(("zero", if c { "var behind1 = 0.0;".into() } else { String::new() }));
                 holes.push(("later", if c { later } else { String::new() }));
@@ -173,6 +268,18 @@ impl Renderer<'_> {
             let typed: Vec<String> = names.iter().map(|name| format!("{name}: u32")).collect();
             let point = Point { coordinates: names, flat: Some(flat) };
             text += &self.function(&format!("{name}({})", typed.join(", ")), "", &point, term);
+            if *name == "weight"
+                && let Some(operand) = self.weight_in_fours
+                && let Some(view) = self.kernel.expr.terms[term].view()
+            {
+                let load =
+                    self.bindings.load_four(&self.kernel.operands[operand], &address(view, &point));
+                let _ = writeln!(
+                    text,
+                    "fn weight4({}) -> vec4<f32> {{\n    return {load};\n}}",
+                    typed.join(", ")
+                );
+            }
         }
         text
     }
@@ -203,22 +310,82 @@ impl Renderer<'_> {
             place(sequence, role)
         ))
     }
+}
 
-    /// What the recurrent weight takes from one unit to another.
-    fn multiply(&self, sequence: &Sequence, role: SequenceRole, stepwise: bool) -> String {
-        let Sequence { cell, hidden, .. } = *sequence;
+impl Sequence {
+    /// The sums by the recurrent weight in a step: forward one for each gate's unit, backwards one for each unit.
+    fn sums(&self, role: SequenceRole) -> usize {
         match role {
-            SequenceRole::Forward => {
-                lines(cell.gates(), |g| format!("w{g} += weight({g}u, u, k) * h;"))
-            }
-            SequenceRole::Gradient => lines(cell.gates(), |g| match stepwise {
-                true => {
-                    format!("by_h += weight({g}u, k, u) * found(t, b, {}u, k);", through(cell)[g])
-                }
-                false => format!("sum += weight({g}u, k, u) * slopes[{}u + k];", g * hidden),
-            }),
+            SequenceRole::Forward => self.cell.gates() * self.hidden,
+            SequenceRole::Gradient => self.hidden,
         }
     }
+
+    /// Products that are added in each of these sums.
+    fn terms(&self, role: SequenceRole) -> usize {
+        match role {
+            SequenceRole::Forward => self.hidden,
+            SequenceRole::Gradient => self.cell.gates() * self.hidden,
+        }
+    }
+
+    /// Invocations that share each of these sums, a power of two: on large GPUs as many as a workgroup may have, and there is
+    /// memory for.
+    fn shares(&self, role: SequenceRole, limits: &Limits) -> usize {
+        let (sums, terms) = (self.sums(role), self.terms(role));
+        let fits = |&shares: &usize| {
+            let more = if shares == 1 { 0 } else { sums * shares * 4 };
+            sums * shares <= limits.invocations.min(HALF)
+                && terms.is_multiple_of(4 * shares)
+                && self.workgroup_bytes() + more <= limits.workgroup_bytes
+        };
+        match limits.class {
+            DeviceClass::Discrete => [8, 4, 2].into_iter().find(fits).unwrap_or(1),
+            _ => 1,
+        }
+    }
+}
+
+/// Invocations of a workgroup that shares sums: twice as many would have half of the registers each.
+const HALF: usize = 512;
+
+/// How the invocations of a workgroup multiply by the recurrent weight.
+struct Products {
+    /// Invocations of each sum.
+    shares: usize,
+    /// Sums of all.
+    all: usize,
+    /// Invocations.
+    size: usize,
+    /// Whether the weight is loaded in vectors of four.
+    vectors: bool,
+    /// The statements that load what stays in registers.
+    held: String,
+    /// The statements that find the `sum` of an invocation.
+    multiply: String,
+}
+
+/// The operand of a sequence's weight, if a workgroup goes through all steps forward and the weight lies in fours along what is
+/// summed.
+pub(super) fn weight_in_fours(kernel: &Kernel) -> Option<usize> {
+    let Body::Recurrent { role: SequenceRole::Forward, stepwise: false, sources, .. } =
+        &kernel.body
+    else {
+        return None;
+    };
+    let (operand, along) = lies(kernel, sources[1], 1)?;
+    (along == Along::Sum).then_some(operand)
+}
+
+/// What the recurrent weight takes from one unit to another, where each step is a dispatch.
+fn multiply_step(sequence: &Sequence, role: SequenceRole) -> String {
+    let cell = sequence.cell;
+    lines(cell.gates(), |g| match role {
+        SequenceRole::Forward => format!("w{g} += weight({g}u, u, k) * h;"),
+        SequenceRole::Gradient => {
+            format!("by_h += weight({g}u, k, u) * found(t, b, {}u, k);", through(cell)[g])
+        }
+    })
 }
 
 /// Where a number of a step lies in the result.

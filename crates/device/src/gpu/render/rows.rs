@@ -2,7 +2,7 @@
 
 use super::super::term::{Point, address, coordinates, literal, missing, terms};
 use super::{Renderer, Source};
-use crate::{Body, Combine, DType, DeviceClass, Expr, Reduction, Term, TermId, numel};
+use crate::{Body, Combine, DType, DeviceClass, Expr, Reduction, Term, TermId, View, numel};
 use shadegrad_shaders as shaders;
 use std::fmt::Write;
 
@@ -13,16 +13,19 @@ impl Renderer<'_> {
             return Err("not a row kernel".into());
         };
         let (row_count, col_count) = (numel(rows), numel(cols));
-        let long = col_count >= 128 && self.limits.class != DeviceClass::Software;
-        let grouped = self.variant.grouped.unwrap_or(long);
-        let size = if grouped { 256.min(self.limits.invocations) } else { self.size() };
-
         // Rows and columns are joined apart, so that the two kinds of coordinates stay apart.
         let shape = self.kernel.body.domain();
         let (expr, groups) = self.joined(&shape, rows.len(), &[layout]);
         let split =
             groups.iter().take_while(|g| g.end <= rows.len() && g.start < rows.len()).count();
         let joined: Vec<usize> = groups.iter().map(|g| numel(&shape[g.clone()])).collect();
+        let long = col_count > 16 && self.limits.class != DeviceClass::Software;
+        let grouped = self.variant.grouped.unwrap_or(long) && row_count > 0;
+        let team = match grouped {
+            true => self.team([row_count, col_count], beside(&expr, split)),
+            false => Team { rows: self.size(), lanes: 1, beside: false },
+        };
+        let size = team.rows * team.lanes;
         let (mut body, mut names) = coordinates(&joined[..split], "r", "r", "    ");
         let (columns, column_names) = coordinates(&joined[split..], "c", "c", "        ");
         names.extend(column_names);
@@ -30,11 +33,10 @@ impl Renderer<'_> {
         let row_point = Point { flat: None, coordinates: point.coordinates.clone() };
         let by_row = expr.uniform(split..joined.len());
         let mut done = vec![false; expr.terms.len()];
-        let header = if grouped {
-            format!("for (var c = lane; c < {col_count}u; c += {size}u) {{\n{columns}")
-        } else {
-            format!("for (var c = 0u; c < {col_count}u; c += 1u) {{\n{columns}")
-        };
+        let first = if grouped { "own" } else { "0u" };
+        let lanes = team.lanes;
+        let header =
+            format!("for (var c = {first}; c < {col_count}u; c += {lanes}u) {{\n{columns}");
         let mut shared = String::new();
         for pass in self.kernel.body.passes(&expr) {
             let roots: Vec<TermId> = reductions[pass.clone()].iter().map(|r| r.term).collect();
@@ -58,11 +60,14 @@ impl Renderer<'_> {
             let is_sum = |(_, reduction): &&(usize, &Reduction)| {
                 reduction.combine == Combine::Sum && dtype(reduction) == DType::F32
             };
-            if !grouped && col_count > 16 && numbered.iter().any(|r| is_sum(&r)) {
+            if col_count > (if grouped { 64 * lanes } else { 16 })
+                && numbered.iter().any(|r| is_sum(&r))
+            {
                 let others: String = numbered.iter().filter(|r| !is_sum(r)).map(step).collect();
                 let sums: Vec<(usize, TermId)> =
                     numbered.iter().filter(is_sum).map(|(number, r)| (*number, r.term)).collect();
-                body += &partial_sums(col_count, &sums, &format!("{columns}{inner}{others}"));
+                let inner = format!("{columns}{inner}{others}");
+                body += &partial_sums(col_count, &sums, (first, lanes), &inner);
             } else {
                 let steps: String = numbered.iter().map(step).collect();
                 let _ = writeln!(body, "    {header}{inner}{steps}    }}");
@@ -73,7 +78,7 @@ impl Renderer<'_> {
                     if !shared.contains(&format!("w_{name}:")) {
                         let _ = writeln!(shared, "var<workgroup> w_{name}: array<{name}, {size}>;");
                     }
-                    body += &tree(number, reduction, dtype(reduction), size);
+                    body += &tree(number, reduction, dtype(reduction), &team);
                 }
                 for (id, term) in expr.terms.iter().enumerate() {
                     if *term == Term::Accumulator(number) {
@@ -88,7 +93,7 @@ impl Renderer<'_> {
         body += &self.row_level(&expr, &wanted, &by_row, &mut done, &row_point);
         let row_text = self.stores(&expr, row_stores, &done, &row_point, "r", "    ");
         match grouped && !row_stores.is_empty() {
-            true => _ = writeln!(body, "    if (lane == 0u) {{\n{row_text}    }}"),
+            true => _ = writeln!(body, "    if (own == 0u && real) {{\n{row_text}    }}"),
             false => body += &row_text,
         }
         if !stores.is_empty() {
@@ -100,15 +105,30 @@ impl Renderer<'_> {
                 false => format!("({})", address(&layout.join(&groups), &point)),
             };
             let text = self.stores(&expr, stores, &done, &point, &at, "        ");
-            let _ = writeln!(body, "    {header}{text}    }}");
+            let _ = match grouped {
+                true => writeln!(body, "    if (real) {{\n    {header}{text}    }}\n    }}"),
+                false => writeln!(body, "    {header}{text}    }}"),
+            };
         }
         let mut holes = self.frame();
         holes.extend([("size", size.to_string()), ("rows", row_count.to_string()), ("body", body)]);
         if !grouped {
             return self.alone(shaders::ROWS_SINGLE, &holes, row_count);
         }
-        let (grid, line) = self.grid(row_count);
-        holes.extend([("line", line.to_string()), ("shared", shared)]);
+        let (grid, line) = self.grid(row_count.div_ceil(team.rows));
+        let (own, row) = match (team.rows, team.beside) {
+            (1, _) => ("lane".to_string(), "0u".to_string()),
+            (rows, true) => (format!("lane / {rows}u"), format!("lane % {rows}u")),
+            (_, false) => (format!("lane % {lanes}u"), format!("lane / {lanes}u")),
+        };
+        holes.extend([
+            ("line", line.to_string()),
+            ("shared", shared),
+            ("own", own),
+            ("row", row),
+            ("block", team.rows.to_string()),
+            ("lanes", lanes.to_string()),
+        ]);
         Ok((shaders::fill(shaders::ROWS_GROUP, &holes)?, grid))
     }
 
@@ -130,18 +150,62 @@ impl Renderer<'_> {
     }
 }
 
-/// The loops of sums of `count` elements in one invocation, each an accumulator's number and the term that
-/// is added: partial sums of about the root of the count (of the third root, where it is large), so that the
+/// How rows are shared by the invocations of a workgroup.
+struct Team {
+    /// Rows of a workgroup.
+    rows: usize,
+    /// Invocations of a row, a power of two where they are more than one.
+    lanes: usize,
+    /// Whether invocations beside each other have rows beside each other, not columns.
+    beside: bool,
+}
+
+impl Renderer<'_> {
+    /// How a workgroup shares rows: all of it one long row, parts of it a few short ones, and where rows lie beside each other in
+    /// memory, as many as are loaded together, but so few that a large device is busy.
+    fn team(&self, [rows, cols]: [usize; 2], beside: bool) -> Team {
+        let most = |wanted: usize| {
+            let most = wanted.min(self.limits.invocations);
+            1 << most.ilog2()
+        };
+        if beside && cols >= 64 && rows <= 1 << 16 {
+            let own = [32, 16].into_iter().find(|own| rows >= own * 64).unwrap_or(8);
+            let size = most(if cols >= 1024 { 1024 } else { 256 });
+            let own = own.min(size / 2).max(1);
+            return Team { rows: own, lanes: (size / own).max(2), beside: true };
+        }
+        let size: usize = most(256);
+        let lanes = if cols >= 128 { size } else { size.min(32) };
+        Team { rows: size / lanes, lanes, beside: false }
+    }
+}
+
+/// Whether elements beside each other in memory are of rows beside each other, and not of the same row.
+fn beside(expr: &Expr, split: usize) -> bool {
+    let Some(row) = split.checked_sub(1) else { return false };
+    let views = || expr.terms.iter().filter_map(Term::view).filter(|view| view.shape.len() > split);
+    let along = |view: &View, axis: usize| view.shape[axis] > 1 && view.strides[axis] == 1;
+    views().any(|view| along(view, row)) && !views().any(|view| along(view, view.shape.len() - 1))
+}
+
+/// The loops of sums of `count` elements in one invocation, the first and every so many-th of a row, each an accumulator's number
+/// and the term that is added: partial sums of about the root of the count (of the third root, where it is large), so that the
 /// roundings of a sum stay few.
-fn partial_sums(count: usize, sums: &[(usize, TermId)], inner: &str) -> String {
-    let levels = if count > 4096 { 3 } else { 2 };
-    let side = (count as f64).powf(1.0 / f64::from(levels)).ceil() as usize;
+fn partial_sums(
+    count: usize,
+    sums: &[(usize, TermId)],
+    (first, stride): (&str, usize),
+    inner: &str,
+) -> String {
+    let own = count.div_ceil(stride);
+    let levels = if own > 4096 { 3 } else { 2 };
+    let side = (own as f64).powf(1.0 / f64::from(levels)).ceil() as usize;
     let side = side.next_power_of_two();
     let mut text = String::new();
     // The range that a level goes through.
-    let (mut from, mut to) = ("0u".to_string(), format!("{count}u"));
+    let (mut from, mut to) = (first.to_string(), format!("{count}u"));
     for level in (1..levels).rev() {
-        let size = side.pow(level);
+        let size = side.pow(level) * stride;
         let _ = writeln!(
             text,
             "    for (var p{level} = {from}; p{level} < {to}; p{level} += {size}u) {{"
@@ -152,7 +216,7 @@ fn partial_sums(count: usize, sums: &[(usize, TermId)], inner: &str) -> String {
         to = format!("min(p{level} + {size}u, {count}u)");
         from = format!("p{level}");
     }
-    let _ = writeln!(text, "    for (var c = {from}; c < {to}; c += 1u) {{\n{inner}");
+    let _ = writeln!(text, "    for (var c = {from}; c < {to}; c += {stride}u) {{\n{inner}");
     for (number, term) in sums {
         let _ = writeln!(text, "        s1_{number} += t{term};");
     }
@@ -181,20 +245,22 @@ fn combine(reduction: &Reduction, dtype: DType, a: &str, b: &str) -> String {
     }
 }
 
-/// Folds the partial results of a workgroup in the array of their type and gives all invocations
-/// the total. The array is free again afterwards.
-fn tree(number: usize, reduction: &Reduction, dtype: DType, size: usize) -> String {
+/// Folds the partial results of each row in the array of their type and gives all its invocations the total. The array is free
+/// again afterwards.
+fn tree(number: usize, reduction: &Reduction, dtype: DType, team: &Team) -> String {
     let array = format!("w_{}", dtype.wgsl());
     let mut text = format!("    {array}[lane] = a{number};\n    workgroupBarrier();\n");
-    let mut half = size.next_power_of_two() / 2;
+    // From an invocation of a row to its next one.
+    let stride = if team.beside { team.rows } else { 1 };
+    let mut half = team.lanes / 2;
     while half > 0 {
-        let (a, b) = (format!("{array}[lane]"), format!("{array}[lane + {half}u]"));
+        let (a, b) = (format!("{array}[lane]"), format!("{array}[lane + {}u]", half * stride));
         let step = combine(reduction, dtype, &a, &b);
-        let bound = half.min(size - half);
         let _ =
-            writeln!(text, "    if (lane < {bound}u) {{ {a} = {step}; }}\n    workgroupBarrier();");
+            writeln!(text, "    if (own < {half}u) {{ {a} = {step}; }}\n    workgroupBarrier();");
         half /= 2;
     }
-    let _ = writeln!(text, "    a{number} = {array}[0];\n    workgroupBarrier();");
+    let _ =
+        writeln!(text, "    a{number} = {array}[lane - own * {stride}u];\n    workgroupBarrier();");
     text
 }

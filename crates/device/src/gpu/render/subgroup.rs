@@ -3,7 +3,7 @@
 use super::super::term::address;
 use super::Renderer;
 use super::contract::MatMulPoints;
-use crate::{Body, Contraction, DType, Kernel, Term, TermId, Variant};
+use crate::{Algorithm, Body, Contraction, DType, Kernel, Limits, Term, TermId, Variant};
 use std::fmt::Write;
 
 /// Steps of the sum in a turn of the loop, and elements of a vector.
@@ -23,7 +23,7 @@ pub(super) type Fours = [(usize, Along); 2];
 
 /// The operand of a source and along which axis its elements lie in fours, if they do. Axis `sum` of the matrix is the
 /// summed one.
-fn lies(kernel: &Kernel, term: TermId, sum: usize) -> Option<(usize, Along)> {
+pub(super) fn lies(kernel: &Kernel, term: TermId, sum: usize) -> Option<(usize, Along)> {
     let Term::Load { operand, view } = &kernel.expr.terms[term] else { return None };
     let rank = view.shape.len().checked_sub(2)?;
     let memory = &kernel.operands[*operand];
@@ -42,10 +42,23 @@ fn lies(kernel: &Kernel, term: TermId, sum: usize) -> Option<(usize, Along)> {
     (begins && memory.dtype == DType::F32 && !view.is_masked()).then_some((*operand, along))
 }
 
-/// How a kernel's sources are loaded in vectors, if it is a product that is worth the code. Subgroups share it.
-pub(super) fn in_fours(kernel: &Kernel, variant: &Variant) -> Option<Fours> {
-    let Body::Contract { contraction, left, right, splits, .. } = &kernel.body else { return None };
+/// How a kernel's sources are loaded in vectors, if it is a product that is worth the code.
+pub(super) fn in_fours(
+    kernel: &Kernel,
+    limits: &Limits,
+    variant: &Variant,
+    algorithm: Algorithm,
+) -> Option<Fours> {
+    let Body::Contract { contraction, left, right, splits, row_stores, .. } = &kernel.body else {
+        return None;
+    };
     let Contraction::MatMul { k, .. } = contraction else { return None };
+    // Cooperative matrices are loaded from vectors in workgroup memory on Vulkan only, and sums of rows are of single elements.
+    let vulkan = limits.matrices.is_some_and(|matrices| matrices.side == 16);
+    let single = variant.emulated.is_some() || !vulkan || !row_stores.is_empty();
+    if algorithm == Algorithm::Cooperative && single {
+        return None;
+    }
     if !variant.vectors.unwrap_or(kernel.body.flops() >= PAYS) {
         return None;
     }
