@@ -7,29 +7,30 @@
 {{declarations}}
 {{sources}}
 var<workgroup> tiles: array<vec4<f32>, {{vectors}}>;
-fn fetch_left(g: u32, top: u32, base: u32, end: u32, at: u32) -> f32 {
-    let m = top + {{left_m}};
+// Four rows or columns of one step: no invocation stores a part of a vector, which some devices would do by storing all of it.
+fn fetch_left(g: u32, top: u32, base: u32, end: u32, at: u32) -> vec4<f32> {
+    let m = top + ({{left_m}}) * 4u;
     let k = base + {{left_k}};
-    var value = 0.0;
-    if ({{left_inside}}) { value = left(g, m, k); }
+    var value = vec4<f32>();
+{{left_four}}
     return value;
 }
-fn fetch_right(g: u32, side: u32, base: u32, end: u32, at: u32) -> f32 {
-    let n = side + {{right_n}};
+fn fetch_right(g: u32, side: u32, base: u32, end: u32, at: u32) -> vec4<f32> {
+    let n = side + ({{right_n}}) * 4u;
     let k = base + {{right_k}};
-    var value = 0.0;
-    if ({{right_inside}}) { value = right(g, k, n); }
+    var value = vec4<f32>();
+{{right_four}}
     return value;
 }
-fn put_left(at: u32, value: f32) {
+fn put_left(at: u32, value: vec4<f32>) {
     let m = {{left_m}};
     let k = {{left_k}};
-    tiles[k * {{left_pitch}}u + m / 4u][m % 4u] = value;
+    tiles[k * {{left_pitch}}u + m] = value;
 }
-fn put_right(at: u32, value: f32) {
+fn put_right(at: u32, value: vec4<f32>) {
     let n = {{right_n}};
     let k = {{right_k}};
-    tiles[{{right_first}}u + k * {{right_pitch}}u + n / 4u][n % 4u] = value;
+    tiles[{{right_first}}u + k * {{right_pitch}}u + n] = value;
 }
 // Stores what every invocation has put into workgroup memory: so many of its rows, from one on.
 fn keep_round(split: u32, g: u32, top: u32, side: u32, lane: u32, first: u32, count: u32) {

@@ -4,7 +4,7 @@
 {{declarations}}
 {{sources}}
 {{keep}}
-var<workgroup> states: array<{{word}}, {{words}}>;
+var<workgroup> states: array<f32, {{terms}}>;
 {{cells}}
 var<workgroup> sums: array<f32, {{all}}>;
 @compute @workgroup_size({{size}})

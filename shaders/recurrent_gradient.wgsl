@@ -5,7 +5,7 @@
 {{sources}}
 {{keep}}
 {{past}}
-var<workgroup> slopes: array<{{word}}, {{words}}>;
+var<workgroup> slopes: array<f32, {{terms}}>;
 var<workgroup> by_h: array<f32, {{hidden}}>;
 {{cells}}
 {{sums}}

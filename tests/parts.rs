@@ -5,7 +5,7 @@
 mod harness;
 
 use shadegrad::bench::{self, LastState, Step};
-use shadegrad::device::{Body, Device, DeviceClass, Kernel, Limits, Variant, random};
+use shadegrad::device::{Algorithm, Body, Device, DeviceClass, Kernel, Limits, Variant, random};
 use shadegrad::graph::check;
 use shadegrad::graph::ops::{Op, Sample};
 use shadegrad::graph::{Graph, Loaded, Options, Tensor, compile};
@@ -19,7 +19,11 @@ fn limits(operations: u64) -> Limits {
 }
 
 fn adapter(limits: Limits) -> Option<Device> {
-    harness::adapter_with(Variant { limits: Some(limits), ..Variant::default() })
+    adapter_of(Variant::default(), limits)
+}
+
+fn adapter_of(variant: Variant, limits: Limits) -> Option<Device> {
+    harness::adapter_with(Variant { limits: Some(limits), ..variant })
 }
 
 /// Samples that are cut into parts under some limits, a few of each family.
@@ -59,17 +63,22 @@ fn results(device: &Device, samples: &[Sample]) -> (Vec<Vec<u8>>, u64) {
 
 #[test]
 fn operations_of_every_family_give_the_same_bits_in_parts() {
-    let Some(whole) = adapter(limits(u64::MAX)) else { return };
     let families = cut(&limits(1));
     assert_eq!(families.len(), 10, "{:?}", families.keys());
     let samples: Vec<Sample> = families.into_values().flatten().collect();
-    let (expected, few) = results(&whole, &samples);
-    // A part for each workgroup, and parts of several lines of two workgroups.
-    for low in [limits(1), Limits { groups: 2, ..limits(500) }] {
-        let (got, many) = results(&adapter(low).unwrap(), &samples);
-        assert!(many > few + samples.len() as u64, "{few} dispatches, {many} in parts");
-        for ((sample, expected), got) in samples.iter().zip(&expected).zip(&got) {
-            assert!(expected == got, "{:?} has other bits in parts", sample.op);
+    // As software adapters do it, and as GPUs do, where workgroups share rows and tiles.
+    let (grouped, algorithm) = (Some(true), Some(Algorithm::Tiled));
+    let shared = Variant { grouped, algorithm, ..Variant::default() };
+    for variant in [Variant::default(), shared] {
+        let Some(whole) = adapter_of(variant.clone(), limits(u64::MAX)) else { return };
+        let (expected, few) = results(&whole, &samples);
+        // A part for each workgroup, and parts of several lines of two workgroups.
+        for low in [limits(1), Limits { groups: 2, ..limits(500) }] {
+            let (got, many) = results(&adapter_of(variant.clone(), low).unwrap(), &samples);
+            assert!(many > few + samples.len() as u64, "{few} dispatches, {many} in parts");
+            for ((sample, expected), got) in samples.iter().zip(&expected).zip(&got) {
+                assert!(expected == got, "{:?} has other bits in parts", sample.op);
+            }
         }
     }
 }

@@ -47,7 +47,8 @@ fn run(device: &Device, sizes: [usize; 4], form: Form) -> (Vec<Array>, usize) {
     loaded.run(1).unwrap();
     loaded.check_guards().unwrap();
     let found = (0..outputs.len()).map(|output| loaded.read_array(output).unwrap()).collect();
-    let variant = Variant { vectors: Some(true), ..Variant::default() };
+    let algorithm = Some(Algorithm::Subgroups);
+    let variant = Variant { vectors: Some(true), algorithm, ..Variant::default() };
     let vectors = loaded.compiled().program.kernels.iter().filter(|kernel| {
         let rendered = render(kernel, device.limits(), &variant).unwrap();
         rendered.source.contains("left4(") && rendered.source.contains("right4(")
@@ -133,12 +134,15 @@ fn follows_the_reference(
             let source = render(kernel, device.limits(), &variant).unwrap().source;
             let pitch =
                 format!("array<vec4<f32>, {}>", tile.steps * (tile.rows / 4 + tile.cols / 4 + 2));
-            assert!(source.contains(&pitch), "{} has another tile than {tile:?}", kernel.label);
+            let size = format!("@workgroup_size({})", tile.invocations());
+            let same = source.contains(&pitch) && source.contains(&size);
+            assert!(same, "{} has another tile than {tile:?}", kernel.label);
             tiled += 1;
             with_rows += usize::from(!row_stores.is_empty());
         }
     }
-    assert!(tiled > 0 && with_rows > 0, "{tiled} contractions, {with_rows} with sums of rows");
+    assert!(tiled > 0, "no contraction");
+    assert!(with_rows > 0 || terms == 0, "no sums of rows");
     let allowed = f64::from(f32::EPSILON) * 2.0 * (terms * terms) as f64;
     for (number, expected) in graph.reference(&outputs).unwrap().iter().enumerate() {
         let found = loaded.read_array(number).unwrap();
@@ -161,8 +165,15 @@ fn every_tile_computes_what_the_reference_does() {
         let splits = (number % 3 == 1).then_some(3);
         follows_the_reference(tile, splits, sizes[3], &|graph| record(graph, sizes, form));
     }
+    // Sums of nothing, and more parts of a sum than it has terms for.
+    let tile = Tile::ALL[6];
+    for (k, splits) in [(0, None), (64, Some(9))] {
+        let sizes = [1, 32, 36, k];
+        let form = [false, false, k > 0];
+        follows_the_reference(tile, splits, k, &|graph| record(graph, sizes, form));
+    }
     // One that nothing sticks out of.
-    let tile = Tile::ALL[3];
+    let tile = Tile::ALL[4];
     let sizes = [2, 2 * tile.rows, tile.cols, 3 * tile.steps];
     follows_the_reference(tile, None, sizes[3], &|graph| {
         record(graph, sizes, [false, false, true])
@@ -171,7 +182,7 @@ fn every_tile_computes_what_the_reference_does() {
 
 #[test]
 fn convolutions_in_tiles_compute_what_the_reference_does() {
-    for (tile, splits) in [(Tile::ALL[4], Some(3)), (Tile::ALL[5], None)] {
+    for (tile, splits) in [(Tile::ALL[5], Some(3)), (Tile::ALL[6], None)] {
         follows_the_reference(tile, splits, 2 * 11 * 6, &|graph| {
             let x = graph.variable(&numbers("x", &[2, 5, 11, 6], 4));
             let w = graph.variable(&numbers("w", &[7, 5, 3, 3], 5));
@@ -201,8 +212,8 @@ fn the_tile_is_the_largest_of_which_there_are_enough() {
     for (sizes, splits, expected) in [
         ([4096, 4096, 4096], 1, [128, 128, 1]),
         ([1024, 1024, 1024], 1, [64, 128, 2]),
-        ([256, 2048, 2304], 1, [64, 64, 1]),
-        ([64, 320, 12_544], 26, [64, 64, 1]),
+        ([256, 2048, 2304], 1, [64, 64, 2]),
+        ([64, 320, 12_544], 26, [64, 64, 2]),
         ([512, 512, 512], 1, [32, 32, 2]),
         // Half of larger ones would be empty.
         ([64, 32_768, 576], 1, [64, 128, 2]),

@@ -4,7 +4,8 @@
 
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{
-    Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator,
+    Capabilities, FunctionInfo, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags,
+    Validator,
 };
 use shadegrad::device::{
     Algorithm, Device, DeviceClass, Kernel, Limits, MatmulPrecision, Matrices, Tile, Variant,
@@ -80,15 +81,53 @@ fn validated(
     Ok((module, info))
 }
 
-/// Checks that a shader is valid and can be translated, and gives the size of its workgroups.
-fn check_shader(source: &str, name: &str) -> usize {
+/// Whether a block stores a part of a vector that other invocations see: some devices load all of it, change the part and
+/// store all of it, over what others store meanwhile.
+fn stores_parts(block: &naga::Block, module: &naga::Module, info: &FunctionInfo) -> bool {
+    let inside = |block: &naga::Block| stores_parts(block, module, info);
+    block.iter().any(|statement| match statement {
+        naga::Statement::Block(block) => inside(block),
+        naga::Statement::If { accept, reject, .. } => inside(accept) || inside(reject),
+        naga::Statement::Switch { cases, .. } => cases.iter().any(|case| inside(&case.body)),
+        naga::Statement::Loop { body, continuing, .. } => inside(body) || inside(continuing),
+        naga::Statement::Store { pointer, .. } => matches!(
+            info[*pointer].ty.inner_with(&module.types),
+            naga::TypeInner::ValuePointer {
+                size: None,
+                space: naga::AddressSpace::WorkGroup | naga::AddressSpace::Storage { .. },
+                ..
+            }
+        ),
+        _ => false,
+    })
+}
+
+/// What a shader is known by once it has been checked.
+struct Checked {
+    /// Invocations of a workgroup.
+    invocations: usize,
+    /// Bytes of their memory.
+    workgroup_bytes: usize,
+    /// Whether parts of vectors are stored that other invocations see.
+    stores_parts: bool,
+}
+
+/// Checks that a shader is valid and can be translated.
+fn check_shader(source: &str, name: &str) -> Checked {
     let fail =
         |what: &str, reason: String| -> ! { panic!("{what} of `{name}`: {reason}\n{source}") };
     let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16;
     let (module, info) = validated(source, capabilities).unwrap_or_else(|e| fail("validation", e));
     translate(&module, &info).unwrap_or_else(|e| fail("translation", e));
     translate_to_hlsl(&module, &info).unwrap_or_else(|e| fail("translation", e));
-    module.entry_points[0].workgroup_size.iter().product::<u32>() as usize
+    let functions = module.functions.iter().map(|(handle, function)| (function, &info[handle]));
+    let main = (&module.entry_points[0].function, info.get_entry_point(0));
+    let mut all = functions.chain([main]);
+    Checked {
+        invocations: module.entry_points[0].workgroup_size.iter().product::<u32>() as usize,
+        workgroup_bytes: workgroup_bytes_of(&module),
+        stores_parts: all.any(|(function, info)| stores_parts(&function.body, &module, info)),
+    }
 }
 
 #[test]
@@ -106,8 +145,8 @@ fn whole_programs_are_valid_and_translate() {
             let program = compile(&nodes, &limits, &options).unwrap().program;
             let Some(whole) = program.whole(&limits) else { continue };
             let source = render_whole(&program, whole, &limits, &variant).unwrap().source;
-            let size = check_shader(&source, &format!("{:?} for {name}", sample.op));
-            assert_eq!(size, if name == "lavapipe" { 64 } else { 256 });
+            let checked = check_shader(&source, &format!("{:?} for {name}", sample.op));
+            assert_eq!(checked.invocations, if name == "lavapipe" { 64 } else { 256 });
             count += 1;
         }
         assert!(count > 200, "only {count} samples can be one dispatch on {name}");
@@ -147,8 +186,13 @@ fn every_kernel_is_valid_and_translates() {
                 if !seen.insert(rendered.source.clone()) {
                     continue;
                 }
-                let size = check_shader(&rendered.source, &format!("{} for {name}", kernel.label));
-                assert!(size <= limits.invocations);
+                let about = format!("{} for {name}", kernel.label);
+                let checked = check_shader(&rendered.source, &about);
+                assert!(checked.invocations <= limits.invocations);
+                assert!(checked.workgroup_bytes <= limits.workgroup_bytes, "{about}");
+                // Vulkan stores them alone, and only there software adapters are.
+                let software = name == "lavapipe" || algorithm == Some(Algorithm::Subgroups);
+                assert!(!checked.stores_parts || software, "{about}\n{}", rendered.source);
                 assert!(rendered.groups.iter().all(|&g| (g as usize) <= limits.groups));
             }
         }

@@ -22,7 +22,7 @@ pub const MAP: &str = include_str!("../map.wgsl");
 pub const MAP_MANY: &str = include_str!("../map_many.wgsl");
 /// Row kernels, one invocation for each row.
 pub const ROWS_SINGLE: &str = include_str!("../rows_single.wgsl");
-/// Row kernels, one workgroup for each row.
+/// Row kernels, one workgroup for one row or a few.
 pub const ROWS_GROUP: &str = include_str!("../rows_group.wgsl");
 /// Contractions straight from memory.
 pub const CONTRACT_DIRECT: &str = include_str!("../contract_direct.wgsl");

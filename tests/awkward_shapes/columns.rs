@@ -1,6 +1,7 @@
 //! Rows that lie beside each other in memory, sixteen or more, as the columns of a matrix do; and images that don't fit a tile.
 
-use crate::{Build, agree, x};
+use crate::{Build, agree, agree_on, harness, x};
+use shadegrad::device::Variant;
 use shadegrad::prelude::*;
 
 /// The shapes of what is reduced over all axes but the last: one, two, and four times as many rows as are taken together, elements that fill
@@ -12,8 +13,16 @@ fn leading(shape: &[usize]) -> Vec<usize> {
     (0..shape.len() - 1).collect()
 }
 
+/// All devices, and the adapter with workgroups that share rows.
+fn devices() -> Vec<(Device, bool)> {
+    let variant = Variant { grouped: Some(true), ..Variant::default() };
+    let shared = harness::adapter_with(variant).map(|device| (device, false));
+    harness::devices().into_iter().chain(shared).collect()
+}
+
 #[test]
 fn columns_are_summed_whatever_is_around_them() {
+    let devices = devices();
     for shape in SHAPES {
         let last = shape[shape.len() - 1];
         let sums: Build<'_> = &|g| {
@@ -52,13 +61,28 @@ fn columns_are_summed_whatever_is_around_them() {
             vec![padded.sum(&axes), t.pad(0, 1, 3).exp().sum(&axes)]
         };
         let name = |what: &str| format!("{what} of {shape:?}");
-        agree(&[
-            (&name("sums"), sums),
-            (&name("sums with elements"), stored),
-            (&name("two passes"), passes),
-            (&name("masks"), masked),
-        ]);
+        agree_on(
+            &devices,
+            &[
+                (&name("sums"), sums),
+                (&name("sums with elements"), stored),
+                (&name("two passes"), passes),
+                (&name("masks"), masked),
+            ],
+        );
     }
+}
+
+#[test]
+fn long_columns_are_summed_by_large_workgroups() {
+    // Workgroups of 1024 for 8, 16 and 32 columns, and a few that are left.
+    let sums: [Build<'_>; 3] = [
+        &|g| vec![x(g, &[1025, 70], 1).sum(&[0]), x(g, &[1025, 70], 2).amax(&[0])],
+        &|g| vec![x(g, &[1030, 1030], 1).sum(&[0])],
+        &|g| vec![x(g, &[1024, 2049], 1).sum(&[0])],
+    ];
+    let shared = devices().split_off(harness::devices().len());
+    agree_on(&shared, &sums.map(|sum| ("long columns", sum)));
 }
 
 #[test]

@@ -12,21 +12,21 @@ fn one(device: &Device, tensor: &Tensor) -> Vec<f64> {
 
 #[test]
 fn more_than_65535_workgroups() {
-    let Some(device) = harness::adapter_with(Variant { grouped: Some(true), ..Variant::default() })
-    else {
-        return;
+    let adapter = |grouped: bool| {
+        harness::adapter_with(Variant { grouped: Some(grouped), ..Variant::default() })
     };
+    let (Some(single), Some(shared)) = (adapter(false), adapter(true)) else { return };
     let g = Graph::new();
-    // 64 points for each workgroup, so 65 538 of them.
+    // 64 points for each workgroup, so 65 538 of them on a software adapter.
     let count = 65_537 * 64 + 5;
     let place = g.iota(count) * 3.0 + 7.0;
     let expected = (0..count).map(|i| (3 * i + 7) as f64);
-    assert!(one(&device, &place).into_iter().eq(expected), "a map over two axes of workgroups");
-    // A workgroup for each row.
+    assert!(one(&single, &place).into_iter().eq(expected), "a map over two axes of workgroups");
+    // A workgroup for each row of 128.
     let rows = 65_535 + 4;
-    let sums = g.iota(rows * 3).reshape(&[rows, 3]).sum(&[1]);
-    let expected = (0..rows).map(|row| (9 * row + 3) as f64);
-    assert!(one(&device, &sums).into_iter().eq(expected), "rows over two axes of workgroups");
+    let sums = g.iota(rows * 128).reshape(&[rows, 128]).sum(&[1]);
+    let expected = (0..rows).map(|row| (128 * 128 * row + 127 * 64) as f64);
+    assert!(one(&shared, &sums).into_iter().eq(expected), "rows over two axes of workgroups");
 }
 
 /// One kernel of each family, over several workgroups, the last of which is cut off.

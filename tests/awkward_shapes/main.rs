@@ -67,15 +67,20 @@ pub(crate) fn compared(
 
 /// Every case agrees with the reference on every device, fused and (on the CPU) not.
 pub(crate) fn agree(cases: &[(&str, Build<'_>)]) {
+    agree_on(&harness::devices(), cases);
+}
+
+/// The same on some devices, with the flags of [`harness::devices`].
+pub(crate) fn agree_on(devices: &[(Device, bool)], cases: &[(&str, Build<'_>)]) {
     let mut failures = Vec::new();
-    for (device, exact) in harness::devices() {
+    for (device, exact) in devices {
         for (name, build) in cases {
             for fuse in [true, false] {
                 if !exact && !fuse {
                     continue;
                 }
                 let options = Options { fuse, guard: 16, ..Options::default() };
-                if let Err(reason) = compared(&device, exact, build, &options) {
+                if let Err(reason) = compared(device, *exact, build, &options) {
                     let device = &device.info().name;
                     failures.push(format!("{name}, fuse {fuse}, on {device}: {reason}"));
                 }

@@ -52,7 +52,8 @@ impl Algorithm {
                     && 64_usize.is_multiple_of(lanes)
                     && lanes.is_multiple_of(8)
             }
-            Algorithm::Tiled => Tile::ALL.iter().any(|tile| tile.fits(limits)),
+            // The last tile is the smallest in all respects, and every class may fall back to it.
+            Algorithm::Tiled => Tile::LEAST.fits(limits),
             Algorithm::Cooperative => CooperativeTile::SMALL.fits(limits),
         }
     }
@@ -75,14 +76,19 @@ pub struct Tile {
 
 impl Tile {
     /// All tiles, from the one that loads least for each result to the one of which there are most.
-    pub const ALL: [Tile; 6] = [
+    pub const ALL: [Tile; 7] = [
         Tile { rows: 128, cols: 128, steps: 16, each: [8, 8], slices: 1 },
         Tile { rows: 64, cols: 128, steps: 16, each: [8, 8], slices: 2 },
+        Tile { rows: 64, cols: 64, steps: 16, each: [4, 4], slices: 2 },
         Tile { rows: 64, cols: 64, steps: 16, each: [4, 4], slices: 1 },
         Tile { rows: 32, cols: 32, steps: 32, each: [4, 4], slices: 2 },
         Tile { rows: 16, cols: 32, steps: 64, each: [4, 4], slices: 8 },
-        Tile { rows: 32, cols: 32, steps: 8, each: [4, 4], slices: 2 },
+        Tile::LEAST,
     ];
+    /// The first of them that needs few registers, as smaller GPUs have them.
+    const FEW_REGISTERS: usize = 3;
+    /// The one with the shortest code and the least memory and invocations.
+    const LEAST: Tile = Tile { rows: 32, cols: 32, steps: 8, each: [4, 4], slices: 2 };
 
     /// The tile for a contraction whose sums are cut into parts: the one that is forced if the device can do it, else the first that
     /// results fill and of which there are enough to keep a device of the class busy.
@@ -96,14 +102,14 @@ impl Tile {
             return Some(forced);
         }
         let [groups, m, n, _] = contraction.matrix();
-        // Many registers for each invocation pay on large GPUs, and long code on GPUs.
         let tiles = match limits.class {
-            DeviceClass::Discrete => 0..5,
-            DeviceClass::Integrated => 2..5,
-            DeviceClass::Software | DeviceClass::Cpu => 5..6,
+            DeviceClass::Discrete => &Tile::ALL[..],
+            DeviceClass::Integrated => &Tile::ALL[Tile::FEW_REGISTERS..],
+            DeviceClass::Software | DeviceClass::Cpu => &[],
         };
-        let mut fitting = Tile::ALL[tiles].iter().copied().filter(|tile| tile.fits(limits));
-        let last = fitting.clone().last();
+        let fitting =
+            || tiles.iter().copied().filter(|tile| tile != &Tile::LEAST && tile.fits(limits));
+        let last = fitting().next_back().or(Some(Tile::LEAST).filter(|tile| tile.fits(limits)));
         let pays = |tile: &Tile| {
             let (down, across) = (m.div_ceil(tile.rows), n.div_ceil(tile.cols));
             // Small tiles have little to do, so a device takes two at a time.
@@ -111,7 +117,7 @@ impl Tile {
             let computed = down * tile.rows * across * tile.cols;
             groups * splits * down * across >= full && m * n * 4 >= computed * 3
         };
-        fitting.find(pays).or(last)
+        fitting().find(pays).or(last)
     }
 
     /// Invocations that compute it.
@@ -161,7 +167,7 @@ impl CooperativeTile {
     /// Halves behind each line in workgroup memory, so that lines begin in different banks: 16 bytes, what loads of matrices
     /// have to be aligned to.
     pub(crate) const PADDING: usize = 8;
-    /// What a device has to have the memory for: 29 KB with two halves, 15 KB with one.
+    /// What a device has to have the memory for: 28 KiB with two halves, 14 KiB with one.
     pub(crate) const SMALL: CooperativeTile =
         CooperativeTile { rows: 64, cols: 64, subgroups: [2, 2] };
     /// What loads less for each result: of operands in so many halves, whose sums a subgroup has to hold in registers.

@@ -7,7 +7,7 @@
 
 use crate::{Body, DeviceClass, Kernel, Limits, Sequence, Term, numel};
 
-/// Results of a workgroup, about: no kernel is cut into more parts than it has workgroups.
+/// Results of a workgroup, at least: a kernel with fewer workgroups than parts has parts in which nothing is left to do.
 const RESULTS: usize = 64;
 
 impl Kernel {
@@ -57,7 +57,7 @@ impl Kernel {
         core + points * applied.count() as f64
     }
 
-    /// Workgroups of one pass over the results, about.
+    /// Workgroups of one pass over the results, at most.
     fn workgroups(&self) -> usize {
         match &self.body {
             Body::Contract { contraction, splits, .. } => {

@@ -108,6 +108,7 @@ fn agree(device: &Device) -> Result<(), String> {
             // In vectors, along the sums and along the sides.
             (matmul(32, 132, 136, 36), [false; 2]),
             (matmul(32, 136, 132, 68), [true; 2]),
+            (matmul(1, 68, 72, 36), [false; 2]),
             conv(ConvRole::Forward),
             conv(ConvRole::InputGradient),
             conv(ConvRole::WeightGradient),

@@ -176,15 +176,19 @@ impl Renderer<'_> {
                 format!("tile_{name}[at + {}u] = {rest};", len / width)
             }
         };
-        // Of two halves the first is rounded by bits: compilers take a conversion to a half and back for none. What no half holds but
-        // as a subnormal is left to the second.
+        // Of two halves the first is rounded by bits, or below 2^-14 to a multiple of 2^-24: compilers take a conversion to a half
+        // and back for none.
         let words = floats.replace("f32", "u32");
         let high = match halves {
             1 => "value".to_string(),
-            _ => format!(
-                "select(bitcast<{floats}>((bitcast<{words}>(value) + {words}(0x1000u)) & {words}(0xffffe000u)), {floats}(), abs(value) < {floats}({:?}))",
-                f32::powi(2.0, -14)
-            ),
+            _ => {
+                let normal = format!(
+                    "bitcast<{floats}>((bitcast<{words}>(value) + {words}(0x1000u)) & {words}(0xffffe000u))"
+                );
+                let power = |n: i32| format!("{:?}", f32::powi(2.0, n));
+                let small = format!("round(value * {}) * {}", power(24), power(-24));
+                format!("select({normal}, {small}, abs(value) < {floats}({}))", power(-14))
+            }
         };
         if row_sums && invocations < CooperativeTile::STEPS {
             return Err(format!("sums of rows by {invocations} invocations"));

@@ -40,10 +40,11 @@ pub struct Variant {
     pub algorithm: Option<Algorithm>,
     /// What a workgroup computes of contractions through its memory, where the device can do that.
     pub tile: Option<Tile>,
-    /// Row kernels with one workgroup (`true`) or one invocation (`false`) for each row; scatters of slices with one
-    /// workgroup for a few rows, or one invocation for each element.
+    /// Row kernels with one workgroup for a few rows (`true`) or one invocation for each (`false`), scatters of slices and queries
+    /// of attention likewise, and pointwise kernels with four points for each invocation or one.
     pub grouped: Option<bool>,
-    /// Products in subgroups that load four elements at once where they lie side by side (`true`), or one by one.
+    /// Products in subgroups or cooperative matrices that load four elements at once where they lie side by side (`true`), or
+    /// one by one.
     pub vectors: Option<bool>,
 }
 
@@ -417,7 +418,7 @@ impl Renderer<'_> {
         let many = self.variant.grouped.unwrap_or(gpu && points >= 16 * MANY);
         let many = many && !self.whole && points > 0;
         if many {
-            self.map_many(&expr, stores, (body, &point), size, &mut holes);
+            self.map_many(&expr, stores, (body, &point), [points, size], &mut holes);
             return self.alone_in(shaders::MAP_MANY, &holes, points.div_ceil(EACH * size), size);
         }
         body += &self.stores(&expr, stores, &none, &point, "i", "    ");
@@ -431,7 +432,7 @@ impl Renderer<'_> {
         expr: &Expr,
         stores: &[Store],
         (coordinates, point): (String, &Point),
-        size: usize,
+        [points, size]: [usize; 2],
         holes: &mut Vec<Hole>,
     ) {
         let mut stored: Vec<TermId> = stores.iter().map(|store| store.term).collect();
@@ -449,7 +450,7 @@ impl Renderer<'_> {
             let line = self.bindings.store(operand, "i", &format!("values.t{term}"));
             let _ = writeln!(store, "    {line}");
         }
-        let last = numel(&self.kernel.body.domain()) - 1;
+        let last = points - 1;
         for number in 0..EACH {
             let at = number * size;
             let _ = writeln!(all, "    let v{number} = values(min(first + {at}u, {last}u));");

@@ -48,10 +48,9 @@ impl Renderer<'_> {
         if stepwise {
             return self.recurrent_step(sequence, role, stores, holes);
         }
-        let Products { shares, all, size, vectors, held, multiply } = self.products(sequence, role);
+        let Products { shares, all, size, held, multiply } = self.products(sequence, role);
         let (sums, terms) = (sequence.sums(role), sequence.terms(role));
         let (grid, line) = self.grid(batch);
-        let (word, words) = if vectors { ("vec4<f32>", terms / 4) } else { ("f32", terms) };
         let c = cell == Cell::Lstm;
         let only = |there: bool, text: String| if there { text } else { String::new() };
         let second = |name: &str| only(c, format!("var<workgroup> {name}: array<f32, {hidden}>;"));
@@ -61,8 +60,7 @@ impl Renderer<'_> {
             ("batch", batch.to_string()),
             ("shares", shares.to_string()),
             ("all", all.to_string()),
-            ("word", word.to_string()),
-            ("words", words.to_string()),
+            ("terms", terms.to_string()),
             ("held", held),
             ("multiply", multiply),
         ]);
@@ -73,8 +71,7 @@ impl Renderer<'_> {
         };
         match role {
             SequenceRole::Forward => {
-                let h = if vectors { "states[u / 4u][u % 4u]" } else { "states[u]" };
-                let state = |n: usize| if n == 0 { h } else { "cells[u]" };
+                let state = |n: usize| if n == 0 { "states[u]" } else { "cells[u]" };
                 let mut before = lines(cell.gates(), |g| {
                     format!("let w{g} = {};", added(&format!("{}u + u", g * hidden)))
                 });
@@ -141,7 +138,7 @@ impl Renderer<'_> {
         let own = terms / shares / width;
         // Large GPUs have 65 536 registers for a workgroup, and an invocation needs some of its share for other things.
         let registers = match self.limits.class {
-            DeviceClass::Discrete if all <= size => (65_536 / size).saturating_sub(32).min(64),
+            DeviceClass::Discrete if all <= size => (65_536 / size).saturating_sub(32).min(96),
             _ => 0,
         };
         let held = (registers / width).min(own);
@@ -164,36 +161,60 @@ impl Renderer<'_> {
             }
         };
         let operand = if role == SequenceRole::Forward { "states" } else { "slopes" };
-        // Four sums take turns, so that no addition waits for the one before.
+        // On large GPUs four sums take turns, so that no addition waits for the one before. Elsewhere terms are added in order, as
+        // where each step is a dispatch.
+        let turns = self.limits.class == DeviceClass::Discrete;
         let add = |weight: &str, unit: &str, turn: usize| {
-            let sum = if vectors { "p".to_string() } else { format!("p[{}]", turn % 4) };
-            format!("            {sum} = fma({weight}, {operand}[{first}{unit}], {sum});\n")
+            let at = format!("{first}{unit}");
+            let four = [0, 1, 2, 3].map(|n| format!("{operand}[({at}) * 4u + {n}u]"));
+            match (turns, vectors) {
+                (true, true) => {
+                    format!("            p = fma({weight}, vec4<f32>({}), p);\n", four.join(", "))
+                }
+                (true, false) => {
+                    let sum = format!("p[{}]", turn % 4);
+                    format!("            {sum} = fma({weight}, {operand}[{at}], {sum});\n")
+                }
+                (false, true) => {
+                    let terms = four.iter().enumerate();
+                    let terms = terms.map(|(n, h)| format!("            sum += w[{n}] * {h};\n"));
+                    format!("            w = {weight};\n{}", terms.collect::<String>())
+                }
+                (false, false) => format!("            sum += {weight} * {operand}[{at}];\n"),
+            }
         };
         let own_sum = format!("let own = at % {sums}u;\n");
         let mut text = match held {
             0 => String::new(),
             _ => format!("    let at = lane;\n    {own_sum}"),
         };
-        let mut multiply = format!("            {own_sum}            var p = vec4<f32>();\n");
+        let sums = match turns {
+            true => "var p = vec4<f32>();",
+            false if vectors => "var sum = 0.0;\n            var w = vec4<f32>();",
+            false => "var sum = 0.0;",
+        };
+        let mut multiply = format!("            {own_sum}            {sums}\n");
         for unit in 0..held {
             let _ = writeln!(text, "    let held{unit} = {};", weight(&format!("{unit}u")));
             multiply += &add(&format!("held{unit}"), &format!("{unit}u"), unit);
         }
         let rest = own - held;
-        let turns = if rest.is_multiple_of(4) { 4 } else { 1 };
+        let stride = if rest.is_multiple_of(4) { 4 } else { 1 };
         if rest > 0 {
             let _ = writeln!(
                 multiply,
-                "            for (var j = {held}u; j < {own}u; j += {turns}u) {{"
+                "            for (var j = {held}u; j < {own}u; j += {stride}u) {{"
             );
-            for turn in 0..turns {
+            for turn in 0..stride {
                 let unit = format!("j + {turn}u");
                 multiply += &add(&weight(&unit), &unit, turn);
             }
             multiply += "            }\n";
         }
-        multiply += "            let sum = (p[0] + p[1]) + (p[2] + p[3]);";
-        Products { shares, all, size, vectors, held: text, multiply }
+        if turns {
+            multiply += "            let sum = (p[0] + p[1]) + (p[2] + p[3]);";
+        }
+        Products { shares, all, size, held: text, multiply }
     }
 
     /// The rest of the holes where each step is a dispatch.
@@ -334,7 +355,12 @@ impl Sequence {
     fn shares(&self, role: SequenceRole, limits: &Limits) -> usize {
         let (sums, terms) = (self.sums(role), self.terms(role));
         let fits = |&shares: &usize| {
-            let more = if shares == 1 { 0 } else { sums * shares * 4 };
+            // Forward, one invocation's sums are counted already; backwards, one alone keeps none.
+            let more = match (role, shares) {
+                (_, 1) => 0,
+                (SequenceRole::Forward, _) => sums * (shares - 1) * 4,
+                (SequenceRole::Gradient, _) => sums * shares * 4,
+            };
             sums * shares <= limits.invocations.min(HALF)
                 && terms.is_multiple_of(4 * shares)
                 && self.workgroup_bytes() + more <= limits.workgroup_bytes
@@ -357,8 +383,6 @@ struct Products {
     all: usize,
     /// Invocations.
     size: usize,
-    /// Whether the weight is loaded in vectors of four.
-    vectors: bool,
     /// The statements that load what stays in registers.
     held: String,
     /// The statements that find the `sum` of an invocation.
@@ -374,7 +398,11 @@ pub(super) fn weight_in_fours(kernel: &Kernel) -> Option<usize> {
         return None;
     };
     let (operand, along) = lies(kernel, sources[1], 1)?;
-    (along == Along::Sum).then_some(operand)
+    // Where results lie in the same buffer, they would be stored as parts of vectors, which some devices do by storing all of one.
+    let buffer = kernel.operands[operand].buffer;
+    let mut operands = kernel.operands.iter().enumerate();
+    let stored = operands.any(|(number, other)| other.buffer == buffer && kernel.access(number).1);
+    (along == Along::Sum && !stored).then_some(operand)
 }
 
 /// What the recurrent weight takes from one unit to another, where each step is a dispatch.

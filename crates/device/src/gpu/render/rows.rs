@@ -19,10 +19,13 @@ impl Renderer<'_> {
         let split =
             groups.iter().take_while(|g| g.end <= rows.len() && g.start < rows.len()).count();
         let joined: Vec<usize> = groups.iter().map(|g| numel(&shape[g.clone()])).collect();
-        let long = col_count > 16 && self.limits.class != DeviceClass::Software;
+        // An invocation for each row is best where rows are short, and where they lie beside each other and are many or not long.
+        let beside = beside(&expr, split);
+        let apart = beside && (col_count < 64 || row_count > 1 << 16);
+        let long = col_count > 16 && !apart && self.limits.class != DeviceClass::Software;
         let grouped = self.variant.grouped.unwrap_or(long) && row_count > 0;
         let team = match grouped {
-            true => self.team([row_count, col_count], beside(&expr, split)),
+            true => self.team([row_count, col_count], beside),
             false => Team { rows: self.size(), lanes: 1, beside: false },
         };
         let size = team.rows * team.lanes;
@@ -168,7 +171,7 @@ impl Renderer<'_> {
             let most = wanted.min(self.limits.invocations);
             1 << most.ilog2()
         };
-        if beside && cols >= 64 && rows <= 1 << 16 {
+        if beside && self.limits.invocations > 1 {
             let own = [32, 16].into_iter().find(|own| rows >= own * 64).unwrap_or(8);
             let size = most(if cols >= 1024 { 1024 } else { 256 });
             let own = own.min(size / 2).max(1);

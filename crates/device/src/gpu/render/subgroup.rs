@@ -1,4 +1,5 @@
-//! Contractions in subgroups: how the elements of a few steps of the sum are loaded, and multiplied.
+//! Loads of four elements at once, where they lie beside each other, and contractions in subgroups: how the elements of a few
+//! steps of the sum are loaded, and multiplied.
 
 use super::super::term::address;
 use super::Renderer;

@@ -19,6 +19,13 @@ impl Renderer<'_> {
     ) -> Source {
         let [_, m, n, k] = contraction.matrix();
         let Tile { rows, cols, steps, each: [high, wide], slices } = tile;
+        let even = |whole: usize, part: usize| part > 0 && whole.is_multiple_of(part);
+        if ![(high, 4), (wide, 4), (rows, high), (cols, wide), (steps, slices)]
+            .into_iter()
+            .all(|(whole, part)| even(whole, part))
+        {
+            return Err(format!("{tile:?}, whose parts don't come out even"));
+        }
         let (invocations, own) = (tile.invocations(), tile.own());
         let (down, across) = (rows / high, cols / wide);
         let (left_pitch, right_pitch) = (Tile::pitch(rows), Tile::pitch(cols));
@@ -31,33 +38,51 @@ impl Renderer<'_> {
             let _ = writeln!(begin, "    var s{row}_{col} = vec4<f32>();");
         }
         let chunk = k.div_ceil(splits);
-        let whole = chunk.is_multiple_of(steps) && k.is_multiple_of(chunk);
-        for (name, base, side, extent) in
-            [("left", "top", rows, ("m", m)), ("right", "side", cols, ("n", n))]
-        {
-            let (letter, extent) = extent;
-            let turns = side * steps / invocations;
-            if turns * invocations != side * steps {
-                return Err(format!("{invocations} invocations that share {side} x {steps}"));
-            }
-            for turn in 0..turns {
-                let at = format!("lane + {}u", turn * invocations);
+        let whole = k > 0 && splits * chunk == k && chunk.is_multiple_of(steps);
+        for (name, first, letter, side, extent, hole) in [
+            ("left", "top", "m", rows, m, "left_four"),
+            ("right", "side", "n", cols, n, "right_four"),
+        ] {
+            let quads = side / 4 * steps;
+            for turn in 0..quads.div_ceil(invocations) {
+                let at = turn * invocations;
                 let value = format!("{name}{turn}");
-                let _ = writeln!(begin, "    var {value} = 0.0;");
-                let _ =
-                    writeln!(load, "        {value} = fetch_{name}(g, {base}, base, end, {at});");
-                let _ = writeln!(put, "        put_{name}({at}, {value});");
+                let guard = match at + invocations > quads {
+                    true => format!("if (lane < {}u) ", quads - at),
+                    false => String::new(),
+                };
+                let _ = writeln!(begin, "    var {value} = vec4<f32>();");
+                let _ = writeln!(
+                    load,
+                    "        {guard}{{ {value} = fetch_{name}(g, {first}, base, end, lane + {at}u); }}"
+                );
+                let _ = writeln!(put, "        {guard}{{ put_{name}(lane + {at}u, {value}); }}");
             }
             // What lies outside of the matrix or the range counts as zero.
-            let mut inside = Vec::new();
-            if !extent.is_multiple_of(side) {
-                inside.push(format!("{letter} < {extent}u"));
-            }
-            if !whole {
-                inside.push("k < end".to_string());
-            }
-            let inside = if inside.is_empty() { "true".to_string() } else { inside.join(" && ") };
-            holes.push((if name == "left" { "left_inside" } else { "right_inside" }, inside));
+            let element = |number: usize| match name {
+                "left" => format!("left(g, m + {number}u, k)"),
+                _ => format!("right(g, k, n + {number}u)"),
+            };
+            let elements = [0, 1, 2, 3].map(element);
+            let within = if whole { "true" } else { "k < end" };
+            holes.push((
+                hole,
+                if extent.is_multiple_of(4) {
+                    let edge = match extent.is_multiple_of(side) {
+                        true => String::new(),
+                        false => format!(" && {letter} < {extent}u"),
+                    };
+                    let all = elements.join(", ");
+                    format!("    if ({within}{edge}) {{ value = vec4<f32>({all}); }}")
+                } else {
+                    let each = |(number, element): (usize, &String)| {
+                        format!(
+                            "    if ({within} && {letter} + {number}u < {extent}u) {{ value[{number}] = {element}; }}"
+                        )
+                    };
+                    elements.iter().enumerate().map(each).collect::<Vec<_>>().join("\n")
+                },
+            ));
         }
         for step in 0..steps / slices {
             let k = match slices {
@@ -140,7 +165,7 @@ impl Renderer<'_> {
 "
             );
         }
-        holes.extend(staged(along_sum, [rows, cols], steps, 1));
+        holes.extend(staged(along_sum, [rows / 4, cols / 4], steps, 1));
         holes.extend([
             ("invocations", invocations.to_string()),
             ("height", rows.to_string()),
