@@ -93,24 +93,23 @@ impl Renderer<'_> {
                 });
                 let keep_c = only(c, format!("{BREAK}cells[u] = after1;"));
                 // Alone, an invocation is done with a unit at once.
-                let kept = |sum: &str, indent: &str| {
+                let kept = |by: &str, indent: &str| {
+                    let state = cell.slopes() - cell.states();
                     format!(
-                        "{indent}let by = by_h[u] + {sum};\n{indent}by_h[u] = by;\n{indent}keep(t, b, {}u, u, by);",
-                        cell.slopes() - cell.states()
+                        "{indent}let by = {by};\n{indent}by_h[u] = by;\n{indent}keep(t, b, {state}u, u, by);"
                     )
                 };
+                let indent = "            ";
                 let (store, joined) = match shares {
-                    1 => (
-                        format!("            let u = at;\n{}", kept("sum", "            ")),
-                        String::new(),
-                    ),
-                    _ => (
-                        "            sums[at] = sum;".to_string(),
-                        format!(
+                    1 => (format!("{indent}let u = at;\n{}", kept("sum", indent)), String::new()),
+                    _ => {
+                        let by = format!("by_h[u] + ({})", added("u"));
+                        let joined = format!(
                             "        workgroupBarrier();\n        for (var u = lane; u < {hidden}u; u += {size}u) {{\n{}\n        }}",
-                            kept(&format!("({})", added("u")), "            ")
-                        ),
-                    ),
+                            kept(&by, indent)
+                        );
+                        (format!("{indent}sums[at] = sum;"), joined)
+                    }
                 };
                 holes.extend([
                     ("cells", second("cells")),
@@ -146,6 +145,8 @@ impl Renderer<'_> {
             1 => String::new(),
             _ => format!("at / {sums}u * {own}u + "),
         };
+        let turns = self.limits.class == DeviceClass::Discrete;
+        let gates = sequence.cell.gates();
         let weight = |unit: &str| {
             let j = format!("{first}{unit}");
             match (role, vectors) {
@@ -155,15 +156,17 @@ impl Renderer<'_> {
                 (SequenceRole::Forward, false) => {
                     format!("weight(own / {hidden}u, own % {hidden}u, {j})")
                 }
-                (SequenceRole::Gradient, _) => {
+                (SequenceRole::Gradient, _) if turns => {
                     format!("weight(({j}) / {hidden}u, ({j}) % {hidden}u, own)")
+                }
+                (SequenceRole::Gradient, _) => {
+                    format!("weight(({j}) % {gates}u, ({j}) / {gates}u, own)")
                 }
             }
         };
         let operand = if role == SequenceRole::Forward { "states" } else { "slopes" };
         // On large GPUs four sums take turns, so that no addition waits for the one before. Elsewhere terms are added in order, as
         // where each step is a dispatch.
-        let turns = self.limits.class == DeviceClass::Discrete;
         let add = |weight: &str, unit: &str, turn: usize| {
             let at = format!("{first}{unit}");
             let four = [0, 1, 2, 3].map(|n| format!("{operand}[({at}) * 4u + {n}u]"));
@@ -180,7 +183,15 @@ impl Renderer<'_> {
                     let terms = terms.map(|(n, h)| format!("            sum += w[{n}] * {h};\n"));
                     format!("            w = {weight};\n{}", terms.collect::<String>())
                 }
-                (false, false) => format!("            sum += {weight} * {operand}[{at}];\n"),
+                (false, false) => {
+                    let at = match role {
+                        SequenceRole::Forward => at,
+                        SequenceRole::Gradient => {
+                            format!("({at}) % {gates}u * {hidden}u + ({at}) / {gates}u")
+                        }
+                    };
+                    format!("            sum += {weight} * {operand}[{at}];\n")
+                }
             }
         };
         let own_sum = format!("let own = at % {sums}u;\n");
@@ -191,6 +202,7 @@ impl Renderer<'_> {
         let sums = match turns {
             true => "var p = vec4<f32>();",
             false if vectors => "var sum = 0.0;\n            var w = vec4<f32>();",
+            false if role == SequenceRole::Gradient => "var sum = by_h[own];",
             false => "var sum = 0.0;",
         };
         let mut multiply = format!("            {own_sum}            {sums}\n");
@@ -212,7 +224,10 @@ impl Renderer<'_> {
             multiply += "            }\n";
         }
         if turns {
-            multiply += "            let sum = (p[0] + p[1]) + (p[2] + p[3]);";
+            multiply += "            let sum = (p[0] + p[1]) + (p[2] + p[3])";
+            // Alone, an invocation adds to what goes past the recurrent weight.
+            let past = role == SequenceRole::Gradient && shares == 1;
+            multiply += if past { " + by_h[own];" } else { ";" };
         }
         Products { shares, all, size, held: text, multiply }
     }
