@@ -16,26 +16,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let i = min(block * {{block}}u + own, {{rows}}u - 1u);
     let g = i / {{queries}}u;
     let m = i % {{queries}}u;
-    var q: array<f32, {{width}}>;
-    for (var d = 0u; d < {{width}}u; d += 1u) { q[d] = query(g, m, d) * {{scale}}; }
-    var sums: array<f32, {{padded}}>;
-    for (var d = 0u; d < {{padded}}u; d += 1u) { sums[d] = 0.0; }
-    var most = {{nothing}};
-    var total = 0.0;
-    for (var n = share; n < {{keys}}u; n += {{shares}}u) {
-        {{masked}}
-        var score = 0.0;
-        for (var d = 0u; d < {{width}}u; d += 1u) { score += q[d] * key(g, n, d); }
-        {{bias}}
-        let largest = max_nan(most, score);
-        let shrink = exponential(most - largest);
-        let weight = exponential(score - largest);
-        most = largest;
-        total = total * shrink + weight;
-        for (var d = 0u; d < {{features}}u; d += 1u) {
-            sums[d] = sums[d] * shrink + weight * value(g, n, d);
-        }
-    }
+{{attend}}
     mosts[lane] = most;
     workgroupBarrier();
     var largest = most;

@@ -50,6 +50,8 @@ pub const SCAN_GROUP: &str = include_str!("../scan_group.wgsl");
 pub const MERGE: &str = include_str!("../merge.wgsl");
 /// Attention without a matrix of scores.
 pub const ATTENTION: &str = include_str!("../attention.wgsl");
+/// What an invocation does with a query and its keys: part of both.
+pub const ATTENTION_KEYS: &str = include_str!("../attention_keys.wgsl");
 /// The same, several invocations for each query.
 pub const ATTENTION_GROUP: &str = include_str!("../attention_group.wgsl");
 

@@ -91,15 +91,15 @@ impl Tile {
     const LEAST: Tile = Tile { rows: 32, cols: 32, steps: 8, each: [4, 4], slices: 2 };
 
     /// The tile for a contraction whose sums are cut into parts: the one that is forced if the device can do it, else the first that
-    /// results fill and of which there are enough to keep a device of the class busy.
+    /// results fill and of which there are enough to keep a device of the class busy, the smallest if there is none.
     pub fn of(
         contraction: &Contraction,
         splits: usize,
         limits: &Limits,
         forced: Option<Tile>,
-    ) -> Option<Tile> {
+    ) -> Tile {
         if let Some(forced) = forced.filter(|tile| tile.fits(limits)) {
-            return Some(forced);
+            return forced;
         }
         let [groups, m, n, _] = contraction.matrix();
         let tiles = match limits.class {
@@ -109,7 +109,6 @@ impl Tile {
         };
         let fitting =
             || tiles.iter().copied().filter(|tile| tile != &Tile::LEAST && tile.fits(limits));
-        let last = fitting().next_back().or(Some(Tile::LEAST).filter(|tile| tile.fits(limits)));
         let pays = |tile: &Tile| {
             let (down, across) = (m.div_ceil(tile.rows), n.div_ceil(tile.cols));
             // Small tiles have little to do, so a device takes two at a time.
@@ -117,7 +116,7 @@ impl Tile {
             let computed = down * tile.rows * across * tile.cols;
             groups * splits * down * across >= full && m * n * 4 >= computed * 3
         };
-        fitting().find(pays).or(last)
+        fitting().find(pays).or(fitting().next_back()).unwrap_or(Tile::LEAST)
     }
 
     /// Invocations that compute it.

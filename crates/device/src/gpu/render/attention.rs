@@ -56,22 +56,33 @@ impl Renderer<'_> {
         holes.extend([
             ("sources", sources),
             ("keep", format!("fn keep(g: u32, m: u32, d: u32, sum: f32) {{\n{text}}}\n")),
-            ("bias", add.to_string()),
-            ("masked", masked),
             ("rows", rows.to_string()),
             ("queries", a.queries.to_string()),
-            ("keys", a.keys.to_string()),
-            ("width", a.width.max(1).to_string()),
             ("features", a.features.to_string()),
-            ("scale", literal(Literal { dtype: DType::F32, bits: a.scale })),
-            ("nothing", nothing),
         ]);
+        // Every so many-th key from a first one on, with sums for so many features.
+        let attend = |first: &str, stride: usize, held: usize| {
+            let holes = [
+                ("bias", add.to_string()),
+                ("masked", masked.clone()),
+                ("keys", a.keys.to_string()),
+                ("width", a.width.max(1).to_string()),
+                ("features", a.features.to_string()),
+                ("scale", literal(Literal { dtype: DType::F32, bits: a.scale })),
+                ("nothing", nothing.clone()),
+                ("first", first.to_string()),
+                ("stride", stride.to_string()),
+                ("held_sums", held.to_string()),
+            ];
+            shaders::fill(shaders::ATTENTION_KEYS, &holes)
+        };
         let (invocations, held) = (BLOCK * SHARES, BLOCK * SHARES * CHUNK);
         let fits = self.limits.invocations >= invocations
             && self.limits.workgroup_bytes >= (2 * invocations + held) * 4;
         let grouped = self.variant.grouped.unwrap_or(self.limits.class != DeviceClass::Software);
         if !grouped || !fits || rows == 0 {
             holes.push(("size", self.size().to_string()));
+            holes.push(("attend", attend("0u", 1, a.features)?));
             return self.alone(shaders::ATTENTION, &holes, rows);
         }
         let (grid, line) = self.grid(rows.div_ceil(BLOCK));
@@ -82,7 +93,7 @@ impl Renderer<'_> {
             ("chunk", CHUNK.to_string()),
             ("invocations", invocations.to_string()),
             ("held", held.to_string()),
-            ("padded", a.features.next_multiple_of(CHUNK).to_string()),
+            ("attend", attend("share", SHARES, a.features.next_multiple_of(CHUNK))?),
         ]);
         Ok((shaders::fill(shaders::ATTENTION_GROUP, &holes)?, grid))
     }

@@ -99,10 +99,9 @@ impl Renderer<'_> {
         };
         let rows = BLOCK * self.blocks();
         let tile = Tile::of(contraction, splits, self.limits, self.variant.tile);
-        let tile = tile.filter(|_| algorithm == Algorithm::Tiled);
         let (height, width) = match algorithm {
             Algorithm::Cooperative => (cooperative.rows, cooperative.cols),
-            Algorithm::Tiled => tile.map_or((1, 1), |tile| (tile.rows, tile.cols)),
+            Algorithm::Tiled => (tile.rows, tile.cols),
             Algorithm::Subgroups => (64 / lanes / across * rows, across * stripe),
             Algorithm::Direct => (32, 32),
         };
@@ -157,7 +156,6 @@ impl Renderer<'_> {
             self.cooperative(cooperative, along_sum, m, sums, &mut holes)?;
             return Ok((shaders::fill(shaders::CONTRACT_COOPERATIVE, &holes)?, grid));
         }
-        let tile = tile.ok_or("a device that no tile fits")?;
         self.tiled(tile, along_sum, (contraction, splits), sums, holes, grid)
     }
 
