@@ -362,8 +362,10 @@ impl Intrinsic {
             (ShiftLeft, _) => bits2(a, b, out, u32::wrapping_shl),
             (ShiftRight, _) => bits2(a, b, out, u32::wrapping_shr),
             (Select, _) => {
+                // Both are read, so that there is no branch for each element.
                 for (((o, &a), &b), &c) in out.iter_mut().zip(a).zip(b).zip(c) {
-                    *o = if a != 0 { b } else { c };
+                    let chosen = u32::from(a == 0).wrapping_sub(1);
+                    *o = b & chosen | c & !chosen;
                 }
             }
             (ToF32, F32) | (ToI32, I32) => out.copy_from_slice(a),

@@ -176,26 +176,27 @@ impl View {
         if hidden {
             return None;
         }
-        let wide_new = new.iter().filter(|&&n| n != 1).count();
-        if let ([axis], 1) = (wide.as_slice(), wide_new) {
-            for &n in new {
-                let same = n != 1;
-                view.strides.push(if same { self.strides[*axis] } else { 0 });
-                view.valid.push(if same { self.valid[*axis] } else { (0, 1) });
-            }
-            return Some(());
-        }
-        let full = wide.iter().all(|&axis| self.valid[axis] == (0, self.shape[axis]));
+        // Data may be missing at the ends of the first axis alone, in whole steps of the first new one.
+        let full = wide.iter().skip(1).all(|&axis| self.valid[axis] == (0, self.shape[axis]));
         let merged = wide
             .windows(2)
             .all(|w| self.strides[w[0]] == self.strides[w[1]] * self.shape[w[1]] as isize);
         if !full || !merged {
             return None;
         }
+        let inner =
+            |axes: &[usize]| axes.iter().skip_while(|&&n| n == 1).skip(1).product::<usize>();
+        let extents: Vec<usize> = wide.iter().map(|&axis| self.shape[axis]).collect();
+        let (low, high) = wide.first().map_or((0, 1), |&axis| self.valid[axis]);
+        let ends = [low, high].map(|end| end * inner(&extents));
+        if ends.iter().any(|end| !end.is_multiple_of(inner(new))) {
+            return None;
+        }
         let step = wide.last().map_or(0, |&axis| self.strides[axis]);
+        let mut ends = Some((ends[0] / inner(new), ends[1] / inner(new)));
         for (stride, &n) in contiguous_strides(new).iter().zip(new) {
             view.strides.push(if n == 1 { 0 } else { stride * step });
-            view.valid.push((0, n));
+            view.valid.push(if n == 1 { (0, 1) } else { ends.take().unwrap_or((0, n)) });
         }
         Some(())
     }
@@ -284,10 +285,23 @@ mod tests {
             base.permute(&[2, 1, 0]),
             base.pad(0, 1, 1),
             base.slice(2, 3, -1, 4),
+            base.pad(0, 1, 0).slice(0, 0, 1, 2),
+            base.slice(0, 0, 1, 1).pad(0, 0, 1),
+            View::contiguous(&[6, 4]).pad(0, 4, 2),
             View::contiguous(&[2, 1, 4]).expand(&[2, 3, 4]),
         ];
-        let shapes: [&[usize]; 8] =
-            [&[24], &[6, 4], &[2, 12], &[1, 2, 3, 1, 4], &[3, 8], &[4, 3, 2], &[4, 12], &[48]];
+        let shapes: [&[usize]; 10] = [
+            &[24],
+            &[6, 4],
+            &[2, 12],
+            &[1, 2, 3, 1, 4],
+            &[3, 8],
+            &[4, 3, 2],
+            &[4, 12],
+            &[48],
+            &[6, 2, 4],
+            &[5, 1, 12],
+        ];
         let mut expressed = 0;
         for view in &cases {
             assert_eq!(elements(view), elements(&view.collapsed()), "{view:?}");
@@ -300,8 +314,11 @@ mod tests {
                 }
             }
         }
-        // Six of the plain view, and those that cross no permuted, padded, flipped or repeated axis.
-        assert_eq!(expressed, 11);
+        // Those that cross no permuted, flipped or repeated axis, nor the edge of the data inside of an axis.
+        assert_eq!(expressed, 24);
+        let padded = View::contiguous(&[6, 4]).pad(0, 4, 2);
+        assert_eq!(padded.reshape(&[6, 2, 4]).map(|view| view.valid[0]), Some((2, 5)));
+        assert_eq!(padded.reshape(&[4, 12]), None, "the data begins inside of a line of twelve");
     }
 
     #[test]

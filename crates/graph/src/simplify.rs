@@ -114,6 +114,10 @@ impl Builder {
                 *self.fired.entry("transpose of a product").or_default() += 1;
                 (op, inputs) = (MatMul.into(), operands);
             }
+            if let Some(operands) = self.moved_choice(&op, &inputs, like) {
+                *self.fired.entry("a choice between constants moved").or_default() += 1;
+                (op, inputs) = (Pointwise(Scalar::Select).into(), operands);
+            }
             let ty = self.infer(&op, &inputs).unwrap_or_else(|| like.ty.clone());
             match self.rule(&op, &inputs, &ty).filter(|(_, next)| self.keeps_type(next, &ty)) {
                 Some((name, becomes)) => {
@@ -158,6 +162,32 @@ impl Builder {
         let operands = product.inputs.clone();
         let transpose = Op::from(Permute(swapped));
         Some(operands.iter().rev().map(|&v| self.add(transpose.clone(), vec![v], like)).collect())
+    }
+
+    /// The condition and the constants that a value is a choice between.
+    fn choice(&self, value: Value) -> Option<(Value, [Literal; 2])> {
+        let node = self.node(value);
+        match (&node.op, node.inputs.as_slice()) {
+            (Op::Pointwise(Pointwise(Scalar::Select)), &[condition, yes, no]) => {
+                Some((condition, [self.constant(yes)?, self.constant(no)?]))
+            }
+            _ => None,
+        }
+    }
+
+    /// A choice between constants elsewhere is a choice elsewhere between them: so masks meet what they were made of.
+    fn moved_choice(&mut self, op: &Op, inputs: &[Value], like: &Node) -> Option<Vec<Value>> {
+        if !matches!(op, Op::Reshape(_) | Op::Permute(_) | Op::Expand(_)) {
+            return None;
+        }
+        let (condition, constants) = self.choice(inputs[0])?;
+        let shape = self.infer(op, inputs)?.shape;
+        let condition = self.add(op.clone(), vec![condition], like);
+        let constants = constants.map(|literal| {
+            let full = Full { shape: shape.clone(), literal };
+            self.add(full.into(), vec![], like)
+        });
+        Some([&[condition], constants.as_slice()].concat())
     }
 
     /// Whether elements keep their type: halves and bytes become words by any operation, even one that
@@ -262,26 +292,35 @@ impl Builder {
     ) -> Option<(&'static str, Becomes)> {
         use Becomes::{Node, Value};
         let constants: Vec<Option<Literal>> = inputs.iter().map(|&v| self.constant(v)).collect();
-        if constants.iter().all(Option::is_some) {
-            let arrays: Vec<crate::Array> = constants
-                .iter()
-                .flatten()
-                .map(|l| crate::Array::new(&[], l.dtype, vec![l.value()]))
-                .collect();
-            let scalar_type = Type::new(&[], ty.dtype);
-            let op = Op::from(Pointwise(scalar));
-            let value = op.reference(&arrays.iter().collect::<Vec<_>>(), &scalar_type).data[0];
-            return Some(("constants fold", full(Literal::of(ty.dtype, value))));
+        if let Some(constants) = constants.iter().copied().collect::<Option<Vec<_>>>() {
+            return Some(("constants fold", full(folded(scalar, &constants, ty.dtype))));
+        }
+        if ty.dtype == DType::Bool
+            && let Some(found) = self.known_choice(scalar, inputs, &constants)
+        {
+            return Some((
+                "what follows from a choice between constants",
+                match found {
+                    (condition, [true, false]) => Value(condition),
+                    (condition, [false, true]) => {
+                        Node(Pointwise(Scalar::Not).into(), vec![condition])
+                    }
+                    (_, [same, _]) => full(Literal::of(DType::Bool, f64::from(u8::from(same)))),
+                },
+            ));
         }
         let is = |at: usize, value: f64| constants[at].is_some_and(|l| l.value() == value);
         let keep = |at: usize| Value(inputs[at]);
         let float = ty.dtype == DType::F32;
-        let folded = match scalar {
+        let simpler = match scalar {
             Scalar::Add if is(1, 0.0) => keep(0),
             Scalar::Add if is(0, 0.0) => keep(1),
             Scalar::Sub if is(1, 0.0) => keep(0),
             Scalar::Mul | Scalar::Div if is(1, 1.0) => keep(0),
             Scalar::Mul if is(0, 1.0) => keep(1),
+            Scalar::Less if is(1, 0.0) && self.node(inputs[0]).ty.dtype == DType::U32 => {
+                full(Literal::of(DType::Bool, 0.0))
+            }
             // Constants go to the right, so that the next rule finds them.
             Scalar::Mul if constants[0].is_some() => {
                 Node(Pointwise(Scalar::Mul).into(), vec![inputs[1], inputs[0]])
@@ -293,7 +332,7 @@ impl Builder {
             Scalar::Select => match constants[0] {
                 Some(condition) => keep(if condition.bits != 0 { 1 } else { 2 }),
                 None if inputs[1] == inputs[2] => keep(1),
-                None => return None,
+                None => self.same_choice(inputs)?,
             },
             Scalar::Add if float => match &self.node(inputs[1]).op {
                 Op::Pointwise(Pointwise(Scalar::Neg)) => {
@@ -304,6 +343,47 @@ impl Builder {
             },
             _ => return None,
         };
-        Some(("neutral element or double sign", folded))
+        Some(("neutral element, double sign or choice", simpler))
     }
+
+    /// A truth value of a choice between constants and of constants: the condition, and what it is either way.
+    fn known_choice(
+        &self,
+        scalar: Scalar,
+        inputs: &[Value],
+        constants: &[Option<Literal>],
+    ) -> Option<(Value, [bool; 2])> {
+        let at = constants.iter().position(Option::is_none)?;
+        let (condition, choices) = self.choice(inputs[at])?;
+        let either = choices.map(|choice| {
+            let literals: Option<Vec<Literal>> = constants
+                .iter()
+                .enumerate()
+                .map(|(n, c)| if n == at { Some(choice) } else { *c })
+                .collect();
+            literals.map(|literals| folded(scalar, &literals, DType::Bool).bits != 0)
+        });
+        Some((condition, [either[0]?, either[1]?]))
+    }
+
+    /// A choice of what the same condition has chosen already, without choosing twice.
+    fn same_choice(&self, inputs: &[Value]) -> Option<Becomes> {
+        let mut chosen = inputs.to_vec();
+        for at in [1, 2] {
+            let node = self.node(inputs[at]);
+            if node.op == Op::from(Pointwise(Scalar::Select)) && node.inputs[0] == inputs[0] {
+                chosen[at] = node.inputs[at];
+            }
+        }
+        (chosen != inputs).then(|| Becomes::Node(Pointwise(Scalar::Select).into(), chosen))
+    }
+}
+
+/// A function of constants.
+fn folded(scalar: Scalar, constants: &[Literal], dtype: DType) -> Literal {
+    let arrays: Vec<crate::Array> =
+        constants.iter().map(|l| crate::Array::new(&[], l.dtype, vec![l.value()])).collect();
+    let op = Op::from(Pointwise(scalar));
+    let value = op.reference(&arrays.iter().collect::<Vec<_>>(), &Type::new(&[], dtype));
+    Literal::of(dtype, value.data[0])
 }

@@ -91,17 +91,15 @@ impl Task for AttentionTask {
                     hidden |= vectorized(arch, Softmax { scores: line, scale, bias });
                 }
                 let v = value.matrix(&a.batch, g, [a.keys, a.features]);
-                let value = |key, feature| f32::from_bits(v.words[v.at(key, feature)]);
-                // A masked key's value takes no part, so it may be anything.
-                let finite = |key| (0..a.features).all(|feature| value(key, feature).is_finite());
-                let skip = hidden && !(0..a.keys).all(finite);
                 with_tile(rows * a.features, |out| {
-                    if skip {
+                    let p = Matrix::dense(scores, a.keys);
+                    product(out, [rows, a.features, a.keys], p, v);
+                    // A masked key's value takes no part, so it may be anything; zero times infinity is NaN.
+                    let finite = |word: &u32| f32::from_bits(*word).is_finite();
+                    if hidden && !out.iter().fold(true, |all, word| all & finite(word)) {
+                        let value = |key, feature| f32::from_bits(v.words[v.at(key, feature)]);
                         let sums = bytemuck::cast_slice_mut(out);
                         by_hand(sums, bytemuck::cast_slice(scores), value, a.keys, a.features);
-                    } else {
-                        let p = Matrix::dense(scores, a.keys);
-                        product(out, [rows, a.features, a.keys], p, v);
                     }
                     let points = row * a.features..(row + rows) * a.features;
                     let mut registers = self.stores.registers();
@@ -156,18 +154,22 @@ impl Vectorized for Softmax<'_> {
         }
         // In lanes, so that loops need not keep the order; a NaN makes all of them NaN through the sum.
         let (mut most, mut totals) = ([f32::MIN; LANES], [0f32; LANES]);
-        for chunk in scores.chunks(LANES) {
+        let (whole, rest) = scores.as_chunks_mut::<LANES>();
+        let mut last = [f32::NEG_INFINITY; LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        for chunk in whole.iter().chain([&last]) {
             for (most, &score) in most.iter_mut().zip(chunk) {
                 *most = if score > *most { score } else { *most };
             }
         }
         let most = most.into_iter().fold(f32::MIN, f32::max);
-        for chunk in scores.chunks_mut(LANES) {
+        for chunk in whole.iter_mut().chain([&mut last]) {
             for (total, score) in totals.iter_mut().zip(chunk) {
                 *score = special::exp::<FUSED>(*score - most);
                 *total += *score;
             }
         }
+        rest.copy_from_slice(&last[..rest.len()]);
         let total: f32 = totals.iter().sum();
         let share = if total == 0.0 { 0.0 } else { 1.0 / total };
         scores.iter_mut().for_each(|score| *score *= share);

@@ -8,8 +8,8 @@ use half::slice::HalfFloatSliceExt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Points evaluated at once. Terms take a kilobyte each: thirty fit a first-level cache.
-pub(super) const BLOCK: usize = 256;
+/// Points evaluated at once. Blocks take two kilobytes each, and a plan needs about ten at a time: they fit a first-level cache.
+pub(super) const BLOCK: usize = 512;
 
 /// A range of host memory that an operand names.
 #[derive(Clone)]
@@ -92,6 +92,8 @@ impl Slice {
 /// An expression prepared for evaluation: the terms that some roots need, in order.
 pub(super) struct Plan {
     steps: Vec<Step>,
+    /// The block of each step. Steps of which the values aren't needed at the same time share blocks.
+    blocks: Vec<usize>,
     /// Which steps have one value for all points of a block.
     uniform: Vec<bool>,
     /// The register of each root.
@@ -123,22 +125,16 @@ impl Vectorized for Evaluation<'_> {
                 continue;
             }
             registers.held[number] = number;
-            let Registers { words, held, .. } = &mut *registers;
-            let (before, rest) = words.split_at_mut(number * BLOCK);
             let points = if plan.uniform[number] { len.min(1) } else { len };
+            let Registers { blocks, held, .. } = &mut *registers;
+            let (before, rest) = blocks.split_at_mut(plan.blocks[number]);
+            let Some((out, after)) = rest.split_first_mut() else { continue };
+            let others = (&*before, &*after, held.as_slice());
             // SAFETY: what the plan loads isn't written to (`Plan::evaluate`).
-            unsafe {
-                step.evaluate::<FUSED>(
-                    &plan.steps,
-                    (before, held),
-                    &mut rest[..points],
-                    start,
-                    accumulated,
-                )
-            };
+            unsafe { plan.step::<FUSED>(step, others, &mut out[..points], start, accumulated) };
             if points < len {
-                let value = rest[0];
-                rest[1..len].fill(value);
+                let value = out[0];
+                out[1..len].fill(value);
             }
         }
         registers.ready = true;
@@ -173,6 +169,17 @@ enum Step {
     },
 }
 
+impl Step {
+    /// The steps whose values it takes.
+    fn arguments(&self) -> &[usize] {
+        match self {
+            Step::Apply { op, args, .. } => &args[..op.arity()],
+            Step::Gather { index, .. } => std::slice::from_ref(index),
+            _ => &[],
+        }
+    }
+}
+
 /// What accumulators hold while a block is evaluated: one value for each point, or one for all.
 #[derive(Clone, Copy)]
 pub(super) enum Accumulated<'a> {
@@ -182,7 +189,7 @@ pub(super) enum Accumulated<'a> {
 
 /// The registers of one thread for one plan.
 pub(super) struct Registers {
-    words: Vec<u32>,
+    blocks: Vec<[u32; BLOCK]>,
     /// The step whose register holds what each step gives.
     held: Vec<usize>,
     /// Whether what is the same for all of a row has been computed for this one.
@@ -244,7 +251,8 @@ impl Plan {
                 Term::Within { view } => Step::Within(view.collapsed()),
                 Term::Accumulator(number) => Step::Accumulator(*number),
                 Term::Apply { op, args } => {
-                    let mut registers = [0; 3];
+                    // Arguments that there aren't may be any that there is.
+                    let mut registers = [register[args[0]]; 3];
                     for (slot, &arg) in registers.iter_mut().zip(args) {
                         *slot = register[arg];
                     }
@@ -252,18 +260,28 @@ impl Plan {
                 }
             });
         }
-        let roots = roots.iter().map(|&root| register[root]).collect();
-        Plan { steps, uniform, roots, arch: pulp::Arch::new() }
+        let roots: Vec<usize> = roots.iter().map(|&root| register[root]).collect();
+        let blocks = share_blocks(&steps, &uniform, &roots);
+        Plan { steps, blocks, uniform, roots, arch: pulp::Arch::new() }
+    }
+
+    /// The accumulators that it needs.
+    pub(super) fn accumulators(&self) -> impl Iterator<Item = usize> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Accumulator(number) => Some(*number),
+            _ => None,
+        })
     }
 
     pub(super) fn registers(&self) -> Registers {
-        let mut words = vec![0; self.steps.len() * BLOCK];
-        for (step, block) in self.steps.iter().zip(words.chunks_mut(BLOCK)) {
+        let count = self.blocks.iter().max().map_or(0, |last| last + 1);
+        let mut blocks = vec![[0; BLOCK]; count];
+        for (step, &block) in self.steps.iter().zip(&self.blocks) {
             if let Step::Literal(bits) = step {
-                block.fill(*bits);
+                blocks[block].fill(*bits);
             }
         }
-        Registers { words, held: (0..self.steps.len()).collect(), ready: false }
+        Registers { blocks, held: (0..self.steps.len()).collect(), ready: false }
     }
 
     /// The step that a choice made for all points is, so that nothing has to be moved. What is read where it lies stays a
@@ -277,7 +295,7 @@ impl Plan {
         if !self.uniform[choice] || self.uniform[number] {
             return None;
         }
-        let yes_or_no = if registers.words[choice * BLOCK] != 0 { yes } else { no };
+        let yes_or_no = if registers.blocks[self.blocks[choice]][0] != 0 { yes } else { no };
         let chosen = registers.held[yes_or_no];
         let lies = matches!(self.steps[chosen], Step::Dense { .. } | Step::Accumulator(_));
         (!lies).then_some(chosen)
@@ -298,66 +316,41 @@ impl Plan {
         vectorized(self.arch, Evaluation { plan: self, registers, start, len, accumulated });
     }
 
-    /// The values of a root after [`Plan::evaluate`] of `len` points with the same accumulators.
-    pub(super) fn root<'r>(
-        &self,
-        registers: &'r Registers,
-        root: usize,
-        len: usize,
-        accumulated: &[Accumulated<'r>],
-    ) -> &'r [u32] {
-        let step = registers.held[self.roots[root]];
-        match &self.steps[step] {
-            Step::Accumulator(number) if let Accumulated::Each(values) = accumulated[*number] => {
-                &values[..len]
-            }
-            _ => &registers.words[step * BLOCK..step * BLOCK + len],
-        }
-    }
-}
-
-impl Step {
+    /// Evaluates one step for the points of `out`, with the blocks before and after that of the step and which steps are held where.
+    ///
     /// # Safety
     /// Nothing writes to the words that the step loads while this runs.
     #[inline(always)]
-    unsafe fn evaluate<const FUSED: bool>(
+    unsafe fn step<const FUSED: bool>(
         &self,
-        steps: &[Step],
-        (before, held): (&[u32], &[usize]),
+        step: &Step,
+        (before, after, held): (&[[u32; BLOCK]], &[[u32; BLOCK]], &[usize]),
         out: &mut [u32],
         start: usize,
         accumulated: &[Accumulated<'_>],
     ) {
         let points = out.len();
-        let register = |number: usize| match &steps[held[number]] {
+        let register = |number: usize| match &self.steps[held[number]] {
             // SAFETY: passed on to the caller.
             Step::Dense { slice, first } => unsafe { slice.part(first + start, points) },
             Step::Accumulator(number) if let Accumulated::Each(values) = accumulated[*number] => {
                 &values[..points]
             }
-            _ => &before[held[number] * BLOCK..held[number] * BLOCK + points],
+            _ => match self.blocks[held[number]] {
+                block if block < before.len() => &before[block][..points],
+                block => &after[block - before.len() - 1][..points],
+            },
         };
-        match self {
+        match step {
             Step::Literal(_) | Step::Dense { .. } => {}
             // SAFETY: passed on to the caller.
             Step::Load { slice, view } => unsafe { load(slice, view, start, out) },
             Step::Gather { slice, view, index, stride, len } => {
-                let index = register(*index);
-                let float = slice.dtype.loaded() == DType::F32;
-                let missing = if float { f32::NAN.to_bits() } else { 0 };
-                segments(view, start, out, u32::MAX, |at| at as u32);
-                for (value, &index) in out.iter_mut().zip(index) {
-                    let at = *value as usize + index as usize * stride;
-                    *value = match (*value, (index as usize) < *len) {
-                        (u32::MAX, _) => 0,
-                        (_, false) => missing,
-                        // SAFETY: passed on to the caller.
-                        (_, true) => unsafe { element(slice, at) },
-                    };
-                }
+                // SAFETY: passed on to the caller.
+                unsafe { gather(slice, view, (register(*index), *stride, *len), start, out) }
             }
-            Step::Index(view) => segments(view, start, out, 0, |at| at as u32),
-            Step::Within(view) => segments(view, start, out, 0, |_| 1),
+            Step::Index(view) => segments(view, start, out, |at| at as u32),
+            Step::Within(view) => segments(view, start, out, |_| 1),
             Step::Accumulator(number) => match accumulated[*number] {
                 Accumulated::Each(_) => {}
                 Accumulated::All(value) => out.fill(value),
@@ -373,6 +366,58 @@ impl Step {
             }
         }
     }
+
+    /// The values of a root after [`Plan::evaluate`] of `len` points with the same accumulators.
+    pub(super) fn root<'r>(
+        &self,
+        registers: &'r Registers,
+        root: usize,
+        len: usize,
+        accumulated: &[Accumulated<'r>],
+    ) -> &'r [u32] {
+        let step = registers.held[self.roots[root]];
+        match &self.steps[step] {
+            Step::Accumulator(number) if let Accumulated::Each(values) = accumulated[*number] => {
+                &values[..len]
+            }
+            _ => &registers.blocks[self.blocks[step]][..len],
+        }
+    }
+}
+
+/// A block for each step, so that what a step reads is still there. Constants, what is the same for all of a row and roots keep
+/// theirs; what lies in memory needs none.
+fn share_blocks(steps: &[Step], uniform: &[bool], roots: &[usize]) -> Vec<usize> {
+    let keeps = |step: usize| {
+        uniform[step] || roots.contains(&step) || matches!(steps[step], Step::Literal(_))
+    };
+    let mut last: Vec<usize> = (0..steps.len()).collect();
+    for (number, step) in steps.iter().enumerate() {
+        step.arguments().iter().for_each(|&argument| last[argument] = number);
+    }
+    // A choice for all points stays in the block of what is chosen.
+    for (number, step) in steps.iter().enumerate().rev() {
+        if let Step::Apply { op: Intrinsic::Select, args: [choice, yes, no], .. } = step
+            && uniform[*choice]
+        {
+            let end = if keeps(number) { usize::MAX } else { last[number] };
+            for &chosen in [yes, no] {
+                last[chosen] = last[chosen].max(end);
+            }
+        }
+    }
+    let (mut blocks, mut free, mut count) = (Vec::new(), Vec::new(), 0);
+    for (number, step) in steps.iter().enumerate() {
+        // What isn't evaluated for each block must not be overwritten by what is.
+        let once = uniform[number] || matches!(step, Step::Literal(_));
+        blocks.push(free.pop_if(|_| !once).unwrap_or_else(|| {
+            count += 1;
+            count - 1
+        }));
+        let over = (0..=number).filter(|&step| last[step] == number && !keeps(step));
+        free.extend(over.map(|step| blocks[step]));
+    }
+    blocks
 }
 
 /// One element of an operand, as loaded.
@@ -426,11 +471,43 @@ unsafe fn load(slice: &Slice, view: &View, start: usize, out: &mut [u32]) {
     });
 }
 
-/// `out[i] = f(element)` for each point inside the view's data, `missing` outside.
+/// `out[i]` = the element at an index times a stride past where the view has the point: NaN or zero where there is no
+/// such index, zero outside of the view's data.
+///
+/// # Safety
+/// Nothing writes to the operand meanwhile.
 #[inline(always)]
-fn segments(view: &View, start: usize, out: &mut [u32], missing: u32, f: impl Fn(usize) -> u32) {
+unsafe fn gather(
+    slice: &Slice,
+    view: &View,
+    (indices, stride, len): (&[u32], usize, usize),
+    start: usize,
+    out: &mut [u32],
+) {
+    let missing = if slice.dtype.loaded() == DType::F32 { f32::NAN.to_bits() } else { 0 };
+    runs(view, start, out.len(), |points, at, step| {
+        let (out, indices) = (&mut out[points.clone()], &indices[points]);
+        let Some(at) = at else { return out.fill(0) };
+        let first = indices[0];
+        // Neighbours of one slice, such as the vector of a word, are copied.
+        let together = step == 1 && slice.dtype.bytes() == 4 && (first as usize) < len;
+        if together && indices.iter().fold(true, |same, &index| same & (index == first)) {
+            // SAFETY: passed on to the caller.
+            return unsafe { slice.words().copy(at as usize + first as usize * stride, out) };
+        }
+        for (i, (value, &index)) in out.iter_mut().zip(indices).enumerate() {
+            let at = (at + i as isize * step) as usize + index as usize * stride;
+            // SAFETY: passed on to the caller.
+            *value = if (index as usize) < len { unsafe { element(slice, at) } } else { missing };
+        }
+    });
+}
+
+/// `out[i] = f(element)` for each point inside the view's data, zero outside.
+#[inline(always)]
+fn segments(view: &View, start: usize, out: &mut [u32], f: impl Fn(usize) -> u32) {
     lines(view, start, out, |out, at, step| match at {
-        None => out.fill(missing),
+        None => out.fill(0),
         Some(at) => {
             for (i, value) in out.iter_mut().enumerate() {
                 *value = f((at + i as isize * step) as usize);
@@ -464,18 +541,32 @@ pub(super) fn runs(
     };
     let (width, step) = (view.shape[last], view.strides[last]);
     let (first, end) = view.valid[last];
-    let mut done = 0;
-    while done < count {
-        let point = start + done;
-        let column = point % width;
-        let mut rest = point / width;
+    // Lines that follow each other along the last axis but one lie as far from each other, so that nothing is divided for them.
+    let (lines, pitch, valid) = match last.checked_sub(1) {
+        Some(axis) => (view.shape[axis], view.strides[axis], view.valid[axis]),
+        None => (1, 0, (0, 1)),
+    };
+    // Where the first of such lines begins, and whether the axes before have them.
+    let locate = |mut number: usize| {
         let (mut at, mut exists) = (view.offset, true);
-        for axis in (0..last).rev() {
-            let c = rest % view.shape[axis];
-            rest /= view.shape[axis];
+        for axis in (0..last.saturating_sub(1)).rev() {
+            let c = number % view.shape[axis];
+            number /= view.shape[axis];
             at += c as isize * view.strides[axis];
             exists &= c >= view.valid[axis].0 && c < view.valid[axis].1;
         }
+        (at, exists)
+    };
+    if count == 0 {
+        return;
+    }
+    let (line, mut column) = (start / width, start % width);
+    let (mut number, mut along) = (line / lines, line % lines);
+    let (mut base, mut all) = locate(number);
+    let mut done = 0;
+    while done < count {
+        let at = base + along as isize * pitch;
+        let exists = all && valid.0 <= along && along < valid.1;
         let len = (width - column).min(count - done);
         if exists && first <= column && column + len <= end {
             run(done..done + len, Some(at + column as isize * step), step);
@@ -494,6 +585,11 @@ pub(super) fn runs(
             run(done + inside.end..done + len, None, 0);
         }
         done += len;
+        (column, along) = (0, along + 1);
+        if along == lines && done < count {
+            (number, along) = (number + 1, 0);
+            (base, all) = locate(number);
+        }
     }
 }
 

@@ -129,8 +129,13 @@ pub(super) fn row_steps(k: usize, col: isize) -> Steps {
     Steps::even(k, if col == 1 { 1 } else { GROUP as isize })
 }
 
-/// Lays rows out in groups, `[group][k][row]`, where the elements of a row are far from each other; and says where each begins.
-fn pack_rows(a: Matrix<'_>, rows: Range<usize>, k: usize, groups: &mut [u32]) -> Vec<isize> {
+/// Words of rows in groups.
+fn group_words(rows: usize, k: usize) -> usize {
+    rows.next_multiple_of(GROUP) * k
+}
+
+/// Lays rows, whose elements are far from each other, out in groups, `[group][k][row]`.
+fn pack_rows(a: Matrix<'_>, rows: Range<usize>, k: usize, groups: &mut [u32]) {
     for (number, group) in groups.chunks_exact_mut((k * GROUP).max(1)).enumerate() {
         let first = rows.start + number * GROUP;
         let count = GROUP.min(rows.end - first);
@@ -143,42 +148,41 @@ fn pack_rows(a: Matrix<'_>, rows: Range<usize>, k: usize, groups: &mut [u32]) ->
             }
         }
     }
-    (0..rows.len()).map(|row| (row / GROUP * GROUP * k + row % GROUP) as isize).collect()
 }
 
-/// `out = a b` for some rows of `a`, of which the steps are [`row_steps`], and the columns in `panels`; `out` has `pitch`
+/// Where rows begin that lie in groups.
+fn group_starts(rows: Range<usize>, k: usize) -> Vec<isize> {
+    rows.map(|row| (row / GROUP * GROUP * k + row % GROUP) as isize).collect()
+}
+
+/// `out = a b` for rows that begin at some words, whose steps are [`row_steps`], and the columns in `panels`; `out` has `pitch`
 /// words from row to row.
+fn multiply_rows(
+    out: &mut [u32],
+    pitch: usize,
+    (left, rows, left_steps): (&[u32], &[isize], &Steps),
+    (right, width, right_steps): (&[u32], usize, &Steps),
+) {
+    let panel = left_steps.len() * columns();
+    let sides =
+        Sum { left, rows, left_steps, right, right_steps, panel, out, pitch, width, add: false };
+    sides.run();
+}
+
+/// [`multiply_rows`] of some rows of `a`, which are laid out in groups first if they have to be.
 pub(super) fn multiply(
     out: &mut [u32],
     pitch: usize,
     (a, rows, steps): (Matrix<'_>, Range<usize>, &Steps),
-    (panels, cols, panel_steps): (&[u32], usize, &Steps),
+    right: (&[u32], usize, &Steps),
 ) {
     let k = steps.len();
-    if k == 0 {
-        return out.chunks_mut(pitch.max(1)).take(rows.len()).for_each(|line| line[..cols].fill(0));
-    }
-    let mut sum = |left: &[u32], rows: &[isize]| {
-        Sum {
-            left,
-            rows,
-            left_steps: steps,
-            right: panels,
-            right_steps: panel_steps,
-            panel: k * columns(),
-            out,
-            pitch,
-            width: cols,
-            add: false,
-        }
-        .run();
-    };
     if a.col == 1 {
-        return sum(a.words, &a.starts(rows));
+        return multiply_rows(out, pitch, (a.words, &a.starts(rows), steps), right);
     }
-    with_tile(rows.len().next_multiple_of(GROUP) * k, |groups| {
-        let starts = pack_rows(a, rows, k, groups);
-        sum(groups, &starts);
+    with_tile(group_words(rows.len(), k), |groups| {
+        pack_rows(a, rows.clone(), k, groups);
+        multiply_rows(out, pitch, (groups, &group_starts(0..rows.len(), k), steps), right);
     });
 }
 
@@ -288,27 +292,42 @@ impl Task for MatMul {
                 },
             );
             let packed = &*packed;
-            (0..batch * down * across).into_par_iter().for_each(|task| {
-                let (b, tile) = (task / (down * across), task % (down * across));
-                let (row, col) = (tile / across * rows, tile % across * cols);
-                let (height, width) = (rows.min(m - row), cols.min(n - col));
-                let a = left.matrix(&self.batch, b, [m, k]);
-                let panels = &packed[b.min(kinds - 1) * words..][..words][col * k..];
-                // SAFETY: tasks have disjoint rows and columns.
-                unsafe { self.store(a, panels, b, [row, col], [height, width]) };
+            // What several tasks would lay out is laid out once for all.
+            let again = across > 1 && left.matrix(&self.batch, 0, [m, k]).col != 1;
+            let size = if again { group_words(m, k) } else { 0 };
+            with_tile(batch * size, |groups| {
+                let each = m.div_ceil(GROUP);
+                groups.par_chunks_mut((GROUP * k).max(1)).enumerate().for_each(
+                    |(number, group)| {
+                        let (b, first) = (number / each, number % each * GROUP);
+                        let rows = first..(first + GROUP).min(m);
+                        pack_rows(left.matrix(&self.batch, b, [m, k]), rows, k, group);
+                    },
+                );
+                let groups = &*groups;
+                (0..batch * down * across).into_par_iter().for_each(|task| {
+                    let (b, tile) = (task / (down * across), task % (down * across));
+                    let (row, col) = (tile / across * rows, tile % across * cols);
+                    let (height, width) = (rows.min(m - row), cols.min(n - col));
+                    let a = left.matrix(&self.batch, b, [m, k]);
+                    let laid_out = again.then(|| &groups[b * size..][..size]);
+                    let panels = &packed[b.min(kinds - 1) * words..][..words][col * k..];
+                    // SAFETY: tasks have disjoint rows and columns.
+                    unsafe { self.store((a, laid_out), panels, b, [row, col], [height, width]) };
+                });
             });
         });
     }
 }
 
 impl MatMul {
-    /// Computes and stores a part of a result.
+    /// Computes and stores a part of a result, of rows in groups where they are laid out.
     ///
     /// # Safety
     /// Nothing else touches that part of the stored operands, nor the rows if it has the first columns.
     unsafe fn store(
         &self,
-        a: Matrix<'_>,
+        (a, groups): (Matrix<'_>, Option<&[u32]>),
         panels: &[u32],
         number: usize,
         [row, col]: [usize; 2],
@@ -323,16 +342,22 @@ impl MatMul {
             // SAFETY: passed on to the caller.
             unsafe { self.row_stores.sums(at..at + height, &sums) };
         }
-        let left = (a, row..row + height, &self.left_steps);
+        let (rows, steps) = (row..row + height, &self.left_steps);
         let right = (panels, width, &self.right_steps);
+        let sum = |out: &mut [u32], pitch: usize| match groups {
+            Some(groups) => {
+                let starts = group_starts(rows.clone(), k);
+                multiply_rows(out, pitch, (groups, &starts, steps), right)
+            }
+            None => multiply(out, pitch, (a, rows.clone(), steps), right),
+        };
         let start = (number * m + row) * n + col;
         if self.stores.plain && width == n {
             // SAFETY: passed on to the caller.
-            let out = unsafe { self.stores.target(start..start + height * n) };
-            return multiply(out, n, left, right);
+            return sum(unsafe { self.stores.target(start..start + height * n) }, n);
         }
         with_tile(height * width, |out| {
-            multiply(out, width, left, right);
+            sum(out, width);
             let mut registers = self.stores.registers();
             let mut store = |at: usize, values: &[u32]| {
                 // SAFETY: passed on to the caller.

@@ -350,6 +350,31 @@ impl Vectorized for Slope<'_> {
     }
 }
 
+/// Units whose slopes are computed at once, in arrays of their own: so many lines could overlap for all that a compiler can find out,
+/// and a loop over them would not use vectors.
+const UNITS: usize = 16;
+
+/// Some units of a line; zeros behind its end.
+#[inline(always)]
+fn units(line: &[f32], at: usize) -> [f32; UNITS] {
+    let line = &line[at..];
+    line.first_chunk().copied().unwrap_or_else(|| {
+        let mut units = [0.0; UNITS];
+        units[..line.len()].copy_from_slice(line);
+        units
+    })
+}
+
+/// Puts units where [`units`] finds them.
+#[inline(always)]
+fn keep_units(line: &mut [f32], at: usize, units: [f32; UNITS]) {
+    let len = UNITS.min(line.len() - at);
+    match line[at..].first_chunk_mut() {
+        Some(line) => *line = units,
+        None => line[at..].copy_from_slice(&units[..len]),
+    }
+}
+
 /// The slopes of one line; `dh` is by the state after the step, and becomes what goes past the recurrent weight.
 #[inline(always)]
 fn rnn_slopes(cell: Cell, [up, now]: [&[f32]; 2], dh: &mut [f32], out: &mut [f32], share: f32) {
@@ -377,19 +402,34 @@ fn lstm_slopes<const FUSED: bool>(
     let up: [&[f32]; 6] = std::array::from_fn(|number| part(up, n, number));
     let now: [&[f32]; 6] = std::array::from_fn(|number| part(now, n, number));
     let [by_i, by_f, by_new, by_o, _, by_c] = parts(out, n);
-    for u in 0..n {
-        let (i, f, new, o) = (now[2][u], now[3][u], now[4][u], now[5][u]);
-        let (slope, slope_c) = (dh[u] + up[0][u], dc[u] + up[1][u]);
-        let by_h = slope * share;
-        let bent = special::tanh::<FUSED>(f * before[u] + i * new);
-        let by_after = slope_c * share + by_h * o * (1.0 - bent * bent);
-        by_i[u] = (by_after * new + up[2][u]) * i * (1.0 - i);
-        by_f[u] = (by_after * before[u] + up[3][u]) * f * (1.0 - f);
-        by_new[u] = (by_after * i + up[4][u]) * (1.0 - new * new);
-        by_o[u] = (by_h * bent + up[5][u]) * o * (1.0 - o);
-        dh[u] = slope * (1.0 - share);
-        dc[u] = by_after * f + slope_c * (1.0 - share);
-        by_c[u] = dc[u];
+    for at in (0..n).step_by(UNITS) {
+        let [up_h, up_c] = [units(up[0], at), units(up[1], at)];
+        let [up_i, up_f, up_new, up_o] =
+            [units(up[2], at), units(up[3], at), units(up[4], at), units(up[5], at)];
+        let [mut i, mut f, mut new, mut o] =
+            [units(now[2], at), units(now[3], at), units(now[4], at), units(now[5], at)];
+        let before = units(before, at);
+        let [mut h, mut c] = [units(dh, at), units(dc, at)];
+        for u in 0..UNITS {
+            let (in_i, in_f, in_new, in_o) = (i[u], f[u], new[u], o[u]);
+            let (slope, slope_c) = (h[u] + up_h[u], c[u] + up_c[u]);
+            let by_h = slope * share;
+            let bent = special::tanh::<FUSED>(in_f * before[u] + in_i * in_new);
+            let by_after = slope_c * share + by_h * in_o * (1.0 - bent * bent);
+            i[u] = (by_after * in_new + up_i[u]) * in_i * (1.0 - in_i);
+            f[u] = (by_after * before[u] + up_f[u]) * in_f * (1.0 - in_f);
+            new[u] = (by_after * in_i + up_new[u]) * (1.0 - in_new * in_new);
+            o[u] = (by_h * bent + up_o[u]) * in_o * (1.0 - in_o);
+            h[u] = slope * (1.0 - share);
+            c[u] = by_after * in_f + slope_c * (1.0 - share);
+        }
+        keep_units(by_i, at, i);
+        keep_units(by_f, at, f);
+        keep_units(by_new, at, new);
+        keep_units(by_o, at, o);
+        keep_units(dh, at, h);
+        keep_units(dc, at, c);
+        keep_units(by_c, at, c);
     }
 }
 
@@ -400,15 +440,28 @@ fn gru_slopes([up, now, before]: [&[f32]; 3], dh: &mut [f32], out: &mut [f32], s
     let up: [&[f32]; 5] = std::array::from_fn(|number| part(up, n, number));
     let now: [&[f32]; 5] = std::array::from_fn(|number| part(now, n, number));
     let [by_r, by_z, by_new, by_inner, _] = parts(out, n);
-    for u in 0..n {
-        let (r, z, new, inner) = (now[1][u], now[2][u], now[3][u], now[4][u]);
-        let slope = dh[u] + up[0][u];
-        let by_h = slope * share;
-        let slope_new = (by_h * (1.0 - z) + up[3][u]) * (1.0 - new * new);
-        by_r[u] = (slope_new * inner + up[1][u]) * r * (1.0 - r);
-        by_z[u] = (by_h * (before[u] - new) + up[2][u]) * z * (1.0 - z);
-        by_new[u] = slope_new;
-        by_inner[u] = slope_new * r + up[4][u];
-        dh[u] = slope * (1.0 - share) + by_h * z;
+    for at in (0..n).step_by(UNITS) {
+        let [up_h, up_r, up_z, up_new] =
+            [units(up[0], at), units(up[1], at), units(up[2], at), units(up[3], at)];
+        let up_inner = units(up[4], at);
+        let [mut r, mut z, mut new, mut inner] =
+            [units(now[1], at), units(now[2], at), units(now[3], at), units(now[4], at)];
+        let (before, mut h) = (units(before, at), units(dh, at));
+        for u in 0..UNITS {
+            let (in_r, in_z, in_new, in_inner) = (r[u], z[u], new[u], inner[u]);
+            let slope = h[u] + up_h[u];
+            let by_h = slope * share;
+            let slope_new = (by_h * (1.0 - in_z) + up_new[u]) * (1.0 - in_new * in_new);
+            r[u] = (slope_new * in_inner + up_r[u]) * in_r * (1.0 - in_r);
+            z[u] = (by_h * (before[u] - in_new) + up_z[u]) * in_z * (1.0 - in_z);
+            new[u] = slope_new;
+            inner[u] = slope_new * in_r + up_inner[u];
+            h[u] = slope * (1.0 - share) + by_h * in_z;
+        }
+        keep_units(by_r, at, r);
+        keep_units(by_z, at, z);
+        keep_units(by_new, at, new);
+        keep_units(by_inner, at, inner);
+        keep_units(dh, at, h);
     }
 }

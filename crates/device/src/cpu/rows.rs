@@ -12,11 +12,15 @@ use std::ops::Range;
 
 const LANES: usize = 16;
 
+/// Elements of rows that go through all passes together: as many of some operands stay in a first-level cache.
+const GROUP: usize = 1 << 12;
+
+/// Whatever is found of a row, by a stage or by a pass, is an accumulator of all that is evaluated later, in the order of finding.
 pub(super) struct Rows {
     rows: usize,
     cols: usize,
-    /// What a row needs and doesn't depend on reductions, for many rows at once: the first accumulators.
-    ahead: Plan,
+    /// What elements need and is the same for all of a row, for many rows at once: before the first pass and after each.
+    stages: Vec<Plan>,
     /// Reductions that go through the columns together, each with how it combines what.
     passes: Vec<(Vec<(Combine, DType)>, Plan)>,
     row_stores: Stores,
@@ -33,7 +37,9 @@ impl Rows {
             unreachable!("prepared as rows because the body is rows")
         };
         let columns = rows.len()..rows.len() + cols.len();
-        let (expr, ahead) = ahead(kernel, columns.clone());
+        let passes = kernel.body.passes(&kernel.expr);
+        let elements: Vec<_> = reductions.iter().map(|r| r.term).chain(roots(stores)).collect();
+        let (expr, stages) = stages(&kernel.expr, &elements, columns.clone(), &passes);
         let together = (BLOCK / numel(cols).max(1)).max(1);
         let plan = |terms: &[TermId]| match together {
             1 => Plan::over_rows(&expr, terms, slices, columns.clone()),
@@ -45,126 +51,162 @@ impl Rows {
             let combines = all.iter().map(|r| (r.combine, expr.types[r.term])).collect();
             (combines, plan(&terms))
         };
+        let of_rows = |(expr, terms): (Expr, Vec<TermId>)| {
+            Plan::new(&expr.without(columns.clone()), &terms, slices)
+        };
+        let row_plan = of_rows((expr.clone(), roots(row_stores)));
         Rows {
             rows: numel(rows),
             cols: numel(cols),
-            ahead: Plan::new(&kernel.expr.without(columns.clone()), &ahead, slices),
-            passes: kernel.body.passes(&kernel.expr).into_iter().map(pass).collect(),
-            row_stores: Stores::with(plan(&roots(row_stores)), false, row_stores, slices),
+            stages: stages.into_iter().map(of_rows).collect(),
+            passes: passes.into_iter().map(pass).collect(),
+            row_stores: Stores::with(row_plan, false, row_stores, slices),
             stores: Stores::with(plan(&roots(stores)), false, stores, slices),
             layout: layout.collapsed(),
             together,
         }
     }
 
-    /// A row that is longer than a block, or as long; `ahead` begins at it.
+    /// `count` rows from `first` on, at most as many as a block has points.
     ///
     /// # Safety
-    /// As [`Task::run`], and no other thread works on this row.
-    unsafe fn row(&self, row: usize, ahead: &[&[u32]], scratch: &mut Scratch) {
-        let first = row * self.cols;
-        let mut found: Vec<Accumulated<'_>> =
-            ahead.iter().map(|values| Accumulated::All(values[0])).collect();
-        for ((combines, plan), registers) in self.passes.iter().zip(&mut scratch.passes) {
-            registers.begin_row();
-            let mut totals: Vec<Total> =
-                combines.iter().map(|&(c, ty)| Total::new(c, ty)).collect();
-            for start in (0..self.cols).step_by(BLOCK) {
-                let len = BLOCK.min(self.cols - start);
+    /// As [`Task::run`], and no other thread works on these rows.
+    unsafe fn group(&self, first: usize, count: usize, scratch: &mut Scratch) {
+        let Scratch { stages, passes, row_stores, stores, found, spread } = scratch;
+        let mut done = 0;
+        for (number, (stage, registers)) in self.stages.iter().zip(stages).enumerate() {
+            let (known, next) = found.split_at_mut(done);
+            if !stage.roots.is_empty() {
+                let known = each(known);
                 // SAFETY: passed on to the caller.
-                unsafe { plan.evaluate(registers, first + start, len, &found) };
-                for (root, total) in totals.iter_mut().enumerate() {
-                    total.add(plan.root(registers, root, len, &found));
+                unsafe { stage.evaluate(registers, first, count, &known) };
+                for (root, next) in next[..stage.roots.len()].iter_mut().enumerate() {
+                    next[..count].copy_from_slice(stage.root(registers, root, count, &known));
                 }
+                done += stage.roots.len();
             }
-            found.extend(totals.iter().map(|total| Accumulated::All(total.bits())));
-        }
-        scratch.row_stores.begin_row();
-        scratch.stores.begin_row();
-        // SAFETY: passed on to the caller; rows store disjoint ranges.
-        unsafe {
-            self.row_stores.block(&mut scratch.row_stores, first, row, 1, &found);
-            if !self.stores.is_empty() {
-                for start in (first..first + self.cols).step_by(BLOCK) {
-                    let len = BLOCK.min(first + self.cols - start);
-                    self.stores.spread(&mut scratch.stores, &self.layout, [start, len], &found);
+            let Some((combines, plan)) = self.passes.get(number) else { continue };
+            let (known, next) = found.split_at_mut(done);
+            for rows in self.blocks(count) {
+                let known = self.known(plan, known, &rows, spread);
+                let registers = &mut passes[number];
+                registers.begin_row();
+                let each_row = rows.clone().flat_map(|_| combines);
+                let mut totals: Vec<_> = each_row.map(|&(c, ty)| Total::new(c, ty)).collect();
+                for [start, len] in self.points(first, &rows) {
+                    // SAFETY: passed on to the caller.
+                    unsafe { plan.evaluate(registers, start, len, &known) };
+                    for root in 0..combines.len() {
+                        let values = plan.root(registers, root, len, &known).chunks(self.cols);
+                        let totals = totals.iter_mut().skip(root).step_by(combines.len());
+                        totals.zip(values).for_each(|(total, values)| total.add(values));
+                    }
                 }
-            }
-        }
-    }
-
-    /// `count` short rows, which fill a block; `ahead` begins at the first.
-    ///
-    /// # Safety
-    /// As [`Rows::row`].
-    unsafe fn rows(&self, row: usize, count: usize, ahead: &[&[u32]], scratch: &mut Scratch) {
-        let (start, len) = (row * self.cols, count * self.cols);
-        for (values, block) in ahead.iter().zip(&mut scratch.found) {
-            let rows = block.chunks_mut(self.cols).zip(*values).take(count);
-            rows.for_each(|(row, value)| row.fill(*value));
-        }
-        let mut done = ahead.len();
-        for ((combines, plan), registers) in self.passes.iter().zip(&mut scratch.passes) {
-            let (found, next) = scratch.found.split_at_mut(done);
-            let accumulated = each(found);
-            // SAFETY: passed on to the caller.
-            unsafe { plan.evaluate(registers, start, len, &accumulated) };
-            for ((root, &(combine, ty)), totals) in combines.iter().enumerate().zip(next) {
-                let values = plan.root(registers, root, len, &accumulated);
-                let rows = values.chunks(self.cols).zip(totals.chunks_mut(self.cols));
-                for (values, totals) in rows {
-                    let mut total = Total::new(combine, ty);
-                    total.add(values);
-                    totals.fill(total.bits());
+                for (row, totals) in rows.zip(totals.chunks(combines.len())) {
+                    next.iter_mut().zip(totals).for_each(|(next, total)| next[row] = total.bits());
                 }
             }
             done += combines.len();
         }
-        let accumulated = each(&scratch.found);
         // SAFETY: passed on to the caller; rows store disjoint ranges.
-        unsafe {
-            if !self.row_stores.is_empty() {
-                let rows = [row, count, self.cols];
-                self.row_stores.firsts(&mut scratch.row_stores, rows, &accumulated);
-            }
-            if !self.stores.is_empty() {
-                let points = [start, len];
-                self.stores.spread(&mut scratch.stores, &self.layout, points, &accumulated);
+        unsafe { self.row_stores.block(row_stores, first, first, count, &each(found)) };
+        if self.stores.is_empty() {
+            return;
+        }
+        for rows in self.blocks(count) {
+            let known = self.known(&self.stores.plan, found, &rows, spread);
+            stores.begin_row();
+            for points in self.points(first, &rows) {
+                // SAFETY: passed on to the caller; rows store disjoint ranges.
+                unsafe { self.stores.spread(stores, &self.layout, points, &known) };
             }
         }
+    }
+
+    /// The rows of a group that are evaluated together.
+    fn blocks(&self, count: usize) -> impl Iterator<Item = Range<usize>> {
+        let together = self.together;
+        (0..count).step_by(together).map(move |row| row..(row + together).min(count))
+    }
+
+    /// The first point and the number of points of each block of some rows of the group that begins at `first`.
+    fn points(&self, first: usize, rows: &Range<usize>) -> impl Iterator<Item = [usize; 2]> {
+        let [start, end] = [rows.start, rows.end].map(|row| (first + row) * self.cols);
+        (start..end).step_by(BLOCK).map(move |at| [at, BLOCK.min(end - at)])
+    }
+
+    /// What is known of a row, or of the row of each point where several rows share a block, as far as a plan needs it.
+    fn known<'s>(
+        &self,
+        plan: &Plan,
+        found: &[[u32; BLOCK]],
+        rows: &Range<usize>,
+        spread: &'s mut [[u32; BLOCK]],
+    ) -> Vec<Accumulated<'s>> {
+        if self.together == 1 {
+            return found.iter().map(|values| Accumulated::All(values[rows.start])).collect();
+        }
+        for number in plan.accumulators() {
+            let lines = spread[number].chunks_mut(self.cols.max(1));
+            lines.zip(&found[number][rows.clone()]).for_each(|(line, value)| line.fill(*value));
+        }
+        each(spread)
     }
 }
 
-/// The expression of a row kernel whose first accumulators are what each row needs and doesn't depend on reductions, and
-/// those terms.
-fn ahead(kernel: &Kernel, columns: Range<usize>) -> (Expr, Vec<TermId>) {
-    let mut expr = kernel.expr.clone();
-    let roots = kernel.roots();
-    let (uniform, needed) = (expr.uniform(columns), expr.needed(&roots));
-    let mut free: Vec<bool> = Vec::with_capacity(expr.terms.len());
+/// The expression of a row kernel with accumulators for what `elements` need that is the same for all of a row; and the expressions
+/// and terms that give these: before the first pass and after each.
+fn stages(
+    expr: &Expr,
+    elements: &[TermId],
+    columns: Range<usize>,
+    passes: &[Range<usize>],
+) -> (Expr, Vec<(Expr, Vec<TermId>)>) {
+    /// Never: a term that differs from column to column.
+    const NEVER: usize = usize::MAX;
+    let uniform = expr.uniform(columns);
+    // After how many passes a term is known for a row.
+    let mut known: Vec<usize> = Vec::with_capacity(expr.terms.len());
+    for (term, uniform) in expr.terms.iter().zip(uniform) {
+        let arguments = term.arguments().iter().map(|&arg| known[arg]).max().unwrap_or(0);
+        known.push(match term {
+            Term::Accumulator(n) => passes.iter().take_while(|pass| pass.start <= *n).count(),
+            _ if uniform => arguments,
+            _ => NEVER,
+        });
+    }
+    let needed = expr.needed(elements);
+    let mut used = vec![false; known.len()];
+    elements.iter().for_each(|&element| used[element] = true);
     for (id, term) in expr.terms.iter().enumerate() {
-        let arguments = term.arguments().iter().all(|&arg| free[arg]);
-        free.push(uniform[id] && arguments && !matches!(term, Term::Accumulator(_)));
-    }
-    let mut used = vec![false; free.len()];
-    roots.iter().for_each(|&root| used[root] = true);
-    let dependent = |(id, _): &(usize, &Term)| needed[*id] && !free[*id];
-    for (_, term) in expr.terms.iter().enumerate().filter(dependent) {
-        term.arguments().iter().for_each(|&arg| used[arg] = true);
-    }
-    let wanted = |&id: &TermId| {
-        needed[id] && free[id] && used[id] && !matches!(expr.terms[id], Term::Literal(_))
-    };
-    let ahead: Vec<TermId> = (0..free.len()).filter(wanted).collect();
-    for term in &mut expr.terms {
-        if let Term::Accumulator(number) = term {
-            *number += ahead.len();
+        if needed[id] && known[id] == NEVER {
+            term.arguments().iter().for_each(|&arg| used[arg] = true);
         }
     }
-    for (number, &id) in ahead.iter().enumerate() {
-        expr.terms[id] = Term::Accumulator(number);
+    let computed =
+        |id: &TermId| !matches!(expr.terms[*id], Term::Literal(_) | Term::Accumulator(_));
+    let mut numbers = 0..;
+    let mut after = expr.clone();
+    let mut stages = Vec::new();
+    for stage in 0..=passes.len() {
+        let terms: Vec<TermId> = (0..known.len())
+            .filter(|id| used[*id] && known[*id] == stage && computed(id))
+            .collect();
+        stages.push((after.clone(), terms.clone()));
+        for (id, number) in terms.into_iter().zip(&mut numbers) {
+            after.terms[id] = Term::Accumulator(number);
+        }
+        for (reduction, number) in
+            passes.get(stage).cloned().into_iter().flatten().zip(&mut numbers)
+        {
+            for (term, now) in expr.terms.iter().zip(&mut after.terms) {
+                if *term == Term::Accumulator(reduction) {
+                    *now = Term::Accumulator(number);
+                }
+            }
+        }
     }
-    (expr, ahead)
+    (after, stages)
 }
 
 pub(super) fn each(found: &[[u32; BLOCK]]) -> Vec<Accumulated<'_>> {
@@ -172,47 +214,35 @@ pub(super) fn each(found: &[[u32; BLOCK]]) -> Vec<Accumulated<'_>> {
 }
 
 struct Scratch {
+    stages: Vec<Registers>,
     passes: Vec<Registers>,
-    /// Accumulators of rows that share a block, spread over their points.
-    found: Vec<[u32; BLOCK]>,
     row_stores: Registers,
     stores: Registers,
+    /// What is found of each row of a group.
+    found: Vec<[u32; BLOCK]>,
+    /// The same for each point of a block, where rows share blocks.
+    spread: Vec<[u32; BLOCK]>,
 }
 
 impl Task for Rows {
     unsafe fn run(&self) {
-        let reductions = self.passes.iter().map(|(combines, _)| combines.len());
-        let accumulators = self.ahead.roots.len() + reductions.sum::<usize>();
+        let found = self.stages.iter().map(|plan| plan.roots.len()).sum::<usize>()
+            + self.passes.iter().map(|(combines, _)| combines.len()).sum::<usize>();
         let rows_each = (TASK_POINTS / self.cols.max(1) / 4).max(1);
+        let group = (GROUP / self.cols.max(1)).clamp(1, BLOCK);
         (0..self.rows.div_ceil(rows_each)).into_par_iter().for_each(|task| {
-            let mut ahead = self.ahead.registers();
             let mut scratch = Scratch {
+                stages: self.stages.iter().map(Plan::registers).collect(),
                 passes: self.passes.iter().map(|(_, plan)| plan.registers()).collect(),
-                found: vec![[0; BLOCK]; if self.together > 1 { accumulators } else { 0 }],
                 row_stores: self.row_stores.registers(),
                 stores: self.stores.registers(),
+                found: vec![[0; BLOCK]; found],
+                spread: vec![[0; BLOCK]; if self.together > 1 { found } else { 0 }],
             };
             let rows = task * rows_each..((task + 1) * rows_each).min(self.rows);
-            for first in rows.clone().step_by(BLOCK) {
-                let rows = first..(first + BLOCK).min(rows.end);
+            for first in rows.clone().step_by(group) {
                 // SAFETY: each row belongs to one task, and nothing loaded is stored.
-                unsafe {
-                    let len = rows.len();
-                    self.ahead.evaluate(&mut ahead, first, len, &[]);
-                    let values = |root| self.ahead.root(&ahead, root, len, &[]);
-                    let values: Vec<_> = (0..self.ahead.roots.len()).map(values).collect();
-                    let alone = self.together == 1 || self.cols == 0;
-                    for row in rows.clone().step_by(if alone { 1 } else { self.together }) {
-                        let from: Vec<_> = values.iter().map(|v| &v[row - first..]).collect();
-                        match alone {
-                            true => self.row(row, &from, &mut scratch),
-                            false => {
-                                let count = self.together.min(rows.end - row);
-                                self.rows(row, count, &from, &mut scratch);
-                            }
-                        }
-                    }
-                }
+                unsafe { self.group(first, group.min(rows.end - first), &mut scratch) };
             }
         });
     }
@@ -280,9 +310,18 @@ impl Total {
         }
     }
 
+    /// In lanes, because each comparison would wait for the one before.
     fn extreme(&mut self, block: &[u32], f: impl Fn(f32, f32) -> f32) {
         let start = f32::from_bits(self.bits);
-        self.bits = block.iter().fold(start, |a, &b| f(a, f32::from_bits(b))).to_bits();
+        let mut lanes = [start; LANES];
+        let (whole, rest) = block.as_chunks::<LANES>();
+        for chunk in whole {
+            for (lane, &value) in lanes.iter_mut().zip(chunk) {
+                *lane = f(*lane, f32::from_bits(value));
+            }
+        }
+        let rest = rest.iter().map(|&value| f32::from_bits(value));
+        self.bits = lanes.into_iter().chain(rest).fold(start, f).to_bits();
     }
 
     fn signed(&mut self, block: &[u32], f: impl Fn(i32, i32) -> i32) {

@@ -15,7 +15,7 @@ pub(super) fn roots(stores: &[Store]) -> Vec<TermId> {
 
 /// Stores over one domain.
 pub(super) struct Stores {
-    plan: Plan,
+    pub(super) plan: Plan,
     targets: Vec<Slice>,
     /// Whether the only store is accumulator 0 as it is, in words.
     pub(super) plain: bool,
@@ -141,29 +141,6 @@ impl Stores {
                         }
                     }
                 });
-            }
-        }
-    }
-
-    /// Evaluates `count` rows of `cols` points from row `row` and stores the first of each.
-    ///
-    /// # Safety
-    /// As [`Stores::run`].
-    pub(super) unsafe fn firsts(
-        &self,
-        registers: &mut Registers,
-        [row, count, cols]: [usize; 3],
-        accumulated: &[Accumulated<'_>],
-    ) {
-        let len = count * cols;
-        // SAFETY: passed on to the caller; loads are copied into registers before any store.
-        unsafe {
-            self.plan.evaluate(registers, row * cols, len, accumulated);
-            for (root, target) in self.targets.iter().enumerate() {
-                let values = self.plan.root(registers, root, len, accumulated);
-                for (number, value) in values.iter().step_by(cols).enumerate() {
-                    target.store(row + number, &[*value]);
-                }
             }
         }
     }

@@ -63,6 +63,13 @@ impl Fused {
             let packs = self.users(*member).iter().filter(|&&u| self.place(u) == Place::Packed);
             packs.for_each(|&pack| found.extend(self.readers(pack)));
         }
+        // Sums over the same rows of what one kernel stores, as of the gradients of a normalisation's weight and bias.
+        if matches!(self.clusters[a].core, Core::Rows { .. }) {
+            let makers = self.reads(a).iter().flat_map(|&value| self.makers(value));
+            let stored = makers.flat_map(|maker| &self.clusters[maker].members);
+            let siblings = stored.flat_map(|(member, _)| self.readers(*member)).copied();
+            found.extend(siblings.filter(|&b| self.clusters[b].core == self.clusters[a].core));
+        }
         if self.is_small(a)
             && let Some(equal) = small.get(&self.clusters[a].domain)
         {

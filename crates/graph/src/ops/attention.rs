@@ -77,7 +77,8 @@ impl Operation for Attend {
         let weights = self.weights(b.inputs);
         let dv = weights.transpose(-1, -2).matmul(b.upstream);
         let dweights = b.upstream.matmul(&v.transpose(-1, -2));
-        let mean = (&dweights * &weights).sum(&[-1]).keepdim(&[-1]);
+        // The mean of `dweights` under the weights, without going through them.
+        let mean = (b.upstream * b.output).sum(&[-1]).keepdim(&[-1]);
         let dscores = &weights * (dweights - mean);
         let dq = dscores.matmul(k) * self.scale();
         let dk = dscores.transpose(-1, -2).matmul(q) * self.scale();
