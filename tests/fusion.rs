@@ -4,7 +4,7 @@
 
 mod harness;
 
-use shadegrad::device::Limits;
+use shadegrad::device::{Limits, Term};
 use shadegrad::graph::{Array, Compiled, GraphError, Options, check, compile};
 use shadegrad::models::cross_entropy;
 use shadegrad::prelude::*;
@@ -46,6 +46,34 @@ fn chains_prologues_and_epilogues_are_one_kernel() {
     let conv = (image.conv2d(&filter, None, &padded(1)) + &bias).relu();
     assert_eq!(count(&[&conv]), 1, "a convolution with bias and relu");
     assert_eq!(count(&[&(conv.max_pool2d(&PoolOptions::new([2, 2])) * 2.0)]), 2, "and pooling");
+}
+
+#[test]
+fn masks_that_choose_between_constants_are_seen_through() {
+    let g = Graph::new();
+    let scores = x(&g, &[4, 3, 16, 16], 1);
+    let (from, to) = (g.iota(16).reshape(&[16, 1]), g.iota(16));
+    let later = from.expand(&[16, 16]).less(&to.expand(&[16, 16]));
+    let full = |value: f64| g.full(&[16, 16], DType::F32, value);
+    let bias = later.select(&full(f64::NEG_INFINITY), &full(0.0)).expand(&[4, 3, 16, 16]);
+    let masked = bias.less_equal(&bias.full_like(f64::from(f32::MIN)));
+    let zero = scores.zeros_like();
+    let kept = masked.select(&zero, &scores) + masked.select(&zero, &bias);
+    let result = masked.select(&scores.full_like(f64::NEG_INFINITY), &kept);
+    let operations = |options: &Options| {
+        let nodes = g.nodes(&[&result]).unwrap();
+        let compiled = compile(&nodes, &Limits::WEBGPU, options).unwrap();
+        let terms = compiled.program.kernels.iter().flat_map(|kernel| &kernel.expr.terms);
+        terms.filter(|term| matches!(term, Term::Apply { .. })).count()
+    };
+    assert_eq!(operations(&Options::default()), 2, "a comparison and a choice");
+    assert!(operations(&Options { simplify: false, ..Options::default() }) >= 6);
+    let device = Device::cpu(Some(1));
+    let [found, all] = [&result, &scores].map(|tensor| tensor.eval(&device).unwrap().data);
+    for (point, (found, score)) in found.iter().zip(&all).enumerate() {
+        let later = point / 16 % 16 < point % 16;
+        assert_eq!(*found, if later { f64::NEG_INFINITY } else { *score }, "at {point}");
+    }
 }
 
 #[test]

@@ -165,6 +165,8 @@ fn sums_of_nothing_have_their_neutral_elements() {
             // A product over an axis without elements is zero.
             nothing.matmul(&x(g, &[0, 4], 2)),
             x(g, &[2, 3, 0], 3).matmul(&x(g, &[2, 0, 2], 4)) + 1.0,
+            // No matrices, of rows that several tasks would share.
+            x(g, &[0, 2048, 64], 6).permute(&[0, 2, 1]).matmul(&x(g, &[0, 2048, 300], 7)),
             g.einsum("ik,jk->ij", &[&nothing, &nothing]),
             nothing.pad(1, 1, 2),
             g.concat(&[&nothing, &x(g, &[3, 2], 5), &nothing], 1),

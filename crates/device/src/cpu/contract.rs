@@ -293,7 +293,7 @@ impl Task for MatMul {
             );
             let packed = &*packed;
             // What several tasks would lay out is laid out once for all.
-            let again = across > 1 && left.matrix(&self.batch, 0, [m, k]).col != 1;
+            let again = across > 1 && batch > 0 && left.matrix(&self.batch, 0, [m, k]).col != 1;
             let size = if again { group_words(m, k) } else { 0 };
             with_tile(batch * size, |groups| {
                 let each = m.div_ceil(GROUP);
