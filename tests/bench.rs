@@ -8,15 +8,15 @@ use shadegrad::device::{Device, DeviceClass, Limits};
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// Dispatches of each training step: on the CPU and on software adapters, on small and on large GPUs, where long sums are cut
-/// into parts that another dispatch adds.
-const DISPATCHES: [(&str, [usize; 3]); 6] = [
-    ("tiny", [15, 15, 15]),
-    ("mlp", [14, 14, 14]),
-    ("lenet", [21, 26, 26]),
-    ("cifar", [43, 45, 49]),
-    ("lstm", [19, 19, 22]),
-    ("gpt", [75, 75, 75]),
+/// Dispatches of each training step: on the CPU, which has a kernel for the gradient of attention, on software adapters, on small
+/// and on large GPUs, where long sums are cut into parts that another dispatch adds.
+const DISPATCHES: [(&str, [usize; 4]); 6] = [
+    ("tiny", [15, 15, 15, 15]),
+    ("mlp", [14, 14, 14, 14]),
+    ("lenet", [21, 21, 26, 26]),
+    ("cifar", [43, 43, 45, 49]),
+    ("lstm", [19, 19, 19, 22]),
+    ("gpt", [59, 75, 75, 75]),
 ];
 
 /// Bytes of scratch memory of each on the CPU.
@@ -34,9 +34,10 @@ fn training_steps_take_so_many_dispatches_and_hardly_more_memory_than_lives_at_o
     for (profile, limits) in Limits::profiles() {
         let device = Device::null(limits.clone());
         let class = match limits.class {
-            DeviceClass::Cpu | DeviceClass::Software => 0,
-            DeviceClass::Integrated => 1,
-            DeviceClass::Discrete => 2,
+            DeviceClass::Cpu => 0,
+            DeviceClass::Software => 1,
+            DeviceClass::Integrated => 2,
+            DeviceClass::Discrete => 3,
         };
         for (workload, dispatches) in DISPATCHES {
             let (program, _) = bench::program(workload, &device, Step::default()).unwrap().unwrap();

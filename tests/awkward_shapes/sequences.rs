@@ -210,3 +210,23 @@ fn label_sequences_that_are_empty_or_impossible() {
         }
     }
 }
+
+/// Many more scores than are held at once: queries in blocks, and blocks of few matrices in tasks whose sums are added.
+#[test]
+fn slopes_of_long_attention() {
+    for (batch, queries, keys) in
+        [(1, 150, 140), (1, 3, 9000), (16, 119, 140), (3, 40, 1), (2, 3, 0)]
+    {
+        let slopes: Build<'_> = &|g| {
+            let of = |rows, cols, seed| x(g, &[batch, rows, cols], seed);
+            let (q, k, v) = (of(queries, 5, 1), of(keys, 5, 2), of(keys, 3, 3));
+            let attend = |causal| {
+                let options = AttentionOptions { causal, ..AttentionOptions::default() };
+                let y = q.scaled_dot_product_attention(&k, &v, &options);
+                g.gradients(&(y * of(queries, 3, 4)).sum_all(), &[&q, &k, &v])
+            };
+            [attend(false), attend(true)].concat()
+        };
+        agree(&[(&format!("{batch} of {queries} queries and {keys} keys"), slopes)]);
+    }
+}

@@ -150,3 +150,53 @@ fn views_of_views_are_ordered_gathered_and_attended() {
         g.gradients(&view.gather(1, &index).sum_all(), &[view]).remove(0)
     });
 }
+
+/// A mask that hides all of an axis of extent one hides it in every row, also where that axis is one that is summed.
+#[test]
+fn all_of_an_axis_of_one_is_hidden() {
+    let beside_a_sum: Build<'_> = &|g| {
+        let (t, y) = (x(g, &[5, 4], 1), x(g, &[5, 70], 2));
+        let hidden = t.narrow(1, 1, 1).pad(1, 0, 1).slice(1, 1, 1, 1);
+        vec![y.sum(&[1]).keepdim(&[1]) + hidden]
+    };
+    let shifted: Build<'_> = &|g| {
+        let (t, y) = (x(g, &[5, 1], 1), x(g, &[5, 70], 2));
+        vec![y.sum(&[1]).keepdim(&[1]) + t.pad(1, 1, 0).slice(1, 0, 1, 1)]
+    };
+    let in_a_sum: Build<'_> = &|g| {
+        let (t, y) = (x(g, &[5, 1, 1], 1), x(g, &[5, 1, 70], 2));
+        let hidden = t.pad(1, 1, 0).slice(1, 0, 1, 1).expand(&[5, 1, 70]);
+        vec![(&hidden * &y + &y).sum(&[1, 2])]
+    };
+    let index: Build<'_> = &|g| {
+        let places = g.arange(0.0, 3.0, 1.0).reshape(&[3, 1]).to(DType::U32);
+        let hidden = places.pad(1, 1, 0).slice(1, 0, 1, 1).expand(&[3, 6]);
+        vec![x(g, &[4, 6], 2).scatter_add(0, &hidden, &x(g, &[3, 6], 1))]
+    };
+    agree(&[
+        ("beside a sum", beside_a_sum),
+        ("a sequence of one, shifted", shifted),
+        ("in a sum", in_a_sum),
+        ("of an index", index),
+    ]);
+}
+
+/// Rows of which several share a block, or a group, and of which neither holds a whole number.
+#[test]
+fn rows_that_share_blocks() {
+    for shape in [[1031, 3], [517, 200], [9, 300], [3, 1], [33, 513]] {
+        let passes: Build<'_> = &|g| {
+            let t = x(g, &shape, 1);
+            let weights = t.softmax(1);
+            let mean = weights.mean(&[1]).keepdim(&[1]);
+            let spread = (&weights - &mean).abs().sum(&[1]);
+            vec![&weights * 2.0, spread, (&weights * &t).amax(&[1])]
+        };
+        agree(&[(&format!("{shape:?}"), passes)]);
+    }
+    let none: Build<'_> = &|g| {
+        let t = x(g, &[7, 0], 1);
+        vec![t.sum(&[1]) + 1.0, t.exp().sum(&[1]).keepdim(&[1]) * 3.0]
+    };
+    agree(&[("no columns", none)]);
+}

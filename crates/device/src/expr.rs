@@ -93,14 +93,19 @@ impl Expr {
         self.push(Term::Apply { op, args: args.to_vec() }, dtype)
     }
 
-    /// The expression without some axes of its domain, for terms that are the same along them.
+    /// The expression without some axes of its domain, for terms that are the same along them. What one of these axes hides stays
+    /// hidden.
     pub fn without(&self, axes: Range<usize>) -> Expr {
         let mut expr = self.clone();
         let whole = |view: &&mut View| view.shape.len() >= axes.end;
         for view in expr.terms.iter_mut().filter_map(Term::view_mut).filter(whole) {
+            let hidden = axes.clone().any(|axis| view.valid[axis] != (0, view.shape[axis]));
             view.shape.drain(axes.clone());
             view.strides.drain(axes.clone());
             view.valid.drain(axes.clone());
+            if hidden {
+                *view = view.hidden();
+            }
         }
         expr
     }

@@ -347,10 +347,55 @@ pub struct Attention {
     pub scale: u32,
 }
 
+/// Which of attention's two kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AttentionRole {
+    /// The result, from queries, keys and values.
+    Forward,
+    /// The slopes of queries, keys and values one after the other, each row-major, from these, the slope of the result and the result:
+    /// `[batch.., (queries + keys) * width + keys * features]`. On the CPU only.
+    Gradient,
+}
+
 impl Attention {
     /// The batch axes with two more.
     pub fn shape(&self, rows: usize, cols: usize) -> Vec<usize> {
         [self.batch.as_slice(), &[rows, cols]].concat()
+    }
+
+    /// The shapes of what a role reads, in order; a bias is apart.
+    pub fn sources(&self, role: AttentionRole) -> Vec<Vec<usize>> {
+        let mut shapes = vec![
+            self.shape(self.queries, self.width),
+            self.shape(self.keys, self.width),
+            self.shape(self.keys, self.features),
+        ];
+        if role == AttentionRole::Gradient {
+            shapes.extend(vec![self.result(AttentionRole::Forward); 2]);
+        }
+        shapes
+    }
+
+    /// The shape of what a role computes.
+    pub fn result(&self, role: AttentionRole) -> Vec<usize> {
+        match role {
+            AttentionRole::Forward => self.shape(self.queries, self.features),
+            AttentionRole::Gradient => {
+                let slopes = (self.queries + self.keys) * self.width + self.keys * self.features;
+                [self.batch.as_slice(), &[slopes]].concat()
+            }
+        }
+    }
+
+    /// Multiplications and additions of a role: the scores and the mean of values; for slopes the scores again, the slopes of
+    /// weights, and from these and the weights the slopes of all three.
+    pub fn flops(&self, role: AttentionRole) -> u64 {
+        let pairs = numel(&self.batch) * self.queries * self.keys;
+        let terms = match role {
+            AttentionRole::Forward => self.width + self.features,
+            AttentionRole::Gradient => 3 * self.width + 2 * self.features,
+        };
+        2 * (pairs * terms) as u64
     }
 }
 
@@ -446,19 +491,17 @@ pub enum Body {
         stores: Vec<Store>,
     },
     /// Accumulator 0 is the mean of the values, weighted by the softmax of scaled products of query and
-    /// keys; zero where every key is masked.
+    /// keys, zero where every key is masked; or the slopes of all three.
     Attention {
         /// The geometry.
         attention: Attention,
-        /// Over `[batch.., queries, width]`.
-        query: TermId,
-        /// Over `[batch.., keys, width]`.
-        key: TermId,
-        /// Over `[batch.., keys, features]`.
-        value: TermId,
+        /// What is computed.
+        role: AttentionRole,
+        /// What is read, over the shapes of [`Attention::sources`].
+        sources: Vec<TermId>,
         /// What is added to the products, over `[batch.., queries, keys]`.
         bias: Option<TermId>,
-        /// Over `[batch.., queries, features]`.
+        /// Over [`Attention::result`].
         stores: Vec<Store>,
     },
     /// Accumulator 0 is what a recurrent cell keeps of each step, or its slopes.
@@ -508,9 +551,7 @@ impl Body {
             Body::Scan { recurrence, .. } => recurrence.shape.clone(),
             Body::Merge { merge, .. } => vec![merge.rows, merge.len],
             Body::Recurrent { sequence, role, .. } => sequence.result(*role),
-            Body::Attention { attention, .. } => {
-                attention.shape(attention.queries, attention.features)
-            }
+            Body::Attention { attention, role, .. } => attention.result(*role),
         }
     }
 
@@ -603,14 +644,9 @@ impl Body {
             Body::Merge { key, place, .. } => {
                 vec![(*key, self.domain()), (*place, self.domain())]
             }
-            Body::Attention { attention: a, query, key, value, bias, .. } => {
-                let mut sources = vec![
-                    (*query, a.shape(a.queries, a.width)),
-                    (*key, a.shape(a.keys, a.width)),
-                    (*value, a.shape(a.keys, a.features)),
-                ];
-                sources.extend(bias.map(|bias| (bias, a.shape(a.queries, a.keys))));
-                sources
+            Body::Attention { attention: a, role, sources, bias, .. } => {
+                let bias = bias.map(|bias| (bias, a.shape(a.queries, a.keys)));
+                sources.iter().copied().zip(a.sources(*role)).chain(bias).collect()
             }
         }
     }
@@ -619,10 +655,7 @@ impl Body {
     pub fn flops(&self) -> u64 {
         match self {
             Body::Contract { contraction, .. } => contraction.flops(),
-            Body::Attention { attention: a, .. } => {
-                let pairs = numel(&a.batch) * a.queries * a.keys;
-                2 * (pairs * (a.width + a.features)) as u64
-            }
+            Body::Attention { attention, role, .. } => attention.flops(*role),
             Body::Recurrent { sequence, .. } => sequence.flops(),
             _ => 0,
         }
@@ -691,8 +724,8 @@ impl Kernel {
                 let steps = if *stepwise { ", a dispatch for each step" } else { "" };
                 let _ = writeln!(text, "  {role:?} {sequence:?} of {sources:?}{steps}");
             }
-            Body::Attention { attention, query, key, value, bias, .. } => {
-                let _ = writeln!(text, "  {attention:?} of t{query} t{key} t{value} {bias:?}");
+            Body::Attention { attention, role, sources, bias, .. } => {
+                let _ = writeln!(text, "  {role:?} {attention:?} of {sources:?} {bias:?}");
             }
             Body::Map { .. } => {}
         }

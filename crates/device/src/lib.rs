@@ -39,8 +39,8 @@ pub use expr::{Expr, Term, TermId};
 pub use gpu::{Rendered, Variant, render, render_whole};
 pub use intrinsic::{Custom, Intrinsic, random, shuffle};
 pub use kernel::{
-    Attention, Body, Combine, Contraction, Conv, ConvRole, Kernel, Merge, Operand, Recurrence,
-    Reduction, Store, Window, WindowRole, lines,
+    Attention, AttentionRole, Body, Combine, Contraction, Conv, ConvRole, Kernel, Merge, Operand,
+    Recurrence, Reduction, Store, Window, WindowRole, lines,
 };
 pub use limits::{DeviceClass, Limits};
 pub use precision::{MatmulPrecision, Matrices};

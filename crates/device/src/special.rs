@@ -125,7 +125,7 @@ pub(crate) fn erf<const FUSED: bool>(x: f32) -> f32 {
     ];
     let small = x * polynomial::<FUSED, 7>(z, fit);
     // From one on, `1 - e^-r` with a polynomial for `r = -ln erfc(a)`: least squares at Chebyshev points, weighted until the largest
-    // error of the whole is least, which is 2e-11. Past four all of it is one in a float.
+    // error of the whole is least, which is 2e-11 before its coefficients are rounded. Past four all of it is one in a float.
     let fit = [
         2.168_675_7e-5,
         -4.413_352_3e-4,

@@ -48,6 +48,16 @@ impl View {
         self.offset == 0 && !self.is_masked() && self.collapsed().is_line()
     }
 
+    /// This view with all points outside the data. A point alone gets an axis, on which it can be.
+    pub fn hidden(&self) -> View {
+        let mut view = self.clone();
+        if view.shape.is_empty() {
+            (view.shape, view.strides, view.valid) = (vec![1], vec![0], vec![(0, 1)]);
+        }
+        view.valid[0] = (0, 0);
+        view
+    }
+
     /// Whether some points lie outside the data.
     pub fn is_masked(&self) -> bool {
         self.valid.iter().zip(&self.shape).any(|(&(low, high), &n)| low > 0 || high < n)

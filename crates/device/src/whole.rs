@@ -7,7 +7,7 @@
 //! number of steps is a few dispatches and nothing is written while it runs.
 
 use crate::part::idle;
-use crate::{Body, DType, DeviceClass, Kernel, Limits, Program};
+use crate::{AttentionRole, Body, DType, DeviceClass, Kernel, Limits, Program};
 
 /// Invocations that every family has in a workgroup when nothing is shared: a program has as many for each of its kernels.
 pub(crate) const SIZE: usize = 64;
@@ -79,8 +79,8 @@ fn is_alone(body: &Body) -> bool {
         | Body::Contract { .. }
         | Body::Window { .. }
         | Body::Scatter { .. }
-        | Body::Merge { .. }
-        | Body::Attention { .. } => true,
+        | Body::Merge { .. } => true,
+        Body::Attention { role, .. } => *role == AttentionRole::Forward,
         Body::Scan { recurrence, .. } => !recurrence.mixes(),
         Body::Recurrent { .. } => false,
     }

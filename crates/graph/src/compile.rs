@@ -1,5 +1,6 @@
 //! The path of a training step, as one function.
 
+use crate::expand::expand;
 use crate::fuse::fuse;
 use crate::halve::halve;
 use crate::lower::{Lowered, Memory, lower};
@@ -100,6 +101,7 @@ pub fn compile(
 ) -> Result<Compiled, GraphError> {
     recorded.verify("record")?;
     let mut dumps = vec![("0-record.txt".to_string(), dump::nodes(recorded))];
+    let recorded = &expand(recorded, limits);
 
     let nodes = if options.simplify {
         let simplified = simplify(recorded);

@@ -52,7 +52,7 @@ pub(crate) fn clusters(fused: &Fused) -> String {
             }
             Core::Scan(recurrence) => format!("{recurrence:?}"),
             Core::Merge(merge) => format!("{merge:?}"),
-            Core::Attention(attention) => format!("{attention:?}"),
+            Core::Attention(attention, role) => format!("{role:?} {attention:?}"),
             Core::Recurrent(sequence, role) => format!("{role:?} {sequence:?}"),
             Core::Half => "halves".to_string(),
         };

@@ -277,6 +277,48 @@ impl Graph {
         Tensor::new(self, value)
     }
 
+    /// Records a node as it is, of inputs that are recorded here, or finds the equal one that is there already.
+    pub(crate) fn keep(&self, node: Node) -> Value {
+        let mut inner = self.inner.borrow_mut();
+        let key = (node.op.clone(), node.inputs.clone());
+        if let Some(&value) = inner.lookup.get(&key) {
+            inner.record.nodes[value.index()].half &= node.half;
+            return value;
+        }
+        let value = Value(inner.record.nodes.len() as u32);
+        inner.record.nodes.push(node);
+        inner.poisoned.push(false);
+        inner.lookup.insert(key, value);
+        value
+    }
+
+    /// What `f` records stands for a node that was recorded elsewhere.
+    pub(crate) fn like<R>(&self, node: &Node, f: impl FnOnce() -> R) -> R {
+        let first = self.inner.borrow().record.nodes.len();
+        let before = std::mem::replace(&mut self.inner.borrow_mut().half, node.half);
+        let result = f();
+        let mut inner = self.inner.borrow_mut();
+        inner.half = before;
+        inner.record.nodes[first..].iter_mut().for_each(|new| new.at = node.at);
+        result
+    }
+
+    /// Records again what is recorded elsewhere, with tensors of this graph for its variables, by their ids. What its outputs are
+    /// here.
+    #[track_caller]
+    pub(crate) fn splice(&self, other: &Nodes, known: &HashMap<u64, Tensor>) -> Vec<Tensor> {
+        let mut moved: Vec<Tensor> = Vec::with_capacity(other.nodes.len());
+        for node in &other.nodes {
+            let inputs: Vec<Value> = node.inputs.iter().map(|v| moved[v.index()].value()).collect();
+            let here = match &node.op {
+                Op::Leaf(leaf) => known.get(&leaf.variable).cloned(),
+                _ => None,
+            };
+            moved.push(here.unwrap_or_else(|| self.push(node.op.clone(), &inputs)));
+        }
+        other.outputs.iter().map(|v| moved[v.index()].clone()).collect()
+    }
+
     pub(crate) fn node(&self, value: Value) -> Ref<'_, Node> {
         Ref::map(self.inner.borrow(), |inner| &inner.record.nodes[value.index()])
     }

@@ -13,6 +13,7 @@ mod diagnose;
 mod differentiate;
 mod dump;
 mod error;
+mod expand;
 mod fuse;
 mod graph;
 mod halve;

@@ -228,8 +228,8 @@ impl<'a> Lowerer<'a> {
                 let stepwise = sequence.stepwise(self.limits);
                 Body::Recurrent { sequence, role, sources, stepwise, stores }
             }
-            Body::Attention { attention, query, key, value, bias, .. } => {
-                Body::Attention { attention, query, key, value, bias, stores }
+            Body::Attention { attention, role, sources, bias, .. } => {
+                Body::Attention { attention, role, sources, bias, stores }
             }
         };
         let label = label(self.fused, cluster);
@@ -322,12 +322,14 @@ impl<'a> Lowerer<'a> {
                 let (sequence, role) = (*sequence, *role);
                 Body::Recurrent { sequence, role, sources, stepwise: false, stores }
             }
-            Core::Attention(attention) => {
-                let attention = attention.clone();
-                let [query, key, value] = [0, 1, 2].map(|at| self.emit(inputs[at], &chain));
-                let (query, key, value) = (query?, key?, value?);
-                let bias = inputs.get(3).map(|&bias| self.emit(bias, &chain)).transpose()?;
-                Body::Attention { attention, query, key, value, bias, stores }
+            Core::Attention(attention, role) => {
+                let mut sources = inputs
+                    .iter()
+                    .map(|&input| self.emit(input, &chain))
+                    .collect::<Result<Vec<_>, _>>()?;
+                let (attention, role) = (attention.clone(), *role);
+                let bias = sources.split_off(attention.sources(role).len()).pop();
+                Body::Attention { attention, role, sources, bias, stores }
             }
         })
     }
@@ -354,7 +356,7 @@ impl<'a> Lowerer<'a> {
                 Lowering::Contract(_)
                 | Lowering::Scatter(..)
                 | Lowering::Scan(_)
-                | Lowering::Attention(_)
+                | Lowering::Attention(..)
                 | Lowering::Recurrent(..)
                 | Lowering::Window(_, _, false) => self.expr.push(Term::Accumulator(0), DType::F32),
                 Lowering::Merge(_) => self.expr.push(Term::Accumulator(0), DType::U32),

@@ -177,7 +177,7 @@ impl Builder {
 
     /// A choice between constants elsewhere is a choice elsewhere between them: so masks meet what they were made of.
     fn moved_choice(&mut self, op: &Op, inputs: &[Value], like: &Node) -> Option<Vec<Value>> {
-        if !matches!(op, Op::Reshape(_) | Op::Permute(_) | Op::Expand(_)) {
+        if !matches!(op, Op::Reshape(_) | Op::Permute(_) | Op::Expand(_) | Op::Slice(_)) {
             return None;
         }
         let (condition, constants) = self.choice(inputs[0])?;
@@ -310,6 +310,9 @@ impl Builder {
             ));
         }
         let is = |at: usize, value: f64| constants[at].is_some_and(|l| l.value() == value);
+        if scalar == Scalar::Less && is(1, 0.0) && self.node(inputs[0]).ty.dtype == DType::U32 {
+            return Some(("unsigned below zero", full(Literal::of(DType::Bool, 0.0))));
+        }
         let keep = |at: usize| Value(inputs[at]);
         let float = ty.dtype == DType::F32;
         let simpler = match scalar {
@@ -318,9 +321,6 @@ impl Builder {
             Scalar::Sub if is(1, 0.0) => keep(0),
             Scalar::Mul | Scalar::Div if is(1, 1.0) => keep(0),
             Scalar::Mul if is(0, 1.0) => keep(1),
-            Scalar::Less if is(1, 0.0) && self.node(inputs[0]).ty.dtype == DType::U32 => {
-                full(Literal::of(DType::Bool, 0.0))
-            }
             // Constants go to the right, so that the next rule finds them.
             Scalar::Mul if constants[0].is_some() => {
                 Node(Pointwise(Scalar::Mul).into(), vec![inputs[1], inputs[0]])

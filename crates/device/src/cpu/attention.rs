@@ -1,13 +1,15 @@
-//! Attention: scores of a block of queries at a time, which stay in cache between the two products.
+//! Attention and its gradient: scores of a block of queries at a time, which stay in cache between the products.
 
 use super::Task;
 use super::block::Slice;
 use super::contract::{Matrix, Operand, product};
-use super::scratch::with_tile;
+use super::scratch::{Dense, with_tile};
 use super::stores::{Source, Stores};
 use crate::special::{self, Vectorized, vectorized};
-use crate::{Attention, Body, Kernel, numel};
+use crate::{Attention, AttentionRole, Body, Kernel, numel};
+use pulp::Arch;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Words of scores that a task holds at once.
 const SCORES: usize = 1 << 14;
@@ -15,11 +17,13 @@ const SCORES: usize = 1 << 14;
 /// Scores whose largest and sum are found apart.
 const LANES: usize = 16;
 
+/// Tasks that there should be: queries of one matrix are divided where matrices are fewer.
+const TASKS: usize = 16;
+
 pub(super) struct AttentionTask {
     attention: Attention,
-    query: Source,
-    key: Source,
-    value: Source,
+    role: AttentionRole,
+    sources: Vec<Source>,
     bias: Option<Bias>,
     stores: Stores,
 }
@@ -33,11 +37,10 @@ struct Bias {
 
 impl AttentionTask {
     pub(super) fn new(kernel: &Kernel, slices: &[Slice]) -> AttentionTask {
-        let Body::Attention { attention: a, query, key, value, bias, stores } = &kernel.body else {
+        let Body::Attention { attention: a, role, sources, bias, stores } = &kernel.body else {
             unreachable!("prepared as attention because the body is attention")
         };
-        let source =
-            |term, rows, cols| Source::new(&kernel.expr, term, &a.shape(rows, cols), slices);
+        let each = sources.iter().zip(a.sources(*role));
         let bias = bias.map(|bias| {
             let scores = [a.queries, a.keys];
             match kernel.expr.uniform(0..a.batch.len())[bias] {
@@ -45,14 +48,18 @@ impl AttentionTask {
                     let expr = kernel.expr.without(0..a.batch.len());
                     Bias { source: Source::new(&expr, bias, &scores, slices), shared: true }
                 }
-                false => Bias { source: source(bias, a.queries, a.keys), shared: false },
+                false => {
+                    let shape = a.shape(a.queries, a.keys);
+                    Bias { source: Source::new(&kernel.expr, bias, &shape, slices), shared: false }
+                }
             }
         });
         AttentionTask {
             attention: a.clone(),
-            query: source(*query, a.queries, a.width),
-            key: source(*key, a.keys, a.width),
-            value: source(*value, a.keys, a.features),
+            role: *role,
+            sources: each
+                .map(|(&term, shape)| Source::new(&kernel.expr, term, &shape, slices))
+                .collect(),
             bias,
             stores: Stores::new(&kernel.expr, stores, slices),
         }
@@ -61,39 +68,32 @@ impl AttentionTask {
 
 impl Task for AttentionTask {
     unsafe fn run(&self) {
-        let a = &self.attention;
         // SAFETY: nothing stores to what the sources load (`Program::verify`).
-        let [query, key, value] =
-            [&self.query, &self.key, &self.value].map(|source| unsafe { Operand::new(source) });
+        let operands: Vec<_> = self.sources.iter().map(|s| unsafe { Operand::new(s) }).collect();
         // SAFETY: as above.
         let bias = self.bias.as_ref().map(|bias| (unsafe { bias.source.dense() }, bias.shared));
-        let block = (SCORES / a.keys.max(1)).clamp(1, a.queries.max(1));
+        let ready = Ready { attention: &self.attention, operands, bias };
+        match self.role {
+            AttentionRole::Forward => self.forward(&ready),
+            AttentionRole::Gradient => self.gradient(&ready),
+        }
+    }
+}
+
+impl AttentionTask {
+    fn forward(&self, ready: &Ready<'_>) {
+        let a = &self.attention;
+        let block = ready.block();
         let blocks = a.queries.div_ceil(block);
-        let scale = f32::from_bits(a.scale);
-        let arch = pulp::Arch::new();
         (0..numel(&a.batch) * blocks).into_par_iter().for_each(|task| {
             let (g, first) = (task / blocks, task % blocks * block);
-            let rows = block.min(a.queries - first);
-            let row = g * a.queries + first;
-            with_tile(rows * a.keys, |scores| {
-                let q = query.matrix(&a.batch, g, [a.queries, a.width]);
-                let q = Matrix { offset: q.offset + first as isize * q.row, ..q };
-                let k = key.matrix(&a.batch, g, [a.keys, a.width]);
-                let k = Matrix { row: k.col, col: k.row, ..k };
-                product(scores, [rows, a.keys, a.width], q, k);
-                let weights: &mut [f32] = bytemuck::cast_slice_mut(scores);
-                let mut hidden = false;
-                for (number, line) in weights.chunks_mut(a.keys.max(1)).enumerate() {
-                    let bias = bias.as_ref().map(|(bias, shared)| {
-                        let line = if *shared { first + number } else { row + number };
-                        bytemuck::cast_slice(&bias[line * a.keys..(line + 1) * a.keys])
-                    });
-                    hidden |= vectorized(arch, Softmax { scores: line, scale, bias });
-                }
-                let v = value.matrix(&a.batch, g, [a.keys, a.features]);
-                with_tile(rows * a.features, |out| {
+            let rows = first..(first + block).min(a.queries);
+            with_tile(rows.len() * a.keys, |scores| {
+                let hidden = ready.weigh(g, rows.clone(), scores);
+                let v = ready.matrix(2, g);
+                with_tile(rows.len() * a.features, |out| {
                     let p = Matrix::dense(scores, a.keys);
-                    product(out, [rows, a.features, a.keys], p, v);
+                    product(out, [rows.len(), a.features, a.keys], p, v, false);
                     // A masked key's value takes no part, so it may be anything; zero times infinity is NaN.
                     let finite = |word: &u32| f32::from_bits(*word).is_finite();
                     if hidden && !out.iter().fold(true, |all, word| all & finite(word)) {
@@ -101,13 +101,146 @@ impl Task for AttentionTask {
                         let sums = bytemuck::cast_slice_mut(out);
                         by_hand(sums, bytemuck::cast_slice(scores), value, a.keys, a.features);
                     }
-                    let points = row * a.features..(row + rows) * a.features;
-                    let mut registers = self.stores.registers();
-                    // SAFETY: each block of queries belongs to one task.
-                    unsafe { self.stores.run(&mut registers, points, &[out]) };
+                    self.store((g * a.queries + rows.start) * a.features, out);
                 });
             });
         });
+    }
+
+    /// Stores values from a point on, which belong to one task.
+    fn store(&self, first: usize, values: &[u32]) {
+        let mut registers = self.stores.registers();
+        // SAFETY: each point belongs to one task, and nothing loaded is stored (`Program::verify`).
+        unsafe { self.stores.run(&mut registers, first..first + values.len(), &[values]) };
+    }
+
+    /// The slopes of all keys and values need all queries: a task has a matrix, or some of its queries and sums of its own, so that no
+    /// sum depends on how many threads there are.
+    fn gradient(&self, ready: &Ready<'_>) {
+        let a = &self.attention;
+        let batch = numel(&a.batch);
+        let [queries, rest] = [a.queries * a.width, a.keys * (a.width + a.features)];
+        let blocks = a.queries.div_ceil(ready.block());
+        // Without keys there is nothing to add up.
+        let most = if rest == 0 { 1 } else { blocks.max(1) };
+        let parts = TASKS.div_ceil(batch.max(1)).clamp(1, most);
+        let each = blocks.div_ceil(parts) * ready.block();
+        let add = |g: usize, part: usize, sums: &mut [u32]| {
+            let rows = (part * each).min(a.queries)..((part + 1) * each).min(a.queries);
+            self.slopes(ready, g, rows, sums);
+        };
+        let store = |g: usize, sums: &[u32]| self.store(g * (queries + rest) + queries, sums);
+        if parts == 1 {
+            return (0..batch).into_par_iter().for_each(|g| {
+                with_tile(rest, |sums| {
+                    add(g, 0, sums);
+                    store(g, sums);
+                });
+            });
+        }
+        with_tile(batch * parts * rest, |sums| {
+            let tasks = sums.par_chunks_mut(rest.max(1)).enumerate();
+            tasks.for_each(|(task, sums)| add(task / parts, task % parts, sums));
+            sums.par_chunks_mut((parts * rest).max(1)).enumerate().for_each(|(g, sums)| {
+                let (total, others) = sums.split_at_mut(rest);
+                for other in others.chunks(rest.max(1)) {
+                    let pairs = total.iter_mut().zip(other);
+                    let sum = |a: u32, b: u32| (f32::from_bits(a) + f32::from_bits(b)).to_bits();
+                    pairs.for_each(|(total, other)| *total = sum(*total, *other));
+                }
+                store(g, total);
+            });
+        });
+    }
+
+    /// Stores the slopes of some queries of a matrix; `sums` are what these queries give to the slopes of keys and of values.
+    fn slopes(&self, ready: &Ready<'_>, g: usize, queries: Range<usize>, sums: &mut [u32]) {
+        let a = &self.attention;
+        let length = (a.queries + a.keys) * a.width + a.keys * a.features;
+        let [q, k, v, up, result] = [0, 1, 2, 3, 4].map(|at| ready.matrix(at, g));
+        let (by_key, by_value) = sums.split_at_mut(a.keys * a.width);
+        if queries.is_empty() {
+            by_key.fill(0);
+            by_value.fill(0);
+        }
+        for first in queries.clone().step_by(ready.block()) {
+            let rows = first..(first + ready.block()).min(queries.end);
+            let (count, add) = (rows.len(), first > queries.start);
+            with_tile(2 * count * a.keys, |words| {
+                let (weights, slopes) = words.split_at_mut(count * a.keys);
+                ready.weigh(g, rows.clone(), weights);
+                let some = up.from_row(first);
+                let across = Matrix::transposed(weights, a.keys);
+                product(by_value, [a.keys, a.features, count], across, some, add);
+                product(slopes, [count, a.keys, a.features], some, v.turned(), false);
+                let lines = weights.chunks(a.keys.max(1)).zip(slopes.chunks_mut(a.keys.max(1)));
+                for (query, (weights, slopes)) in rows.clone().zip(lines) {
+                    let (upstream, result) =
+                        (up.row(query, a.features), result.row(query, a.features));
+                    vectorized(
+                        Arch::new(),
+                        Slopes {
+                            weights: bytemuck::cast_slice(weights),
+                            slopes: bytemuck::cast_slice_mut(slopes),
+                            upstream: bytemuck::cast_slice(&upstream),
+                            result: bytemuck::cast_slice(&result),
+                            scale: f32::from_bits(a.scale),
+                        },
+                    );
+                }
+                let across = Matrix::transposed(slopes, a.keys);
+                product(by_key, [a.keys, a.width, count], across, q.from_row(first), add);
+                with_tile(count * a.width, |out| {
+                    product(out, [count, a.width, a.keys], Matrix::dense(slopes, a.keys), k, false);
+                    self.store(g * length + first * a.width, out);
+                });
+            });
+        }
+    }
+}
+
+/// Sources ready to be read.
+struct Ready<'a> {
+    attention: &'a Attention,
+    operands: Vec<Operand<'a>>,
+    bias: Option<(Dense<'a>, bool)>,
+}
+
+impl Ready<'_> {
+    /// Queries whose scores a task holds at once.
+    fn block(&self) -> usize {
+        let a = self.attention;
+        (SCORES / a.keys.max(1)).clamp(1, a.queries.max(1))
+    }
+
+    /// Matrix `g` of a source.
+    fn matrix(&self, source: usize, g: usize) -> Matrix<'_> {
+        let a = self.attention;
+        let size = match source {
+            0 => [a.queries, a.width],
+            1 => [a.keys, a.width],
+            2 => [a.keys, a.features],
+            _ => [a.queries, a.features],
+        };
+        self.operands[source].matrix(&a.batch, g, size)
+    }
+
+    /// The weights of all keys for some queries of a matrix; whether any is masked.
+    fn weigh(&self, g: usize, queries: Range<usize>, scores: &mut [u32]) -> bool {
+        let (a, first) = (self.attention, queries.start);
+        let q = self.matrix(0, g).from_row(first);
+        product(scores, [queries.len(), a.keys, a.width], q, self.matrix(1, g).turned(), false);
+        let (scale, arch) = (f32::from_bits(a.scale), Arch::new());
+        let weights: &mut [f32] = bytemuck::cast_slice_mut(scores);
+        let mut hidden = false;
+        for (query, line) in queries.zip(weights.chunks_mut(a.keys.max(1))) {
+            let bias = self.bias.as_ref().map(|(bias, shared)| {
+                let line = if *shared { query } else { g * a.queries + query };
+                bytemuck::cast_slice(&bias[line * a.keys..(line + 1) * a.keys])
+            });
+            hidden |= vectorized(arch, Softmax { scores: line, scale, bias });
+        }
+        hidden
     }
 }
 
@@ -128,6 +261,48 @@ fn by_hand(
     }
 }
 
+/// The slopes of weights to those of products of queries and keys: each less their mean under the weights, times its weight and a
+/// scale. The mean is the product of the result and its slopes. A key without weight has none, whatever its value is.
+struct Slopes<'a> {
+    weights: &'a [f32],
+    slopes: &'a mut [f32],
+    upstream: &'a [f32],
+    result: &'a [f32],
+    scale: f32,
+}
+
+impl Vectorized for Slopes<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let Slopes { weights, slopes, upstream, result, scale } = self;
+        let mut sums = [0f32; LANES];
+        for (upstream, result) in upstream.chunks(LANES).zip(result.chunks(LANES)) {
+            let products = upstream.iter().zip(result).map(|(a, b)| a * b);
+            sums.iter_mut().zip(products).for_each(|(sum, product)| *sum += product);
+        }
+        let mean: f32 = sums.iter().sum();
+        for (&weight, slope) in weights.iter().zip(slopes) {
+            let given = weight * (*slope - mean) * scale;
+            *slope = if weight == 0.0 { 0.0 } else { given };
+        }
+    }
+}
+
+/// Combines values with lanes, each lane apart.
+#[inline(always)]
+fn in_lanes(
+    values: &[[f32; LANES]],
+    mut lanes: [f32; LANES],
+    combine: impl Fn(f32, f32) -> f32,
+) -> [f32; LANES] {
+    for values in values {
+        lanes.iter_mut().zip(values).for_each(|(lane, &value)| *lane = combine(*lane, value));
+    }
+    lanes
+}
+
 /// `scores * scale + bias` to weights that add up to one, or to zeros where all are masked; whether any is.
 struct Softmax<'a> {
     scores: &'a mut [f32],
@@ -140,36 +315,42 @@ impl Vectorized for Softmax<'_> {
 
     #[inline(always)]
     fn run<const FUSED: bool>(self) -> bool {
-        let Softmax { scores, scale, bias } = self;
+        let Softmax { mut scores, scale, bias } = self;
         let mut hidden = false;
         match bias {
             None => scores.iter_mut().for_each(|score| *score *= scale),
             Some(bias) => {
+                let masked = |bias: f32| bias <= f32::MIN;
+                // Keys past the last that is seen, such as those after a query's own place, are done with.
+                let seen = bias.iter().rposition(|&bias| !masked(bias)).map_or(0, |last| last + 1);
+                let seen = seen.next_multiple_of(LANES).min(scores.len());
+                let (before, after) = scores.split_at_mut(seen);
+                after.fill(0.0);
+                hidden |= !after.is_empty();
+                scores = before;
                 for (score, &bias) in scores.iter_mut().zip(bias) {
-                    let masked = bias <= f32::MIN;
-                    *score = if masked { f32::NEG_INFINITY } else { *score * scale + bias };
-                    hidden |= masked;
+                    let sum = *score * scale + bias;
+                    *score = if masked(bias) { f32::NEG_INFINITY } else { sum };
+                    hidden |= masked(bias);
                 }
             }
         }
-        // In lanes, so that loops need not keep the order; a NaN makes all of them NaN through the sum.
-        let (mut most, mut totals) = ([f32::MIN; LANES], [0f32; LANES]);
+        // In lanes, so that loops need not keep the order; a NaN makes all of them NaN through the sum. What doesn't fill the
+        // lanes goes through them beside nothing.
         let (whole, rest) = scores.as_chunks_mut::<LANES>();
-        let mut last = [f32::NEG_INFINITY; LANES];
-        last[..rest.len()].copy_from_slice(rest);
-        for chunk in whole.iter().chain([&last]) {
-            for (most, &score) in most.iter_mut().zip(chunk) {
-                *most = if score > *most { score } else { *most };
-            }
-        }
+        let mut last = [[f32::NEG_INFINITY; LANES]];
+        last[0][..rest.len()].copy_from_slice(rest);
+        let last = &mut last[..usize::from(!rest.is_empty())];
+        let larger = |most: f32, score: f32| if score > most { score } else { most };
+        let most = in_lanes(last, in_lanes(whole, [f32::MIN; LANES], larger), larger);
         let most = most.into_iter().fold(f32::MIN, f32::max);
-        for chunk in whole.iter_mut().chain([&mut last]) {
-            for (total, score) in totals.iter_mut().zip(chunk) {
-                *score = special::exp::<FUSED>(*score - most);
-                *total += *score;
-            }
+        let mut totals = [0.0; LANES];
+        for part in [&mut *whole, &mut *last] {
+            let scores = part.as_flattened_mut().iter_mut();
+            scores.for_each(|score| *score = special::exp::<FUSED>(*score - most));
+            totals = in_lanes(part, totals, |total, weight| total + weight);
         }
-        rest.copy_from_slice(&last[..rest.len()]);
+        last.iter().for_each(|last| rest.copy_from_slice(&last[..rest.len()]));
         let total: f32 = totals.iter().sum();
         let share = if total == 0.0 { 0.0 } else { 1.0 / total };
         scores.iter_mut().for_each(|score| *score *= share);

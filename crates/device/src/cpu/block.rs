@@ -2,6 +2,7 @@
 //! stays in the first-level cache, compiled for the widest vectors that the machine has.
 
 use super::memory::{Memory, Words};
+use super::scratch::Scratch;
 use crate::special::{Vectorized, vectorized};
 use crate::{DType, Expr, Intrinsic, Kernel, Term, TermId, View};
 use half::slice::HalfFloatSliceExt;
@@ -125,11 +126,18 @@ impl Vectorized for Evaluation<'_> {
                 continue;
             }
             registers.held[number] = number;
+            if let Step::Load { view, lines: true, .. } = step {
+                registers.lies[number] = line(view, start, len);
+                if registers.lies[number].is_some() {
+                    continue;
+                }
+            }
             let points = if plan.uniform[number] { len.min(1) } else { len };
-            let Registers { blocks, held, .. } = &mut *registers;
+            let Registers { blocks, held, lies, .. } = &mut *registers;
+            let (blocks, _) = blocks.as_chunks_mut();
             let (before, rest) = blocks.split_at_mut(plan.blocks[number]);
             let Some((out, after)) = rest.split_first_mut() else { continue };
-            let others = (&*before, &*after, held.as_slice());
+            let others = Others { before, after, held, lies };
             // SAFETY: what the plan loads isn't written to (`Plan::evaluate`).
             unsafe { plan.step::<FUSED>(step, others, &mut out[..points], start, accumulated) };
             if points < len {
@@ -141,16 +149,21 @@ impl Vectorized for Evaluation<'_> {
     }
 }
 
+/// What the steps before one gave: the blocks beside its own, and where else it lies.
+struct Others<'r> {
+    before: &'r [[u32; BLOCK]],
+    after: &'r [[u32; BLOCK]],
+    held: &'r [usize],
+    lies: &'r [Option<usize>],
+}
+
 enum Step {
     Literal(u32),
-    /// Neighbours in memory, from an element for the first point on: read where they are.
-    Dense {
-        slice: Slice,
-        first: usize,
-    },
+    /// `lines`: where all points of a block are neighbours in memory, they are read where they lie.
     Load {
         slice: Slice,
         view: View,
+        lines: bool,
     },
     Gather {
         slice: Slice,
@@ -189,9 +202,11 @@ pub(super) enum Accumulated<'a> {
 
 /// The registers of one thread for one plan.
 pub(super) struct Registers {
-    blocks: Vec<[u32; BLOCK]>,
+    blocks: Scratch,
     /// The step whose register holds what each step gives.
     held: Vec<usize>,
+    /// The element from which on a step's points lie in memory, where nothing was copied.
+    lies: Vec<Option<usize>>,
     /// Whether what is the same for all of a row has been computed for this one.
     ready: bool,
 }
@@ -221,9 +236,9 @@ impl Plan {
     fn over(expr: &Expr, roots: &[TermId], slices: &[Slice], same: &[bool]) -> Plan {
         let needed = expr.needed(roots);
         // What is stored as it was loaded is copied first: another store may overwrite it.
-        let dense = |id: TermId, slice: &Slice, view: &View| {
-            let plain = view.shape.len() == 1 && view.strides == [1] && !view.is_masked();
-            plain && slice.dtype.bytes() == 4 && !roots.contains(&id)
+        let lines = |id: TermId, slice: &Slice, view: &View| {
+            let along = view.strides.last() == Some(&1) && !view.is_masked() && !same[id];
+            along && slice.dtype.bytes() == 4 && !roots.contains(&id)
         };
         let mut uniform = Vec::new();
         let mut register = vec![usize::MAX; expr.terms.len()];
@@ -235,10 +250,8 @@ impl Plan {
                 Term::Literal(literal) => Step::Literal(literal.bits),
                 Term::Load { operand, view } => {
                     let (slice, view) = (slices[*operand].clone(), view.collapsed());
-                    match dense(id, &slice, &view) {
-                        true => Step::Dense { slice, first: view.offset as usize },
-                        false => Step::Load { slice, view },
-                    }
+                    let lines = lines(id, &slice, &view);
+                    Step::Load { slice, view, lines }
                 }
                 Term::Gather { operand, view, index, stride, len } => Step::Gather {
                     slice: slices[*operand].clone(),
@@ -275,13 +288,14 @@ impl Plan {
 
     pub(super) fn registers(&self) -> Registers {
         let count = self.blocks.iter().max().map_or(0, |last| last + 1);
-        let mut blocks = vec![[0; BLOCK]; count];
+        let mut blocks = Scratch::new(count * BLOCK);
         for (step, &block) in self.steps.iter().zip(&self.blocks) {
             if let Step::Literal(bits) = step {
-                blocks[block].fill(*bits);
+                blocks[block * BLOCK..][..BLOCK].fill(*bits);
             }
         }
-        Registers { blocks, held: (0..self.steps.len()).collect(), ready: false }
+        let steps = self.steps.len();
+        Registers { blocks, held: (0..steps).collect(), lies: vec![None; steps], ready: false }
     }
 
     /// The step that a choice made for all points is, so that nothing has to be moved. What is read where it lies stays a
@@ -295,10 +309,10 @@ impl Plan {
         if !self.uniform[choice] || self.uniform[number] {
             return None;
         }
-        let yes_or_no = if registers.blocks[self.blocks[choice]][0] != 0 { yes } else { no };
+        let yes_or_no = if registers.blocks[self.blocks[choice] * BLOCK] != 0 { yes } else { no };
         let chosen = registers.held[yes_or_no];
-        let lies = matches!(self.steps[chosen], Step::Dense { .. } | Step::Accumulator(_));
-        (!lies).then_some(chosen)
+        let lies = registers.lies[chosen].is_some();
+        (!lies && !matches!(self.steps[chosen], Step::Accumulator(_))).then_some(chosen)
     }
 
     /// Evaluates points `start..start + len` (at most a block) of the domain.
@@ -316,7 +330,7 @@ impl Plan {
         vectorized(self.arch, Evaluation { plan: self, registers, start, len, accumulated });
     }
 
-    /// Evaluates one step for the points of `out`, with the blocks before and after that of the step and which steps are held where.
+    /// Evaluates one step for the points of `out`, with what the steps before it gave.
     ///
     /// # Safety
     /// Nothing writes to the words that the step loads while this runs.
@@ -324,16 +338,19 @@ impl Plan {
     unsafe fn step<const FUSED: bool>(
         &self,
         step: &Step,
-        (before, after, held): (&[[u32; BLOCK]], &[[u32; BLOCK]], &[usize]),
+        others: Others<'_>,
         out: &mut [u32],
         start: usize,
         accumulated: &[Accumulated<'_>],
     ) {
         let points = out.len();
-        let register = |number: usize| match &self.steps[held[number]] {
+        let Others { before, after, held, lies } = others;
+        let register = |number: usize| match (&self.steps[held[number]], lies[held[number]]) {
             // SAFETY: passed on to the caller.
-            Step::Dense { slice, first } => unsafe { slice.part(first + start, points) },
-            Step::Accumulator(number) if let Accumulated::Each(values) = accumulated[*number] => {
+            (Step::Load { slice, .. }, Some(at)) => unsafe { slice.part(at, points) },
+            (Step::Accumulator(number), _)
+                if let Accumulated::Each(values) = accumulated[*number] =>
+            {
                 &values[..points]
             }
             _ => match self.blocks[held[number]] {
@@ -342,9 +359,9 @@ impl Plan {
             },
         };
         match step {
-            Step::Literal(_) | Step::Dense { .. } => {}
+            Step::Literal(_) => {}
             // SAFETY: passed on to the caller.
-            Step::Load { slice, view } => unsafe { load(slice, view, start, out) },
+            Step::Load { slice, view, .. } => unsafe { load(slice, view, start, out) },
             Step::Gather { slice, view, index, stride, len } => {
                 // SAFETY: passed on to the caller.
                 unsafe { gather(slice, view, (register(*index), *stride, *len), start, out) }
@@ -356,13 +373,11 @@ impl Plan {
                 Accumulated::All(value) => out.fill(value),
             },
             Step::Apply { op, dtype, args } => {
-                op.evaluate::<FUSED>(
-                    *dtype,
-                    register(args[0]),
-                    register(args[1]),
-                    register(args[2]),
-                    out,
-                );
+                let first = register(args[0]);
+                let arity = op.arity();
+                let second = if arity > 1 { register(args[1]) } else { first };
+                let third = if arity > 2 { register(args[2]) } else { first };
+                op.evaluate::<FUSED>(*dtype, first, second, third, out);
             }
         }
     }
@@ -380,13 +395,13 @@ impl Plan {
             Step::Accumulator(number) if let Accumulated::Each(values) = accumulated[*number] => {
                 &values[..len]
             }
-            _ => &registers.blocks[self.blocks[step]][..len],
+            _ => &registers.blocks[self.blocks[step] * BLOCK..][..len],
         }
     }
 }
 
 /// A block for each step, so that what a step reads is still there. Constants, what is the same for all of a row and roots keep
-/// theirs; what lies in memory needs none.
+/// theirs.
 fn share_blocks(steps: &[Step], uniform: &[bool], roots: &[usize]) -> Vec<usize> {
     let keeps = |step: usize| {
         uniform[step] || roots.contains(&step) || matches!(steps[step], Step::Literal(_))
@@ -526,6 +541,22 @@ fn lines(
     mut line: impl FnMut(&mut [u32], Option<isize>, isize),
 ) {
     runs(view, start, out.len(), |points, at, step| line(&mut out[points], at, step));
+}
+
+/// The element of the first of `count` points that are neighbours in memory, of a view whose last axis has step one and that masks
+/// nothing.
+fn line(view: &View, start: usize, count: usize) -> Option<usize> {
+    let (width, axes) = view.shape.split_last()?;
+    let (mut number, column) = (start / width, start % width);
+    if column + count > *width {
+        return None;
+    }
+    let mut at = view.offset + column as isize;
+    for (size, stride) in axes.iter().zip(&view.strides).rev() {
+        at += (number % size) as isize * stride;
+        number /= size;
+    }
+    Some(at as usize)
 }
 
 /// [`lines`] of `count` points by their numbers.

@@ -6,8 +6,11 @@ use super::rows::Total;
 use super::scratch::{Dense, with_tile};
 use super::stores::{Source, Stores};
 use super::tile::{GROUP, MOST_COLUMNS, Steps, Sum, columns};
+use crate::special::{Vectorized, vectorized};
 use crate::{Body, Combine, Contraction, DType, Kernel, View, contiguous_strides, numel};
+use pulp::Arch;
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// A matrix inside a slice of words, with its strides.
@@ -30,8 +33,26 @@ impl<'a> Matrix<'a> {
         Matrix { words, offset: 0, row: 1, col: width as isize }
     }
 
+    /// The transpose of this one.
+    pub(super) fn turned(self) -> Matrix<'a> {
+        Matrix { row: self.col, col: self.row, ..self }
+    }
+
+    /// The rows from one on.
+    pub(super) fn from_row(self, row: usize) -> Matrix<'a> {
+        Matrix { offset: self.offset + row as isize * self.row, ..self }
+    }
+
     pub(super) fn at(&self, row: usize, col: usize) -> usize {
         (self.offset + row as isize * self.row + col as isize * self.col) as usize
+    }
+
+    /// A row's words, where they lie if they are neighbours.
+    pub(super) fn row(&self, row: usize, cols: usize) -> Cow<'a, [u32]> {
+        match self.col {
+            1 => Cow::Borrowed(&self.words[self.at(row, 0)..][..cols]),
+            _ => Cow::Owned((0..cols).map(|col| self.words[self.at(row, col)]).collect()),
+        }
     }
 
     /// Where rows begin.
@@ -71,27 +92,61 @@ fn copy(from: &[u32], to: &mut [u32]) {
     }
 }
 
+/// Panels that are laid out together: memory is fast where neighbours are read, and slow where many lines are written at once.
+const PANELS: usize = 4;
+
 /// Lays a matrix `[k, n]` out in panels as wide as a tile, one after the other, each row by row; zero past the edge.
 pub(super) fn pack(b: Matrix<'_>, [k, n]: [usize; 2], panels: &mut [u32]) {
-    for (number, panel) in panels.chunks_mut((k * columns()).max(1)).enumerate() {
-        pack_panel(b, number, n, panel);
+    let some = (k * columns() * PANELS).max(1);
+    for (number, panels) in panels.chunks_mut(some).enumerate() {
+        pack_panels(b, number * PANELS, [k, n], panels);
     }
 }
 
-/// One of the panels of a matrix of `n` columns.
-pub(super) fn pack_panel(b: Matrix<'_>, number: usize, n: usize, panel: &mut [u32]) {
-    let width = columns();
-    let cols = number * width..((number + 1) * width).min(n);
-    if cols.len() < width {
-        panel.fill(0);
-    }
-    if b.col == 1 {
-        for (row, line) in panel.chunks_mut(width).enumerate() {
-            copy(&b.words[b.at(row, cols.start)..][..cols.len()], line);
+/// Some panels of a matrix `[k, n]`, from one on.
+pub(super) fn pack_panels(b: Matrix<'_>, first: usize, [k, n]: [usize; 2], panels: &mut [u32]) {
+    vectorized(Arch::new(), Packing { b, first, size: [k, n], panels });
+}
+
+struct Packing<'a> {
+    b: Matrix<'a>,
+    first: usize,
+    size: [usize; 2],
+    panels: &'a mut [u32],
+}
+
+impl Vectorized for Packing<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let Packing { b, first, size: [k, n], panels } = self;
+        let (width, size) = (columns(), (k * columns()).max(1));
+        let first = first * width;
+        let cols = first..(first + panels.len() / size * width).min(n);
+        if cols.len() % width > 0 {
+            panels.rchunks_exact_mut(size).take(1).for_each(|last| last.fill(0));
         }
-        return;
+        if b.col == 1 {
+            for row in 0..k {
+                let line = &b.words[b.at(row, cols.start)..][..cols.len()];
+                for (from, panel) in line.chunks(width).zip(panels.chunks_exact_mut(size)) {
+                    copy(from, &mut panel[row * width..][..width]);
+                }
+            }
+            return;
+        }
+        for (panel, first) in panels.chunks_exact_mut(size).zip(cols.clone().step_by(width)) {
+            pack_columns(b, first..(first + width).min(cols.end), panel);
+        }
     }
-    // A few rows at a time, which stay in cache while the columns are gone through.
+}
+
+/// Columns whose elements are far from each other, as a panel: a few rows at a time, which stay in cache while the columns are gone
+/// through.
+#[inline(always)]
+fn pack_columns(b: Matrix<'_>, cols: Range<usize>, panel: &mut [u32]) {
+    let width = columns();
     for (block, lines) in panel.chunks_mut(width * ROWS).enumerate() {
         let rows = lines.len() / width;
         for (number, col) in cols.clone().enumerate() {
@@ -155,43 +210,46 @@ fn group_starts(rows: Range<usize>, k: usize) -> Vec<isize> {
     rows.map(|row| (row / GROUP * GROUP * k + row % GROUP) as isize).collect()
 }
 
-/// `out = a b` for rows that begin at some words, whose steps are [`row_steps`], and the columns in `panels`; `out` has `pitch`
-/// words from row to row.
+/// `out = a b` for rows that begin at some words, whose steps are [`row_steps`], and the columns in `panels`, or added to what is
+/// there; `out` has `pitch` words from row to row.
 fn multiply_rows(
-    out: &mut [u32],
-    pitch: usize,
+    (out, pitch, add): (&mut [u32], usize, bool),
     (left, rows, left_steps): (&[u32], &[isize], &Steps),
     (right, width, right_steps): (&[u32], usize, &Steps),
 ) {
     let panel = left_steps.len() * columns();
-    let sides =
-        Sum { left, rows, left_steps, right, right_steps, panel, out, pitch, width, add: false };
+    let sides = Sum { left, rows, left_steps, right, right_steps, panel, out, pitch, width, add };
     sides.run();
 }
 
 /// [`multiply_rows`] of some rows of `a`, which are laid out in groups first if they have to be.
 pub(super) fn multiply(
-    out: &mut [u32],
-    pitch: usize,
+    out: (&mut [u32], usize, bool),
     (a, rows, steps): (Matrix<'_>, Range<usize>, &Steps),
     right: (&[u32], usize, &Steps),
 ) {
     let k = steps.len();
     if a.col == 1 {
-        return multiply_rows(out, pitch, (a.words, &a.starts(rows), steps), right);
+        return multiply_rows(out, (a.words, &a.starts(rows), steps), right);
     }
     with_tile(group_words(rows.len(), k), |groups| {
         pack_rows(a, rows.clone(), k, groups);
-        multiply_rows(out, pitch, (groups, &group_starts(0..rows.len(), k), steps), right);
+        multiply_rows(out, (groups, &group_starts(0..rows.len(), k), steps), right);
     });
 }
 
-/// `out = a b`, `[m, k] x [k, n]`, dense, for products that are too small to be cut into tasks.
-pub(super) fn product(out: &mut [u32], [m, n, k]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>) {
+/// `out = a b`, `[m, k] x [k, n]`, dense, or added to what is there, for products that are too small to be cut into tasks.
+pub(super) fn product(
+    out: &mut [u32],
+    [m, n, k]: [usize; 3],
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    add: bool,
+) {
     with_tile(panel_words([k, n]), |panels| {
         pack(b, [k, n], panels);
         let steps = row_steps(k, a.col);
-        multiply(out, n, (a, 0..m, &steps), (panels, n, &panel_steps(k)));
+        multiply((out, n, add), (a, 0..m, &steps), (panels, n, &panel_steps(k)));
     });
 }
 
@@ -284,18 +342,20 @@ impl Task for MatMul {
         let words = panel_words([k, n]);
         let kinds = if right.is_one(&self.batch) { batch.min(1) } else { batch };
         with_tile(kinds * words, |packed| {
-            let each = n.div_ceil(columns());
-            packed.par_chunks_mut((k * columns()).max(1)).enumerate().for_each(
-                |(number, panel)| {
-                    let (b, number) = (number / each, number % each);
-                    pack_panel(right.matrix(&self.batch, b, [k, n]), number, n, panel);
-                },
-            );
+            packed.par_chunks_mut(words.max(1)).enumerate().for_each(|(b, packed)| {
+                let matrix = right.matrix(&self.batch, b, [k, n]);
+                let some = (k * columns() * PANELS).max(1);
+                packed.par_chunks_mut(some).enumerate().for_each(|(number, panels)| {
+                    pack_panels(matrix, number * PANELS, [k, n], panels);
+                });
+            });
             let packed = &*packed;
             // What several tasks would lay out is laid out once for all.
             let again = across > 1 && batch > 0 && left.matrix(&self.batch, 0, [m, k]).col != 1;
             let size = if again { group_words(m, k) } else { 0 };
-            with_tile(batch * size, |groups| {
+            let left_kinds = if left.is_one(&self.batch) { 1 } else { batch };
+            with_tile(left_kinds * size, |groups| {
+                // Matrices one after the other, of so many groups each.
                 let each = m.div_ceil(GROUP);
                 groups.par_chunks_mut((GROUP * k).max(1)).enumerate().for_each(
                     |(number, group)| {
@@ -310,7 +370,7 @@ impl Task for MatMul {
                     let (row, col) = (tile / across * rows, tile % across * cols);
                     let (height, width) = (rows.min(m - row), cols.min(n - col));
                     let a = left.matrix(&self.batch, b, [m, k]);
-                    let laid_out = again.then(|| &groups[b * size..][..size]);
+                    let laid_out = again.then(|| &groups[b.min(left_kinds - 1) * size..][..size]);
                     let panels = &packed[b.min(kinds - 1) * words..][..words][col * k..];
                     // SAFETY: tasks have disjoint rows and columns.
                     unsafe { self.store((a, laid_out), panels, b, [row, col], [height, width]) };
@@ -336,8 +396,7 @@ impl MatMul {
         let [m, n, k] = self.shape;
         if col == 0 && !self.row_stores.is_empty() {
             let mut sums = vec![0.0; height];
-            let part = Matrix { offset: a.offset + row as isize * a.row, ..a };
-            add_row_sums(&mut sums, part, k);
+            add_row_sums(&mut sums, a.from_row(row), k);
             let at = number * m + row;
             // SAFETY: passed on to the caller.
             unsafe { self.row_stores.sums(at..at + height, &sums) };
@@ -347,9 +406,9 @@ impl MatMul {
         let sum = |out: &mut [u32], pitch: usize| match groups {
             Some(groups) => {
                 let starts = group_starts(rows.clone(), k);
-                multiply_rows(out, pitch, (groups, &starts, steps), right)
+                multiply_rows((out, pitch, false), (groups, &starts, steps), right)
             }
-            None => multiply(out, pitch, (a, rows.clone(), steps), right),
+            None => multiply((out, pitch, false), (a, rows.clone(), steps), right),
         };
         let start = (number * m + row) * n + col;
         if self.stores.plain && width == n {

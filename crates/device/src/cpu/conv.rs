@@ -8,7 +8,7 @@
 //! instead.
 
 use super::block::Slice;
-use super::contract::{Matrix, add_column_sums, pack_panel, panel_steps, panel_words};
+use super::contract::{Matrix, add_column_sums, pack_panels, panel_steps, panel_words};
 use super::scratch::with_tile;
 use super::stores::{Source, Stores};
 use super::tile::{Steps, Sum, columns};
@@ -608,7 +608,8 @@ impl ConvTask {
                             {
                                 let from = (image * c.out_channels + group * co) * pixels;
                                 let dy = &dy[from + tile.start * width..from + co * pixels];
-                                pack_panel(Matrix::transposed(dy, pixels), number, co, part);
+                                let size = [part.len() / across, co];
+                                pack_panels(Matrix::transposed(dy, pixels), number, size, part);
                             }
                             let first = number * across;
                             let biases = &mut biases[group * co + first..(group + 1) * co];

@@ -93,7 +93,7 @@ impl Weight<'_> {
         let [k, n] = self.size;
         let rows = states.len() / k.max(1);
         let states = (Matrix::dense(words(states), k), 0..rows, &self.steps);
-        multiply(out, n, states, (self.panels, n, &self.down));
+        multiply((out, n, false), states, (self.panels, n, &self.down));
     }
 }
 

@@ -4,6 +4,7 @@
 //! depends on the length alone. Rows of which the elements lie far apart are in `across`.
 
 use super::block::{Accumulated, BLOCK, Plan, Registers, Slice};
+use super::scratch::Scratch;
 use super::stores::{Stores, roots};
 use super::{TASK_POINTS, Task};
 use crate::{Body, Combine, DType, Expr, Kernel, Term, TermId, View, numel};
@@ -12,8 +13,8 @@ use std::ops::Range;
 
 const LANES: usize = 16;
 
-/// Elements of rows that go through all passes together: as many of some operands stay in a first-level cache.
-const GROUP: usize = 1 << 12;
+/// Elements of a task's rows, which go through all passes together: as many of some operands stay in a first-level cache.
+const GROUP: usize = TASK_POINTS / 4;
 
 /// Whatever is found of a row, by a stage or by a pass, is an accumulator of all that is evaluated later, in the order of finding.
 pub(super) struct Rows {
@@ -71,8 +72,9 @@ impl Rows {
     ///
     /// # Safety
     /// As [`Task::run`], and no other thread works on these rows.
-    unsafe fn group(&self, first: usize, count: usize, scratch: &mut Scratch) {
-        let Scratch { stages, passes, row_stores, stores, found, spread } = scratch;
+    unsafe fn group(&self, first: usize, count: usize, state: &mut State) {
+        let State { stages, passes, row_stores, stores, found, spread } = state;
+        let [(found, _), (spread, _)] = [found, spread].map(|words| words.as_chunks_mut());
         let mut done = 0;
         for (number, (stage, registers)) in self.stages.iter().zip(stages).enumerate() {
             let (known, next) = found.split_at_mut(done);
@@ -213,36 +215,38 @@ pub(super) fn each(found: &[[u32; BLOCK]]) -> Vec<Accumulated<'_>> {
     found.iter().map(|values| Accumulated::Each(values)).collect()
 }
 
-struct Scratch {
+/// What a task works in.
+struct State {
     stages: Vec<Registers>,
     passes: Vec<Registers>,
     row_stores: Registers,
     stores: Registers,
-    /// What is found of each row of a group.
-    found: Vec<[u32; BLOCK]>,
+    /// What is found of each row of a group, in blocks.
+    found: Scratch,
     /// The same for each point of a block, where rows share blocks.
-    spread: Vec<[u32; BLOCK]>,
+    spread: Scratch,
 }
 
 impl Task for Rows {
     unsafe fn run(&self) {
         let found = self.stages.iter().map(|plan| plan.roots.len()).sum::<usize>()
             + self.passes.iter().map(|(combines, _)| combines.len()).sum::<usize>();
-        let rows_each = (TASK_POINTS / self.cols.max(1) / 4).max(1);
-        let group = (GROUP / self.cols.max(1)).clamp(1, BLOCK);
+        let rows_each = (GROUP / self.cols.max(1)).max(1);
+        // What is found of rows takes a point of a block for each.
+        let group = rows_each.min(BLOCK);
         (0..self.rows.div_ceil(rows_each)).into_par_iter().for_each(|task| {
-            let mut scratch = Scratch {
+            let mut state = State {
                 stages: self.stages.iter().map(Plan::registers).collect(),
                 passes: self.passes.iter().map(|(_, plan)| plan.registers()).collect(),
                 row_stores: self.row_stores.registers(),
                 stores: self.stores.registers(),
-                found: vec![[0; BLOCK]; found],
-                spread: vec![[0; BLOCK]; if self.together > 1 { found } else { 0 }],
+                found: Scratch::new(found * BLOCK),
+                spread: Scratch::new(if self.together > 1 { found * BLOCK } else { 0 }),
             };
             let rows = task * rows_each..((task + 1) * rows_each).min(self.rows);
             for first in rows.clone().step_by(group) {
                 // SAFETY: each row belongs to one task, and nothing loaded is stored.
-                unsafe { self.group(first, group.min(rows.end - first), &mut scratch) };
+                unsafe { self.group(first, group.min(rows.end - first), &mut state) };
             }
         });
     }

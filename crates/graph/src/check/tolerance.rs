@@ -3,7 +3,7 @@
 use crate::ops::{Lowering, Op, Scalar};
 use crate::reference::Contents;
 use crate::{Array, Nodes, Type};
-use shadegrad_device::{Combine, DType, WindowRole, random};
+use shadegrad_device::{AttentionRole, Combine, DType, WindowRole, random};
 
 const EPS: f64 = f32::EPSILON as f64;
 
@@ -58,14 +58,27 @@ pub fn tolerance(op: &Op, inputs: &[&Array], expected: &Array, exact: bool) -> V
             let step = if exact { 8.0 } else { 16.0 } * EPS * largest;
             vec![recurrence.lines()[1] as f64 * step; expected.data.len()]
         }
-        Lowering::Attention(a) => {
+        Lowering::Attention(a, role) => {
             // A score's error multiplies its weight; then a weighted mean of as many values as keys.
             let largest = |at: usize| finite(&inputs[at].data).fold(0.0, f64::max);
             let scale = f64::from(f32::from_bits(a.scale)).abs();
             let score = a.width as f64 * largest(0) * largest(1) * scale;
-            let bias = if inputs.len() > 3 { largest(3) } else { 0.0 };
+            let sources = a.sources(role).len();
+            let bias = if inputs.len() > sources { largest(sources) } else { 0.0 };
             let relative = (a.width + 2) as f64 * score + bias;
             let relative = (2.0 * relative + 4.0 * (score + bias) + (a.keys + 16) as f64) * EPS;
+            if role == AttentionRole::Gradient {
+                // Weights of a query add up to one: what each key gives it is at most the largest, and each key gets at most
+                // that of all queries.
+                let slope =
+                    2.0 * a.features as f64 * largest(3) * largest(2).max(largest(4)) * scale;
+                let by_query = slope * largest(1);
+                let by_key = a.queries as f64 * slope * largest(0);
+                let by_value = a.queries as f64 * largest(3);
+                let relative = relative + (a.features + a.queries) as f64 * EPS;
+                let bound = relative * by_query.max(by_key).max(by_value);
+                return vec![bound; expected.data.len()];
+            }
             let mut positive: Vec<Array> = inputs.iter().map(|a| (*a).clone()).collect();
             positive[2].data.iter_mut().for_each(|v| *v = v.abs());
             let mean = op.reference(&positive.iter().collect::<Vec<_>>(), &expected.ty);

@@ -35,7 +35,7 @@ impl Fused {
             Lowering::Scatter(sources, axis, len) => (Core::Scatter(sources, axis, len), shape),
             Lowering::Scan(recurrence) => (Core::Scan(recurrence), shape),
             Lowering::Merge(merge) => (Core::Merge(merge), shape),
-            Lowering::Attention(attention) => (Core::Attention(attention), shape),
+            Lowering::Attention(attention, role) => (Core::Attention(attention, role), shape),
             Lowering::Recurrent(sequence, role) => (Core::Recurrent(sequence, role), shape),
             Lowering::Half => (Core::Half, vec![numel(&shape).div_ceil(2)]),
             _ => (Core::Map, shape),

@@ -2,7 +2,8 @@
 
 use super::{Cluster, ClusterId, Core, Fused, Place};
 use crate::Value;
-use shadegrad_device::{Limits, numel};
+use crate::ops::Lowering;
+use shadegrad_device::{Combine, DType, Limits, numel};
 use std::collections::{BTreeSet, HashMap};
 
 /// Most points of a kernel whose dispatch counts more than its work.
@@ -63,12 +64,16 @@ impl Fused {
             let packs = self.users(*member).iter().filter(|&&u| self.place(u) == Place::Packed);
             packs.for_each(|&pack| found.extend(self.readers(pack)));
         }
-        // Sums over the same rows of what one kernel stores, as of the gradients of a normalisation's weight and bias.
-        if matches!(self.clusters[a].core, Core::Rows { .. }) {
+        // Sums over the same rows of what one kernel stores, as of the gradients of a normalisation's weight and bias: a dispatch
+        // less.
+        if self.only_sums(a) {
             let makers = self.reads(a).iter().flat_map(|&value| self.makers(value));
             let stored = makers.flat_map(|maker| &self.clusters[maker].members);
             let siblings = stored.flat_map(|(member, _)| self.readers(*member)).copied();
-            found.extend(siblings.filter(|&b| self.clusters[b].core == self.clusters[a].core));
+            let alike = |&b: &ClusterId| {
+                b > a && self.clusters[b].core == self.clusters[a].core && self.only_sums(b)
+            };
+            found.extend(siblings.filter(alike).take(NEAR));
         }
         if self.is_small(a)
             && let Some(equal) = small.get(&self.clusters[a].domain)
@@ -77,6 +82,18 @@ impl Fused {
             found.extend(equal[behind..].iter().take(NEAR));
         }
         found.split_off(&(a + 1))
+    }
+
+    /// Whether a cluster is a row kernel all of whose reductions are sums: other ones go through memory otherwise.
+    fn only_sums(&self, cluster: ClusterId) -> bool {
+        let Cluster { core, members, .. } = &self.clusters[cluster];
+        let sums = |(member, _): &(Value, bool)| match self.lowering(*member) {
+            Lowering::Reduce(combine, _) => {
+                combine == Combine::Sum && self.node(*member).ty.dtype == DType::F32
+            }
+            _ => true,
+        };
+        matches!(core, Core::Rows { .. }) && members.iter().all(sums)
     }
 
     fn is_small(&self, cluster: ClusterId) -> bool {

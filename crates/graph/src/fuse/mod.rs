@@ -23,8 +23,8 @@ use links::Links;
 pub(crate) use points::{layout, reads_row};
 use prepare::{lowering_of, prepare};
 use shadegrad_device::{
-    Attention, Contraction, Limits, Merge, Recurrence, Sequence, SequenceRole, View, Window,
-    WindowRole,
+    Attention, AttentionRole, Contraction, Limits, Merge, Recurrence, Sequence, SequenceRole, View,
+    Window, WindowRole,
 };
 use std::collections::BTreeSet;
 
@@ -53,7 +53,7 @@ pub(crate) enum Core {
     Scatter(Vec<usize>, usize, usize),
     Scan(Recurrence),
     Merge(Merge),
-    Attention(Attention),
+    Attention(Attention, AttentionRole),
     Recurrent(Sequence, SequenceRole),
     /// Words of two halves each; holds nothing else, because its points are no one's elements.
     Half,

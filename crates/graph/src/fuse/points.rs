@@ -132,7 +132,7 @@ impl Fused {
             | Lowering::Scatter(..)
             | Lowering::Scan(_)
             | Lowering::Merge(_)
-            | Lowering::Attention(_)
+            | Lowering::Attention(..)
             | Lowering::Recurrent(..) => vec![],
             Lowering::Half => vec![Movement::Reshape(vec![self.node(member).ty.numel()])],
             Lowering::View(movement) => {

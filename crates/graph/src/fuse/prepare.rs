@@ -137,7 +137,7 @@ fn own(
                     | Lowering::Scatter(..)
                     | Lowering::Scan(_)
                     | Lowering::Merge(_)
-                    | Lowering::Attention(_)
+                    | Lowering::Attention(..)
                     | Lowering::Recurrent(..)
                     | Lowering::Half
                     | Lowering::Gather(_)

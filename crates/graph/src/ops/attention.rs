@@ -1,8 +1,9 @@
-//! Attention in one kernel: the matrix of scores is never stored.
+//! Attention in one kernel, and its gradient in another on the CPU: the matrix of scores is never stored.
 
 use super::{Backward, Gradient, Lowering, Operation, Sample, SampleInput, floats};
-use crate::{Array, Tensor, Type};
-use shadegrad_device::{Attention, DType};
+use crate::variable::Init;
+use crate::{Array, Graph, Tensor, Type, Variable};
+use shadegrad_device::{Attention, AttentionRole, DType, numel};
 
 /// `softmax(scale q kᵀ + bias) v` over queries `[batch.., m, d]`, keys `[batch.., n, d]`, values
 /// `[batch.., n, e]` and perhaps a bias `[batch.., m, n]` (Vaswani et al., arXiv 1706.03762). A key whose
@@ -12,17 +13,52 @@ use shadegrad_device::{Attention, DType};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Attend(pub Attention);
 
-impl Attend {
-    fn scale(&self) -> f64 {
-        f64::from(f32::from_bits(self.0.scale))
-    }
+/// The slopes of queries, keys and values, each flat, one after the other: `[batch.., (m + n) d + n e]`. From these, the slope
+/// `[batch.., m, e]` of the result, the result, and perhaps a bias.
+///
+/// Devices without a kernel for it compute [`AttendGradient::parts`] (`expand.rs`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AttendGradient(pub Attention);
 
-    /// The weights of the keys, `[batch.., m, n]`, as a matrix.
-    fn weights(&self, inputs: &[Tensor]) -> Tensor {
-        let products = inputs[0].matmul(&inputs[1].transpose(-1, -2)) * self.scale();
+fn scale(a: &Attention) -> f64 {
+    f64::from(f32::from_bits(a.scale))
+}
+
+/// The inputs of a role and perhaps a bias.
+fn infer(a: &Attention, role: AttentionRole, inputs: &[&Type]) -> Result<Type, String> {
+    let mut shapes = a.sources(role);
+    if !(shapes.len()..=shapes.len() + 1).contains(&inputs.len()) {
+        let (least, most) = (shapes.len(), shapes.len() + 1);
+        return Err(format!("takes {least} or {most} inputs, not {}", inputs.len()));
+    }
+    floats(inputs)?;
+    shapes.push(a.shape(a.queries, a.keys));
+    for (ty, shape) in inputs.iter().zip(&shapes) {
+        if ty.shape != *shape {
+            return Err(format!("{:?} where {shape:?} is expected", ty.shape));
+        }
+    }
+    if a.width == 0 || a.features == 0 {
+        return Err("queries and values have at least one element".to_string());
+    }
+    Ok(Type::new(&a.result(role), DType::F32))
+}
+
+/// What queries, keys, values and perhaps a bias are, as matrices.
+struct Matrices<'a> {
+    attention: &'a Attention,
+    inputs: [&'a Tensor; 3],
+    bias: Option<&'a Tensor>,
+}
+
+impl Matrices<'_> {
+    /// The weights of the keys, `[batch.., m, n]`.
+    fn weights(&self) -> Tensor {
+        let [q, k, _] = self.inputs;
+        let products = q.matmul(&k.transpose(-1, -2)) * scale(self.attention);
         let (lowest, zero) = (f64::from(f32::MIN), products.zeros_like());
         // A masked key's product takes no part, so it may be anything.
-        let (masked, scores) = match inputs.get(3) {
+        let (masked, scores) = match self.bias {
             None => (products.along(-1).less(&products.along(-1).zeros_like()), products.clone()),
             Some(bias) => {
                 let masked = bias.less_equal(&bias.full_like(lowest));
@@ -30,7 +66,7 @@ impl Attend {
                 (masked.clone(), masked.select(&products.full_like(f64::NEG_INFINITY), &kept))
             }
         };
-        let most = match self.0.keys {
+        let most = match self.attention.keys {
             0 => scores.sum(&[-1]),
             _ => scores.detach().amax(&[-1]),
         };
@@ -42,6 +78,14 @@ impl Attend {
         let none = total.equal(&total.full_like(0.0));
         &weights / none.select(&total.full_like(1.0), &total)
     }
+
+    /// The slopes of what the softmax is of, from the weights, the slope of the result and the result.
+    fn slopes(&self, weights: &Tensor, upstream: &Tensor, output: &Tensor) -> Tensor {
+        let by_weight = upstream.matmul(&self.inputs[2].transpose(-1, -2));
+        // The mean of these under the weights, without going through them.
+        let mean = (upstream * output).sum(&[-1]).keepdim(&[-1]);
+        weights * (by_weight - mean)
+    }
 }
 
 impl Operation for Attend {
@@ -50,72 +94,44 @@ impl Operation for Attend {
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
-        let a = &self.0;
-        if !(3..=4).contains(&inputs.len()) {
-            return Err(format!("takes 3 or 4 inputs, not {}", inputs.len()));
-        }
-        floats(inputs)?;
-        let shapes = [
-            a.shape(a.queries, a.width),
-            a.shape(a.keys, a.width),
-            a.shape(a.keys, a.features),
-            a.shape(a.queries, a.keys),
-        ];
-        for (ty, shape) in inputs.iter().zip(&shapes) {
-            if ty.shape != *shape {
-                return Err(format!("{:?} where {shape:?} is expected", ty.shape));
-            }
-        }
-        if a.width == 0 || a.features == 0 {
-            return Err("queries and values have at least one element".to_string());
-        }
-        Ok(Type::new(&a.shape(a.queries, a.features), DType::F32))
+        infer(&self.0, AttentionRole::Forward, inputs)
     }
 
     fn gradient(&self, b: &Backward<'_>) -> Gradient {
+        let a = &self.0;
         let [q, k, v] = [&b.inputs[0], &b.inputs[1], &b.inputs[2]];
-        let weights = self.weights(b.inputs);
-        let dv = weights.transpose(-1, -2).matmul(b.upstream);
-        let dweights = b.upstream.matmul(&v.transpose(-1, -2));
-        // The mean of `dweights` under the weights, without going through them.
-        let mean = (b.upstream * b.output).sum(&[-1]).keepdim(&[-1]);
-        let dscores = &weights * (dweights - mean);
-        let dq = dscores.matmul(k) * self.scale();
-        let dk = dscores.transpose(-1, -2).matmul(q) * self.scale();
-        let mut gradients = vec![Some(dq), Some(dk), Some(dv)];
-        if b.inputs.len() == 4 {
-            gradients.push(Some(dscores));
+        let mut inputs = vec![q, k, v, b.upstream, b.output];
+        inputs.extend(b.inputs.get(3));
+        let slopes = b.upstream.record(AttendGradient(a.clone()), &inputs);
+        let mut start = 0;
+        let mut flows = Vec::new();
+        for (of, count) in [q, k, v].into_iter().zip(AttendGradient(a.clone()).lengths()) {
+            flows.push(Some(slopes.narrow(-1, start, count).reshape(&of.shape())));
+            start += count;
         }
-        Gradient::Of(gradients)
+        if let Some(bias) = b.inputs.get(3) {
+            let matrices = Matrices { attention: a, inputs: [q, k, v], bias: Some(bias) };
+            flows.push(Some(matrices.slopes(&matrices.weights(), b.upstream, b.output)));
+        }
+        Gradient::Of(flows)
     }
 
     fn lower(&self, _: &[&Type]) -> Lowering {
-        Lowering::Attention(self.0.clone())
+        Lowering::Attention(self.0.clone(), AttentionRole::Forward)
     }
 
     fn reference(&self, inputs: &[&Array], ty: &Type) -> Array {
         let a = &self.0;
-        let (q, k, v) = (&inputs[0].data, &inputs[1].data, &inputs[2].data);
+        let weights = weights(a, inputs, inputs.get(3).copied());
         let mut data = vec![0.0; ty.numel()];
         for (row, out) in data.chunks_mut(a.features).enumerate() {
-            let group = row / a.queries;
-            let score = |n: usize| {
-                let products = (0..a.width)
-                    .map(|d| q[row * a.width + d] * k[(group * a.keys + n) * a.width + d]);
-                match inputs.get(3).map_or(0.0, |bias| bias.data[row * a.keys + n]) {
-                    masked if masked <= f64::from(f32::MIN) => f64::NEG_INFINITY,
-                    bias => products.sum::<f64>() * self.scale() + bias,
-                }
-            };
-            let scores: Vec<f64> = (0..a.keys).map(score).collect();
-            let larger = |a: f64, b: f64| if b > a || b.is_nan() { b } else { a };
-            let most = scores.iter().copied().fold(f64::from(f32::MIN), larger);
-            let weight = |s: f64| (s - most).exp();
-            let total: f64 = scores.iter().map(|&s| weight(s)).sum();
-            let seen = scores.iter().enumerate().filter(|(_, s)| **s != f64::NEG_INFINITY);
-            for (n, &s) in seen {
+            let first = row / a.queries * a.keys;
+            // A masked key's value takes no part, so it may be anything.
+            let seen =
+                (0..a.keys).map(|n| (n, weights[row * a.keys + n])).filter(|(_, w)| *w != 0.0);
+            for (n, weight) in seen {
                 for (e, out) in out.iter_mut().enumerate() {
-                    *out += weight(s) / total * v[(group * a.keys + n) * a.features + e];
+                    *out += weight * inputs[2].data[(first + n) * a.features + e];
                 }
             }
         }
@@ -123,25 +139,154 @@ impl Operation for Attend {
     }
 
     fn samples() -> Vec<Sample> {
-        let sample = |batch: &[usize], [queries, keys, width, features]: [usize; 4], bias| {
-            let scale = (1.0 / (width as f32).sqrt()).to_bits();
-            let batch = batch.to_vec();
-            let a = Attention { batch, queries, keys, width, features, scale };
-            let mut inputs = vec![
-                SampleInput::float(&a.shape(queries, width), -1.0, 1.0),
-                SampleInput::float(&a.shape(keys, width), -1.0, 1.0),
-                SampleInput::float(&a.shape(keys, features), -1.0, 1.0),
-            ];
-            if bias {
-                inputs.push(SampleInput::float(&a.shape(queries, keys), -2.0, 2.0));
-            }
-            Sample { op: Attend(a).into(), inputs }
-        };
-        vec![
-            sample(&[], [1, 1, 1, 1], false),
-            sample(&[2], [3, 5, 4, 2], false),
-            sample(&[2, 3], [5, 7, 3, 3], true),
-            sample(&[1], [65, 67, 5, 9], true),
-        ]
+        samples(|a| Attend(a).into(), AttentionRole::Forward)
     }
+}
+
+/// The weights of the keys, `[batch.., m, n]`, row-major.
+fn weights(a: &Attention, inputs: &[&Array], bias: Option<&Array>) -> Vec<f64> {
+    let (q, k) = (&inputs[0].data, &inputs[1].data);
+    let mut all = Vec::new();
+    for row in 0..numel(&a.batch) * a.queries {
+        let first = row / a.queries * a.keys;
+        let score = |n: usize| {
+            let product = (0..a.width).map(|d| q[row * a.width + d] * k[(first + n) * a.width + d]);
+            match bias.map_or(0.0, |bias| bias.data[row * a.keys + n]) {
+                masked if masked <= f64::from(f32::MIN) => f64::NEG_INFINITY,
+                bias => product.sum::<f64>() * scale(a) + bias,
+            }
+        };
+        let scores: Vec<f64> = (0..a.keys).map(score).collect();
+        let larger = |a: f64, b: f64| if b > a || b.is_nan() { b } else { a };
+        let most = scores.iter().copied().fold(f64::from(f32::MIN), larger);
+        let weights: Vec<f64> = scores.iter().map(|s| (s - most).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        all.extend(weights.iter().map(|w| if total == 0.0 { 0.0 } else { w / total }));
+    }
+    all
+}
+
+impl AttendGradient {
+    /// How many elements the slopes of queries, keys and values have.
+    fn lengths(&self) -> [usize; 3] {
+        let a = &self.0;
+        [a.queries * a.width, a.keys * a.width, a.keys * a.features]
+    }
+
+    /// The parts of the result by other operations, from the same inputs.
+    pub(crate) fn parts(&self, inputs: &[Tensor]) -> [Tensor; 3] {
+        let a = &self.0;
+        let [q, k, v, upstream, output] = [0, 1, 2, 3, 4].map(|at| &inputs[at]);
+        let matrices = Matrices { attention: a, inputs: [q, k, v], bias: inputs.get(5) };
+        let weights = matrices.weights();
+        let slopes = matrices.slopes(&weights, upstream, output);
+        let by_query = slopes.matmul(k) * scale(a);
+        let by_key = slopes.transpose(-1, -2).matmul(q) * scale(a);
+        let by_value = weights.transpose(-1, -2).matmul(upstream);
+        let mut parts = [by_query, by_key, by_value];
+        for (part, length) in parts.iter_mut().zip(self.lengths()) {
+            *part = part.reshape(&[a.batch.as_slice(), &[length]].concat());
+        }
+        parts
+    }
+
+    /// Which part a range of the result's last axis is, if it is one.
+    pub(crate) fn part(&self, start: usize, len: usize) -> Option<usize> {
+        let lengths = self.lengths();
+        (0..3).find(|&at| lengths[at] == len && lengths[..at].iter().sum::<usize>() == start)
+    }
+}
+
+impl Operation for AttendGradient {
+    fn name(&self) -> String {
+        "attention_gradient".to_string()
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
+        infer(&self.0, AttentionRole::Gradient, inputs)
+    }
+
+    fn gradient(&self, b: &Backward<'_>) -> Gradient {
+        // The result is computed from the other inputs, of which the slopes must not be counted twice: in a recording of its own,
+        // where none depends on another.
+        let apart = Graph::new();
+        let mut here: Vec<&Tensor> = b.inputs.iter().collect();
+        here.push(b.upstream);
+        let variable =
+            |t: &&Tensor| Variable::new("input", &t.shape(), DType::F32, Init::Full(0.0));
+        let variables: Vec<Variable> = here.iter().map(variable).collect();
+        let there: Vec<Tensor> = variables.iter().map(|v| apart.variable(v)).collect();
+        let Some((upstream, inputs)) = there.split_last() else {
+            return Gradient::Undefined("an operation has inputs");
+        };
+        let parts = self.parts(inputs);
+        let whole = apart.concat(&parts.each_ref(), -1);
+        let loss = (whole * upstream).sum_all();
+        let slopes = apart.gradients(&loss, &inputs.iter().collect::<Vec<_>>());
+        let known = variables.iter().map(Variable::id).zip(here.into_iter().cloned()).collect();
+        match apart.nodes(&slopes.iter().collect::<Vec<_>>()) {
+            Ok(nodes) => {
+                let flows = b.upstream.graph().splice(&nodes, &known);
+                Gradient::Of(flows.into_iter().map(Some).collect())
+            }
+            Err(error) => {
+                b.upstream.graph().fail_with(error);
+                Gradient::Zero
+            }
+        }
+    }
+
+    fn lower(&self, _: &[&Type]) -> Lowering {
+        Lowering::Attention(self.0.clone(), AttentionRole::Gradient)
+    }
+
+    fn reference(&self, inputs: &[&Array], ty: &Type) -> Array {
+        let a = &self.0;
+        let [q, k, v, upstream, output] = [0, 1, 2, 3, 4].map(|at| &inputs[at].data);
+        let weights = weights(a, inputs, inputs.get(5).copied());
+        let [by_query, by_key, by_value] = self.lengths();
+        let mut data = vec![0.0; ty.numel()];
+        for row in 0..numel(&a.batch) * a.queries {
+            let (g, m) = (row / a.queries, row % a.queries);
+            let first = g * (by_query + by_key + by_value);
+            let up = |e: usize| upstream[row * a.features + e];
+            let mean: f64 = (0..a.features).map(|e| up(e) * output[row * a.features + e]).sum();
+            for n in 0..a.keys {
+                let (key, weight) = (g * a.keys + n, weights[row * a.keys + n]);
+                let by_weight: f64 = (0..a.features).map(|e| up(e) * v[key * a.features + e]).sum();
+                let slope = weight * (by_weight - mean) * scale(a);
+                for d in 0..a.width {
+                    data[first + m * a.width + d] += slope * k[key * a.width + d];
+                    data[first + by_query + n * a.width + d] += slope * q[row * a.width + d];
+                }
+                for e in 0..a.features {
+                    data[first + by_query + by_key + n * a.features + e] += weight * up(e);
+                }
+            }
+        }
+        Array { ty: ty.clone(), data }
+    }
+
+    fn samples() -> Vec<Sample> {
+        samples(|a| AttendGradient(a).into(), AttentionRole::Gradient)
+    }
+}
+
+fn samples(op: impl Fn(Attention) -> super::Op, role: AttentionRole) -> Vec<Sample> {
+    let sample = |batch: &[usize], [queries, keys, width, features]: [usize; 4], bias| {
+        let scale = (1.0 / (width as f32).sqrt()).to_bits();
+        let a = Attention { batch: batch.to_vec(), queries, keys, width, features, scale };
+        let mut inputs: Vec<SampleInput> =
+            a.sources(role).iter().map(|shape| SampleInput::float(shape, -1.0, 1.0)).collect();
+        if bias {
+            inputs.push(SampleInput::float(&a.shape(queries, keys), -2.0, 2.0));
+        }
+        Sample { op: op(a), inputs }
+    };
+    vec![
+        sample(&[], [1, 1, 1, 1], false),
+        sample(&[2], [3, 5, 4, 2], false),
+        sample(&[2, 3], [5, 7, 3, 3], true),
+        sample(&[1], [65, 67, 5, 9], true),
+    ]
 }

@@ -15,7 +15,7 @@ pub(crate) mod scalars;
 mod scan;
 mod window;
 
-pub use attention::Attend;
+pub use attention::{Attend, AttendGradient};
 pub(crate) use contract::conv_extent;
 pub use contract::{Conv2d, Conv2dInputGradient, Conv2dWeightGradient, MatMul};
 pub use half::ToHalf;
@@ -35,7 +35,8 @@ pub use window::{
 
 use crate::{Array, Tensor, Type};
 use shadegrad_device::{
-    Attention, Combine, Contraction, Merge, Recurrence, Sequence, SequenceRole, Window, WindowRole,
+    Attention, AttentionRole, Combine, Contraction, Merge, Recurrence, Sequence, SequenceRole,
+    Window, WindowRole,
 };
 
 /// Everything about one operation. Nothing has a default: an operation without samples, without
@@ -112,8 +113,8 @@ pub enum Lowering {
     Scan(Recurrence),
     /// A pass of a merge sort: input 0 is sorted, input 1 says where its elements are now.
     Merge(Merge),
-    /// Attention of queries, keys, values and perhaps a bias.
-    Attention(Attention),
+    /// Attention, or its gradient; inputs are those of the role, and perhaps a bias.
+    Attention(Attention, AttentionRole),
     /// A recurrent cell over a sequence, or its gradient; inputs are those of the role.
     Recurrent(Sequence, SequenceRole),
     /// Rounded to half precision and packed two to a word.
@@ -136,7 +137,7 @@ impl Lowering {
             Lowering::Scatter(..) => "scatter",
             Lowering::Scan(_) => "scan",
             Lowering::Merge(_) => "merge",
-            Lowering::Attention(_) => "attention",
+            Lowering::Attention(..) => "attention",
             Lowering::Recurrent(..) => "recurrent",
             Lowering::Pack => "none: a layout",
         }
@@ -245,7 +246,7 @@ ops! {
     Conv2d, Conv2dInputGradient, Conv2dWeightGradient,
     MaxPool2d, MaxPool2dIndex, MaxPool2dGradient, SumPool2d, SumPool2dGradient,
     Gather, ScatterAdd,
-    Scan, MergeRuns, Attend, Recurrent, RecurrentGradient,
+    Scan, MergeRuns, Attend, AttendGradient, Recurrent, RecurrentGradient,
     Pack, ToHalf,
 }
 

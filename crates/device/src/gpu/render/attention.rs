@@ -16,7 +16,7 @@ impl Renderer<'_> {
     pub(super) fn attention(
         &self,
         a: &Attention,
-        [query, key, value]: [TermId; 3],
+        terms: &[TermId],
         bias: Option<TermId>,
         stores: &[Store],
     ) -> Source {
@@ -26,11 +26,12 @@ impl Renderer<'_> {
             flat: Some(format!("((g * {rows}u + {row}) * {cols}u + {col})")),
         };
         let mut sources = String::new();
-        for (name, row, rows, cols, term) in [
-            ("query", "m", a.queries, a.width, query),
-            ("key", "n", a.keys, a.width, key),
-            ("value", "n", a.keys, a.features, value),
-        ] {
+        let named = [
+            ("query", "m", a.queries, a.width),
+            ("key", "n", a.keys, a.width),
+            ("value", "n", a.keys, a.features),
+        ];
+        for ((name, row, rows, cols), &term) in named.into_iter().zip(terms) {
             let head = format!("{name}(g: u32, {row}: u32, d: u32)");
             sources += &self.function(&head, &batch, &at(row, "d", rows, cols), term);
         }

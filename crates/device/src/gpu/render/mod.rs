@@ -13,8 +13,8 @@ mod window;
 use super::term::{Bindings, Point, coordinates, missing, terms};
 use crate::whole::SIZE;
 use crate::{
-    Algorithm, Body, DeviceClass, Expr, Intrinsic, Kernel, Limits, MatmulPrecision, Matrices,
-    Program, Store, Term, TermId, Tile, View, Whole, collapse, numel,
+    Algorithm, AttentionRole, Body, DeviceClass, Expr, Intrinsic, Kernel, Limits, MatmulPrecision,
+    Matrices, Program, Store, Term, TermId, Tile, View, Whole, collapse, numel,
 };
 use shadegrad_shaders as shaders;
 use std::fmt::Write;
@@ -255,8 +255,11 @@ impl Renderer<'_> {
             Body::Recurrent { sequence, role, sources, stepwise, stores } => {
                 self.recurrent(sequence, *role, sources, *stepwise, stores)
             }
-            Body::Attention { attention, query, key, value, bias, stores } => {
-                self.attention(attention, [*query, *key, *value], *bias, stores)
+            Body::Attention { attention, role: AttentionRole::Forward, sources, bias, stores } => {
+                self.attention(attention, sources, *bias, stores)
+            }
+            Body::Attention { role: AttentionRole::Gradient, .. } => {
+                Err("there is no shader for the gradient of attention".to_string())
             }
         }
     }
