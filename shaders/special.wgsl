@@ -109,6 +109,15 @@ fn erf(x: f32) -> f32 {
     return select(select(far, small * 1.1283792, a < 1.0), x, is_nan(x));
 }
 
+// What of the standard normal distribution lies below x, and its density.
+fn normal_cdf(x: f32) -> f32 {
+    return 0.5 + 0.5 * erf(x * 0.70710677);
+}
+
+fn normal_density(x: f32) -> f32 {
+    return exponential(-0.5 * x * x) * 0.3989423;
+}
+
 // x less the nearest multiple of pi/2, and the multiple. The constant is taken off in three parts of few
 // bits, so that each product is exact below 8192; beyond, the multiple is computed by the driver.
 fn quarter_turns(x: f32) -> vec2<f32> {

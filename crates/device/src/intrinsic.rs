@@ -2,6 +2,7 @@
 //! spelling, its Rust loop and its f64 reference. This file is all that a new intrinsic touches.
 
 use crate::{DType, special};
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
 /// A scalar function of one to three arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +49,10 @@ pub enum Intrinsic {
     Log1p,
     /// The error function.
     Erf,
+    /// What of the standard normal distribution lies below.
+    NormalCdf,
+    /// The density of the standard normal distribution.
+    NormalDensity,
     IsNan,
     IsInf,
     /// The nearest number that half precision has.
@@ -154,8 +159,9 @@ impl Intrinsic {
     pub fn arity(self) -> usize {
         match self {
             Neg | Abs | Exp | Log | Sqrt | Sin | Cos | Tan | Asin | Acos | Atan | Sinh | Cosh
-            | Tanh | Floor | Ceil | Round | Trunc | Exp2 | Log2 | Expm1 | Log1p | Erf | IsNan
-            | IsInf | Half | Not | ToF32 | ToI32 | ToU32 | ToBool => 1,
+            | Tanh | Floor | Ceil | Round | Trunc | Exp2 | Log2 | Expm1 | Log1p | Erf
+            | NormalCdf | NormalDensity | IsNan | IsInf | Half | Not | ToF32 | ToI32 | ToU32
+            | ToBool => 1,
             Select | Shuffle => 3,
             Custom(custom) => custom.arity,
             _ => 2,
@@ -177,8 +183,10 @@ impl Intrinsic {
             }
             Neg | Abs => matches!(first, F32 | I32).then_some(first),
             Exp | Log | Sqrt | Sin | Cos | Tan | Asin | Acos | Atan | Sinh | Cosh | Tanh
-            | Floor | Ceil | Round | Trunc | Exp2 | Log2 | Expm1 | Log1p | Erf | Half | Pow
-            | Atan2 | Custom(_) => (same && first == F32).then_some(F32),
+            | Floor | Ceil | Round | Trunc | Exp2 | Log2 | Expm1 | Log1p | Erf | NormalCdf
+            | NormalDensity | Half | Pow | Atan2 | Custom(_) => {
+                (same && first == F32).then_some(F32)
+            }
             PackHalves => (same && first == F32).then_some(U32),
             IsNan | IsInf => (first == F32).then_some(Bool),
             Less | LessEqual => (same && numeric(first)).then_some(Bool),
@@ -243,6 +251,8 @@ impl Intrinsic {
             Expm1 => call("expm1"),
             Log1p => call("log1p"),
             Erf => call("erf"),
+            NormalCdf => call("normal_cdf"),
+            NormalDensity => call("normal_density"),
             IsNan => call("is_nan"),
             IsInf => call("is_inf"),
             Half => call("half"),
@@ -320,6 +330,8 @@ impl Intrinsic {
             (Expm1, _) => float1(a, out, f32::exp_m1),
             (Log1p, _) => float1(a, out, f32::ln_1p),
             (Erf, _) => each!(a, out, special::erf::<FUSED>),
+            (NormalCdf, _) => each!(a, out, special::normal_cdf::<FUSED>),
+            (NormalDensity, _) => each!(a, out, special::normal_density::<FUSED>),
             (IsNan, _) => bits1(a, out, |x| u32::from(f32::from_bits(x).is_nan())),
             (IsInf, _) => bits1(a, out, |x| u32::from(f32::from_bits(x).is_infinite())),
             (Half, _) => float1(a, out, |x| half::f16::from_f32(x).to_f32()),
@@ -436,6 +448,10 @@ impl Intrinsic {
                 Expm1 => return x.exp_m1(),
                 Log1p => return x.ln_1p(),
                 Erf => return libm::erf(x),
+                NormalCdf => return 0.5 * (1.0 + libm::erf(x * FRAC_1_SQRT_2)),
+                NormalDensity => {
+                    return (-0.5 * x * x).exp() * FRAC_1_SQRT_2 * FRAC_2_SQRT_PI / 2.0;
+                }
                 IsNan => return f64::from(u8::from(x.is_nan())),
                 IsInf => return f64::from(u8::from(x.is_infinite())),
                 Half => return half::f16::from_f64(x).to_f64(),

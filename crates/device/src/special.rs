@@ -142,6 +142,19 @@ pub(crate) fn erf<const FUSED: bool>(x: f32) -> f32 {
     if x.is_nan() { x } else { value }
 }
 
+/// What of the standard normal distribution lies below `x`.
+#[inline(always)]
+pub(crate) fn normal_cdf<const FUSED: bool>(x: f32) -> f32 {
+    0.5 + 0.5 * erf::<FUSED>(x * std::f32::consts::FRAC_1_SQRT_2)
+}
+
+/// The density of the standard normal distribution.
+#[inline(always)]
+pub(crate) fn normal_density<const FUSED: bool>(x: f32) -> f32 {
+    // One over the root of two pi.
+    exp::<FUSED>(-0.5 * x * x) * 0.398_942_3
+}
+
 /// The natural logarithm.
 #[inline(always)]
 pub(crate) fn ln<const FUSED: bool>(x: f32) -> f32 {
@@ -208,6 +221,15 @@ mod tests {
             ("erf", worst(erf::<FUSED>, libm::erf)),
         ] {
             assert!(worst < 2.0, "{name}: {worst}");
+        }
+        // Far below zero what is left of the distribution is a difference.
+        let below = |x: f64| 0.5 + 0.5 * libm::erf(x * std::f64::consts::FRAC_1_SQRT_2);
+        for x in (-512..512).map(|n| n as f32 / 64.0) {
+            let off = (f64::from(normal_cdf::<FUSED>(x)) - below(f64::from(x))).abs();
+            assert!(off <= 2f64.powi(-23), "what lies below {x} is off by {off}");
+            let density = (-0.5 * f64::from(x).powi(2)).exp() * 0.398_942_280_401_432_7;
+            let off = (f64::from(normal_density::<FUSED>(x)) - density).abs();
+            assert!(off <= 2f64.powi(-22) * density, "the density at {x} is off by {off}");
         }
         for f in [exp::<FUSED>, ln::<FUSED>, tanh::<FUSED>, sigmoid::<FUSED>, erf::<FUSED>] {
             assert!(f(f32::NAN).is_nan());

@@ -73,15 +73,20 @@ impl Task for AttentionTask {
         // SAFETY: as above.
         let bias = self.bias.as_ref().map(|bias| (unsafe { bias.source.dense() }, bias.shared));
         let ready = Ready { attention: &self.attention, operands, bias };
-        match self.role {
-            AttentionRole::Forward => self.forward(&ready),
-            AttentionRole::Gradient => self.gradient(&ready),
+        // SAFETY: passed on to the caller.
+        unsafe {
+            match self.role {
+                AttentionRole::Forward => self.forward(&ready),
+                AttentionRole::Gradient => self.gradient(&ready),
+            }
         }
     }
 }
 
 impl AttentionTask {
-    fn forward(&self, ready: &Ready<'_>) {
+    /// # Safety
+    /// As [`Task::run`].
+    unsafe fn forward(&self, ready: &Ready<'_>) {
         let a = &self.attention;
         let block = ready.block();
         let blocks = a.queries.div_ceil(block);
@@ -101,22 +106,29 @@ impl AttentionTask {
                         let sums = bytemuck::cast_slice_mut(out);
                         by_hand(sums, bytemuck::cast_slice(scores), value, a.keys, a.features);
                     }
-                    self.store((g * a.queries + rows.start) * a.features, out);
+                    // SAFETY: each block of queries belongs to one task.
+                    unsafe { self.store((g * a.queries + rows.start) * a.features, out) };
                 });
             });
         });
     }
 
-    /// Stores values from a point on, which belong to one task.
-    fn store(&self, first: usize, values: &[u32]) {
+    /// Stores values from a point on.
+    ///
+    /// # Safety
+    /// As [`Stores::run`].
+    unsafe fn store(&self, first: usize, values: &[u32]) {
         let mut registers = self.stores.registers();
-        // SAFETY: each point belongs to one task, and nothing loaded is stored (`Program::verify`).
+        // SAFETY: passed on to the caller.
         unsafe { self.stores.run(&mut registers, first..first + values.len(), &[values]) };
     }
 
     /// The slopes of all keys and values need all queries: a task has a matrix, or some of its queries and sums of its own, so that no
     /// sum depends on how many threads there are.
-    fn gradient(&self, ready: &Ready<'_>) {
+    ///
+    /// # Safety
+    /// As [`Task::run`].
+    unsafe fn gradient(&self, ready: &Ready<'_>) {
         let a = &self.attention;
         let batch = numel(&a.batch);
         let [queries, rest] = [a.queries * a.width, a.keys * (a.width + a.features)];
@@ -127,9 +139,13 @@ impl AttentionTask {
         let each = blocks.div_ceil(parts) * ready.block();
         let add = |g: usize, part: usize, sums: &mut [u32]| {
             let rows = (part * each).min(a.queries)..((part + 1) * each).min(a.queries);
-            self.slopes(ready, g, rows, sums);
+            // SAFETY: each part has queries of its own.
+            unsafe { self.slopes(ready, g, rows, sums) };
         };
-        let store = |g: usize, sums: &[u32]| self.store(g * (queries + rest) + queries, sums);
+        let store = |g: usize, sums: &[u32]| {
+            // SAFETY: one task has the sums of a matrix.
+            unsafe { self.store(g * (queries + rest) + queries, sums) };
+        };
         if parts == 1 {
             return (0..batch).into_par_iter().for_each(|g| {
                 with_tile(rest, |sums| {
@@ -154,7 +170,10 @@ impl AttentionTask {
     }
 
     /// Stores the slopes of some queries of a matrix; `sums` are what these queries give to the slopes of keys and of values.
-    fn slopes(&self, ready: &Ready<'_>, g: usize, queries: Range<usize>, sums: &mut [u32]) {
+    ///
+    /// # Safety
+    /// As [`Task::run`], and no other thread has these queries.
+    unsafe fn slopes(&self, ready: &Ready<'_>, g: usize, queries: Range<usize>, sums: &mut [u32]) {
         let a = &self.attention;
         let length = (a.queries + a.keys) * a.width + a.keys * a.features;
         let [q, k, v, up, result] = [0, 1, 2, 3, 4].map(|at| ready.matrix(at, g));
@@ -169,7 +188,7 @@ impl AttentionTask {
             with_tile(2 * count * a.keys, |words| {
                 let (weights, slopes) = words.split_at_mut(count * a.keys);
                 ready.weigh(g, rows.clone(), weights);
-                let some = up.from_row(first);
+                let some = up.rows_from(first);
                 let across = Matrix::transposed(weights, a.keys);
                 product(by_value, [a.keys, a.features, count], across, some, add);
                 product(slopes, [count, a.keys, a.features], some, v.turned(), false);
@@ -189,10 +208,11 @@ impl AttentionTask {
                     );
                 }
                 let across = Matrix::transposed(slopes, a.keys);
-                product(by_key, [a.keys, a.width, count], across, q.from_row(first), add);
+                product(by_key, [a.keys, a.width, count], across, q.rows_from(first), add);
                 with_tile(count * a.width, |out| {
                     product(out, [count, a.width, a.keys], Matrix::dense(slopes, a.keys), k, false);
-                    self.store(g * length + first * a.width, out);
+                    // SAFETY: passed on to the caller.
+                    unsafe { self.store(g * length + first * a.width, out) };
                 });
             });
         }
@@ -228,7 +248,7 @@ impl Ready<'_> {
     /// The weights of all keys for some queries of a matrix; whether any is masked.
     fn weigh(&self, g: usize, queries: Range<usize>, scores: &mut [u32]) -> bool {
         let (a, first) = (self.attention, queries.start);
-        let q = self.matrix(0, g).from_row(first);
+        let q = self.matrix(0, g).rows_from(first);
         product(scores, [queries.len(), a.keys, a.width], q, self.matrix(1, g).turned(), false);
         let (scale, arch) = (f32::from_bits(a.scale), Arch::new());
         let weights: &mut [f32] = bytemuck::cast_slice_mut(scores);

@@ -39,7 +39,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// The rows from one on.
-    pub(super) fn from_row(self, row: usize) -> Matrix<'a> {
+    pub(super) fn rows_from(self, row: usize) -> Matrix<'a> {
         Matrix { offset: self.offset + row as isize * self.row, ..self }
     }
 
@@ -396,7 +396,7 @@ impl MatMul {
         let [m, n, k] = self.shape;
         if col == 0 && !self.row_stores.is_empty() {
             let mut sums = vec![0.0; height];
-            add_row_sums(&mut sums, a.from_row(row), k);
+            add_row_sums(&mut sums, a.rows_from(row), k);
             let at = number * m + row;
             // SAFETY: passed on to the caller.
             unsafe { self.row_stores.sums(at..at + height, &sums) };

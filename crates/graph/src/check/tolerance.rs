@@ -130,6 +130,11 @@ fn scalar_tolerance(scalar: Scalar, exact: bool, x: f64, second: f64, y: f64) ->
         (Scalar::Maximum | Scalar::Minimum | Scalar::Relu | Scalar::Neg | Scalar::Abs, _) => 0.0,
         // What people write themselves is held to six digits.
         (Scalar::Custom(_), _) => 16.0 * EPS * y.max(1.0),
+        // Half of one more than an error function, times x; the slope adds x times a density, which is at most 0.25.
+        (Scalar::Gelu, true) => 4.0 * EPS * x,
+        (Scalar::Gelu, false) => x * (1.2e-7 + 4.0 * EPS),
+        (Scalar::GeluSlope, true) => 8.0 * EPS,
+        (Scalar::GeluSlope, false) => 1.2e-7 + 16.0 * EPS,
         (_, true) => 4.0 * EPS * y.max(f64::from(f32::MIN_POSITIVE)),
         // Series below a half, with a division and a sum at each step; else built on an exponential or a
         // logarithm, and one more rounding.

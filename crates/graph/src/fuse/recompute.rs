@@ -24,8 +24,7 @@ struct Chain {
 
 impl Fused {
     /// Makes values virtual that are stored only for other clusters, although they follow from a single value of their
-    /// size: from a sum before a GELU all that its gradient needs, a relu's mask from the relu, what is normalised from
-    /// what came in and its rows' mean and deviation.
+    /// size: a relu's mask from the relu, what is normalised from what came in and its rows' mean and deviation.
     pub(super) fn sink(&mut self, limits: &Limits) {
         for cluster in 0..self.clusters.len() {
             let mut chains: BTreeMap<Value, Chain> = BTreeMap::new();

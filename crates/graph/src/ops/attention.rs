@@ -210,18 +210,14 @@ impl Operation for AttendGradient {
         // The result is computed from the other inputs, of which the slopes must not be counted twice: in a recording of its own,
         // where none depends on another.
         let apart = Graph::new();
-        let mut here: Vec<&Tensor> = b.inputs.iter().collect();
-        here.push(b.upstream);
+        let here: Vec<&Tensor> = b.inputs.iter().chain([b.upstream]).collect();
         let variable =
             |t: &&Tensor| Variable::new("input", &t.shape(), DType::F32, Init::Full(0.0));
         let variables: Vec<Variable> = here.iter().map(variable).collect();
         let there: Vec<Tensor> = variables.iter().map(|v| apart.variable(v)).collect();
-        let Some((upstream, inputs)) = there.split_last() else {
-            return Gradient::Undefined("an operation has inputs");
-        };
-        let parts = self.parts(inputs);
-        let whole = apart.concat(&parts.each_ref(), -1);
-        let loss = (whole * upstream).sum_all();
+        let (inputs, upstream) = there.split_at(b.inputs.len());
+        let whole = apart.concat(&self.parts(inputs).each_ref(), -1);
+        let loss = (whole * &upstream[0]).sum_all();
         let slopes = apart.gradients(&loss, &inputs.iter().collect::<Vec<_>>());
         let known = variables.iter().map(Variable::id).zip(here.into_iter().cloned()).collect();
         match apart.nodes(&slopes.iter().collect::<Vec<_>>()) {

@@ -10,7 +10,7 @@ use super::{Backward, Gradient, SampleInput};
 use crate::catalog::{Case, distinct, index, kinked as away, positive, truth, wide as spread};
 use crate::{Tensor, case};
 use shadegrad_device::{DType, Intrinsic, Literal};
-use std::f64::consts::{FRAC_2_SQRT_PI, LN_2};
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, LN_2};
 
 macro_rules! scalars {
     ($($name:ident),* $(,)?) => {
@@ -31,7 +31,7 @@ macro_rules! scalars {
 scalars! {
     Add, Sub, Mul, Div, Remainder, Fmod, Pow, Atan2, Maximum, Minimum, Neg, Abs, Exp, Log, Sqrt, Sin,
     Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Tanh, Sigmoid, Softplus, Relu, Floor, Ceil, Round,
-    Trunc, Exp2, Log2, Expm1, Log1p, Erf, IsNan, IsInf, Less, LessEqual, Equal, And, Or, Xor, Not,
+    Trunc, Exp2, Log2, Expm1, Log1p, Erf, Gelu, GeluSlope, IsNan, IsInf, Less, LessEqual, Equal, And, Or, Xor, Not,
     Select, ToF32, ToI32, ToU32, ToBool, Random, Shuffle,
 }
 
@@ -276,6 +276,44 @@ impl Scalar {
                 |b| {
                     let x = &b.inputs[0];
                     flows([b.upstream * (-(x * x)).exp() * FRAC_2_SQRT_PI])
+                },
+                vec![wide()],
+            ),
+            // Rows, so that a kernel that computes both needs the distribution once.
+            Scalar::Gelu => row(
+                Tree(
+                    1,
+                    |e, x| {
+                        let below = e.apply(I::NormalCdf, &[x[0]]);
+                        e.apply(I::Mul, &[x[0], below])
+                    },
+                    |x| x[0] * I::NormalCdf.reference(DType::F32, x),
+                ),
+                17,
+                |b| flows([b.upstream * Tensor::scalar(Scalar::GeluSlope, &[&b.inputs[0]])]),
+                vec![wide()],
+            ),
+            Scalar::GeluSlope => row(
+                Tree(
+                    1,
+                    |e, x| {
+                        let below = e.apply(I::NormalCdf, &[x[0]]);
+                        let density = e.apply(I::NormalDensity, &[x[0]]);
+                        let slope = e.apply(I::Mul, &[x[0], density]);
+                        e.apply(I::Add, &[below, slope])
+                    },
+                    |x| {
+                        let [below, density] =
+                            [I::NormalCdf, I::NormalDensity].map(|f| f.reference(DType::F32, x));
+                        below + x[0] * density
+                    },
+                ),
+                28,
+                |b| {
+                    // The density times 2 - x^2.
+                    let square = &b.inputs[0] * &b.inputs[0];
+                    let density = (&square * -0.5).exp() * (FRAC_2_SQRT_PI * FRAC_1_SQRT_2 / 2.0);
+                    flows([b.upstream * density * (-square + 2.0)])
                 },
                 vec![wide()],
             ),

@@ -49,7 +49,7 @@ impl Tensor {
     /// arXiv 1606.08415).
     #[track_caller]
     pub fn gelu(&self) -> Tensor {
-        self * 0.5 * ((self * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0)
+        Tensor::scalar(Scalar::Gelu, &[self])
     }
 
     /// Gaussian error linear unit in its tanh form (Hendrycks and Gimpel, arXiv 1606.08415).
