@@ -440,6 +440,21 @@ fn infinities_in_scans_and_masks() {
     is(attend([0.0, -INF], f32::NAN), &[3.0]);
     is(attend([-INF, -INF], 1.0), &[0.0]);
     is(attend([0.0, 0.0], f32::NAN), &[f64::NAN]);
+    // Nor does its value in the slopes of queries and keys.
+    let slope = |of: usize| {
+        move |g: &Graph| {
+            let query = g.tensor(&[1, 1], &[1.0]);
+            let key = g.tensor(&[3, 1], &[1.0, 2.0, 1.0]);
+            let value = g.tensor(&[3, 1], &[3.0, 5.0, f32::NAN]);
+            let mask = Some(g.tensor(&[1, 3], &[0.0, 1.0 - 2.0, -INF]));
+            let options = AttentionOptions { mask, ..AttentionOptions::default() };
+            let result = query.scaled_dot_product_attention(&key, &value, &options);
+            g.gradients(&result.sum_all(), &[&query, &key])[of].clone()
+        }
+    };
+    // Both keys weigh a half: their values are one above and one below the mean.
+    is(slope(0), &[0.5]);
+    is(slope(1), &[-0.5, 0.5, 0.0]);
 }
 
 #[test]

@@ -225,7 +225,13 @@ fn slopes_of_long_attention() {
                 let y = q.scaled_dot_product_attention(&k, &v, &options);
                 g.gradients(&(y * of(queries, 3, 4)).sum_all(), &[&q, &k, &v])
             };
-            [attend(false), attend(true)].concat()
+            // A mask of its own for each of the batch, and keys that all of it shares.
+            let mask = Some(x(g, &[batch, queries, keys], 5));
+            let options = AttentionOptions { mask, ..AttentionOptions::default() };
+            let shared = x(g, &[keys, 5], 2);
+            let y = q.scaled_dot_product_attention(&shared, &v, &options);
+            let masked = g.gradients(&(y * of(queries, 3, 4)).sum_all(), &[&q, &shared, &v]);
+            [attend(false), attend(true), masked].concat()
         };
         agree(&[(&format!("{batch} of {queries} queries and {keys} keys"), slopes)]);
     }

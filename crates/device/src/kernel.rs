@@ -381,10 +381,14 @@ impl Attention {
         match role {
             AttentionRole::Forward => self.shape(self.queries, self.features),
             AttentionRole::Gradient => {
-                let slopes = (self.queries + self.keys) * self.width + self.keys * self.features;
-                [self.batch.as_slice(), &[slopes]].concat()
+                [self.batch.as_slice(), &[self.slopes().iter().sum()]].concat()
             }
         }
+    }
+
+    /// How many slopes the queries, the keys and the values of a matrix have.
+    pub fn slopes(&self) -> [usize; 3] {
+        [self.queries * self.width, self.keys * self.width, self.keys * self.features]
     }
 
     /// Multiplications and additions of a role: the scores and the mean of values; for slopes the scores again, the slopes of

@@ -101,7 +101,7 @@ pub fn compile(
 ) -> Result<Compiled, GraphError> {
     recorded.verify("record")?;
     let mut dumps = vec![("0-record.txt".to_string(), dump::nodes(recorded))];
-    let recorded = &expand(recorded, limits);
+    let recorded = &expand(recorded, limits)?;
 
     let nodes = if options.simplify {
         let simplified = simplify(recorded);

@@ -2,15 +2,18 @@
 //! through its matrices with products, which they compute faster than rows.
 
 use crate::ops::{AttendGradient, Op, Slice};
-use crate::{Graph, Node, Nodes, Tensor, Value};
+use crate::{Graph, GraphError, Node, Nodes, Tensor, Value};
 use shadegrad_device::{DeviceClass, Limits};
 use std::collections::HashMap;
 
 /// Nodes of which the device has kernels.
-pub(crate) fn expand(nodes: &Nodes, limits: &Limits) -> Nodes {
+///
+/// # Errors
+/// A mistake in what an operation is made of.
+pub(crate) fn expand(nodes: &Nodes, limits: &Limits) -> Result<Nodes, GraphError> {
     let without_kernel = |node: &Node| matches!(node.op, Op::AttendGradient(_));
     if limits.class == DeviceClass::Cpu || !nodes.nodes.iter().any(without_kernel) {
-        return nodes.clone();
+        return Ok(nodes.clone());
     }
     let graph = Graph::new();
     let mut moved: Vec<Value> = Vec::with_capacity(nodes.nodes.len());
@@ -30,13 +33,16 @@ pub(crate) fn expand(nodes: &Nodes, limits: &Limits) -> Nodes {
             _ => graph.keep(Node { inputs, ..node.clone() }),
         });
     }
+    if let Some(error) = graph.error() {
+        return Err(error);
+    }
     let to = |value: &Value| moved[value.index()];
-    Nodes {
+    Ok(Nodes {
         nodes: graph.inner.borrow().record.nodes.clone(),
         variables: nodes.variables.clone(),
         assigns: nodes.assigns.iter().map(|(id, value)| (*id, to(value))).collect(),
         outputs: nodes.outputs.iter().map(to).collect(),
-    }
+    })
 }
 
 /// What a node takes of a gradient, if that is one of its parts: then nothing has to be put together.

@@ -17,8 +17,10 @@ const SCORES: usize = 1 << 14;
 /// Scores whose largest and sum are found apart.
 const LANES: usize = 16;
 
-/// Tasks that there should be: queries of one matrix are divided where matrices are fewer.
+/// Tasks that there should be: queries of one matrix are divided where matrices are fewer, as far as sums of their own take at most so
+/// many words.
 const TASKS: usize = 16;
+const SUMS: usize = 1 << 22;
 
 pub(super) struct AttentionTask {
     attention: Attention,
@@ -131,11 +133,12 @@ impl AttentionTask {
     unsafe fn gradient(&self, ready: &Ready<'_>) {
         let a = &self.attention;
         let batch = numel(&a.batch);
-        let [queries, rest] = [a.queries * a.width, a.keys * (a.width + a.features)];
+        let [queries, keys, values] = a.slopes();
+        let rest = keys + values;
         let blocks = a.queries.div_ceil(ready.block());
         // Without keys there is nothing to add up.
-        let most = if rest == 0 { 1 } else { blocks.max(1) };
-        let parts = TASKS.div_ceil(batch.max(1)).clamp(1, most);
+        let most = if rest == 0 { 1 } else { blocks.min(SUMS / (batch * rest).max(1)) };
+        let parts = TASKS.div_ceil(batch.max(1)).clamp(1, most.max(1));
         let each = blocks.div_ceil(parts) * ready.block();
         let add = |g: usize, part: usize, sums: &mut [u32]| {
             let rows = (part * each).min(a.queries)..((part + 1) * each).min(a.queries);
@@ -175,7 +178,7 @@ impl AttentionTask {
     /// As [`Task::run`], and no other thread has these queries.
     unsafe fn slopes(&self, ready: &Ready<'_>, g: usize, queries: Range<usize>, sums: &mut [u32]) {
         let a = &self.attention;
-        let length = (a.queries + a.keys) * a.width + a.keys * a.features;
+        let length: usize = a.slopes().iter().sum();
         let [q, k, v, up, result] = [0, 1, 2, 3, 4].map(|at| ready.matrix(at, g));
         let (by_key, by_value) = sums.split_at_mut(a.keys * a.width);
         if queries.is_empty() {

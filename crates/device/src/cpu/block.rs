@@ -546,11 +546,11 @@ fn lines(
 /// The element of the first of `count` points that are neighbours in memory, of a view whose last axis has step one and that masks
 /// nothing.
 fn line(view: &View, start: usize, count: usize) -> Option<usize> {
-    let (width, axes) = view.shape.split_last()?;
-    let (mut number, column) = (start / width, start % width);
-    if column + count > *width {
+    let (&width, axes) = view.shape.split_last()?;
+    if count == 0 || start % width + count > width {
         return None;
     }
+    let (mut number, column) = (start / width, start % width);
     let mut at = view.offset + column as isize;
     for (size, stride) in axes.iter().zip(&view.strides).rev() {
         at += (number % size) as isize * stride;

@@ -1,4 +1,4 @@
-//! Memory that kernels use while they run and leave to the next ones: no step allocates anything.
+//! Memory that kernels use while they run and leave to the next ones, so that no step asks for much.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
@@ -16,11 +16,15 @@ pub(super) struct Scratch {
 
 impl Scratch {
     pub(super) fn new(words: usize) -> Scratch {
-        let mut memory = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
-        if memory.len() < words {
-            // Not grown: nobody reads what is in it.
-            memory = vec![0; words];
-        }
+        // The smallest that is large enough, so that large ones are there for who needs them.
+        let memory = FREE.with_borrow_mut(|free| {
+            let fits = (0..free.len()).filter(|&at| free[at].len() >= words);
+            let found = fits.min_by_key(|&at| free[at].len());
+            let instead = || (0..free.len()).max_by_key(|&at| free[at].len());
+            found.or_else(instead).map(|at| free.swap_remove(at)).unwrap_or_default()
+        });
+        // Not grown: nobody reads what is in it.
+        let memory = if memory.len() < words { vec![0; words] } else { memory };
         Scratch { memory, words }
     }
 }

@@ -84,7 +84,7 @@ impl Fused {
         found.split_off(&(a + 1))
     }
 
-    /// Whether a cluster is a row kernel all of whose reductions are sums: other ones go through memory otherwise.
+    /// Whether a cluster is a row kernel all of whose reductions are sums. Beside a maximum, say, the CPU would sum columns one by one.
     fn only_sums(&self, cluster: ClusterId) -> bool {
         let Cluster { core, members, .. } = &self.clusters[cluster];
         let sums = |(member, _): &(Value, bool)| match self.lowering(*member) {

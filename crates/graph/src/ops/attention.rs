@@ -16,7 +16,7 @@ pub struct Attend(pub Attention);
 /// The slopes of queries, keys and values, each flat, one after the other: `[batch.., (m + n) d + n e]`. From these, the slope
 /// `[batch.., m, e]` of the result, the result, and perhaps a bias.
 ///
-/// Devices without a kernel for it compute [`AttendGradient::parts`] (`expand.rs`).
+/// Devices without a kernel for it compute its parts by other operations (`expand.rs`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AttendGradient(pub Attention);
 
@@ -44,14 +44,14 @@ fn infer(a: &Attention, role: AttentionRole, inputs: &[&Type]) -> Result<Type, S
     Ok(Type::new(&a.result(role), DType::F32))
 }
 
-/// What queries, keys, values and perhaps a bias are, as matrices.
-struct Matrices<'a> {
+/// Scores as matrices in memory, of queries, keys, values and perhaps a bias.
+struct Scores<'a> {
     attention: &'a Attention,
     inputs: [&'a Tensor; 3],
     bias: Option<&'a Tensor>,
 }
 
-impl Matrices<'_> {
+impl Scores<'_> {
     /// The weights of the keys, `[batch.., m, n]`.
     fn weights(&self) -> Tensor {
         let [q, k, _] = self.inputs;
@@ -84,7 +84,9 @@ impl Matrices<'_> {
         let by_weight = upstream.matmul(&self.inputs[2].transpose(-1, -2));
         // The mean of these under the weights, without going through them.
         let mean = (upstream * output).sum(&[-1]).keepdim(&[-1]);
-        weights * (by_weight - mean)
+        // A key without weight has none, whatever its value is.
+        let zero = weights.zeros_like();
+        weights.equal(&zero).select(&zero, &(weights * (by_weight - mean)))
     }
 }
 
@@ -105,13 +107,13 @@ impl Operation for Attend {
         let slopes = b.upstream.record(AttendGradient(a.clone()), &inputs);
         let mut start = 0;
         let mut flows = Vec::new();
-        for (of, count) in [q, k, v].into_iter().zip(AttendGradient(a.clone()).lengths()) {
+        for (of, count) in [q, k, v].into_iter().zip(a.slopes()) {
             flows.push(Some(slopes.narrow(-1, start, count).reshape(&of.shape())));
             start += count;
         }
         if let Some(bias) = b.inputs.get(3) {
-            let matrices = Matrices { attention: a, inputs: [q, k, v], bias: Some(bias) };
-            flows.push(Some(matrices.slopes(&matrices.weights(), b.upstream, b.output)));
+            let scores = Scores { attention: a, inputs: [q, k, v], bias: Some(bias) };
+            flows.push(Some(scores.slopes(&scores.weights(), b.upstream, b.output)));
         }
         Gradient::Of(flows)
     }
@@ -167,24 +169,18 @@ fn weights(a: &Attention, inputs: &[&Array], bias: Option<&Array>) -> Vec<f64> {
 }
 
 impl AttendGradient {
-    /// How many elements the slopes of queries, keys and values have.
-    fn lengths(&self) -> [usize; 3] {
-        let a = &self.0;
-        [a.queries * a.width, a.keys * a.width, a.keys * a.features]
-    }
-
     /// The parts of the result by other operations, from the same inputs.
     pub(crate) fn parts(&self, inputs: &[Tensor]) -> [Tensor; 3] {
         let a = &self.0;
         let [q, k, v, upstream, output] = [0, 1, 2, 3, 4].map(|at| &inputs[at]);
-        let matrices = Matrices { attention: a, inputs: [q, k, v], bias: inputs.get(5) };
-        let weights = matrices.weights();
-        let slopes = matrices.slopes(&weights, upstream, output);
+        let scores = Scores { attention: a, inputs: [q, k, v], bias: inputs.get(5) };
+        let weights = scores.weights();
+        let slopes = scores.slopes(&weights, upstream, output);
         let by_query = slopes.matmul(k) * scale(a);
         let by_key = slopes.transpose(-1, -2).matmul(q) * scale(a);
         let by_value = weights.transpose(-1, -2).matmul(upstream);
         let mut parts = [by_query, by_key, by_value];
-        for (part, length) in parts.iter_mut().zip(self.lengths()) {
+        for (part, length) in parts.iter_mut().zip(self.0.slopes()) {
             *part = part.reshape(&[a.batch.as_slice(), &[length]].concat());
         }
         parts
@@ -192,7 +188,7 @@ impl AttendGradient {
 
     /// Which part a range of the result's last axis is, if it is one.
     pub(crate) fn part(&self, start: usize, len: usize) -> Option<usize> {
-        let lengths = self.lengths();
+        let lengths = self.0.slopes();
         (0..3).find(|&at| lengths[at] == len && lengths[..at].iter().sum::<usize>() == start)
     }
 }
@@ -240,7 +236,7 @@ impl Operation for AttendGradient {
         let a = &self.0;
         let [q, k, v, upstream, output] = [0, 1, 2, 3, 4].map(|at| &inputs[at].data);
         let weights = weights(a, inputs, inputs.get(5).copied());
-        let [by_query, by_key, by_value] = self.lengths();
+        let [by_query, by_key, by_value] = self.0.slopes();
         let mut data = vec![0.0; ty.numel()];
         for row in 0..numel(&a.batch) * a.queries {
             let (g, m) = (row / a.queries, row % a.queries);
@@ -250,7 +246,9 @@ impl Operation for AttendGradient {
             for n in 0..a.keys {
                 let (key, weight) = (g * a.keys + n, weights[row * a.keys + n]);
                 let by_weight: f64 = (0..a.features).map(|e| up(e) * v[key * a.features + e]).sum();
-                let slope = weight * (by_weight - mean) * scale(a);
+                // A key without weight has none, whatever its value is.
+                let slope =
+                    if weight == 0.0 { 0.0 } else { weight * (by_weight - mean) * scale(a) };
                 for d in 0..a.width {
                     data[first + m * a.width + d] += slope * k[key * a.width + d];
                     data[first + by_query + n * a.width + d] += slope * q[row * a.width + d];
