@@ -101,15 +101,15 @@ pub fn compile(
 ) -> Result<Compiled, GraphError> {
     recorded.verify("record")?;
     let mut dumps = vec![("0-record.txt".to_string(), dump::nodes(recorded))];
-    let recorded = &expand(recorded, limits)?;
+    let recorded = expand(recorded, limits)?;
 
     let nodes = if options.simplify {
-        let simplified = simplify(recorded);
+        let simplified = simplify(&recorded);
         simplified.nodes.verify("simplify")?;
         dumps.push(("1-simple.txt".to_string(), dump::simplified(&simplified)));
         simplified.nodes
     } else {
-        recorded.clone()
+        recorded.into_owned()
     };
 
     let mut compiled = arrange(&nodes, limits, options, false, &dumps)?;

@@ -4,16 +4,17 @@
 use crate::ops::{AttendGradient, Op, Slice};
 use crate::{Graph, GraphError, Node, Nodes, Tensor, Value};
 use shadegrad_device::{DeviceClass, Limits};
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// Nodes of which the device has kernels.
 ///
 /// # Errors
 /// A mistake in what an operation is made of.
-pub(crate) fn expand(nodes: &Nodes, limits: &Limits) -> Result<Nodes, GraphError> {
+pub(crate) fn expand<'n>(nodes: &'n Nodes, limits: &Limits) -> Result<Cow<'n, Nodes>, GraphError> {
     let without_kernel = |node: &Node| matches!(node.op, Op::AttendGradient(_));
     if limits.class == DeviceClass::Cpu || !nodes.nodes.iter().any(without_kernel) {
-        return Ok(nodes.clone());
+        return Ok(Cow::Borrowed(nodes));
     }
     let graph = Graph::new();
     let mut moved: Vec<Value> = Vec::with_capacity(nodes.nodes.len());
@@ -37,12 +38,12 @@ pub(crate) fn expand(nodes: &Nodes, limits: &Limits) -> Result<Nodes, GraphError
         return Err(error);
     }
     let to = |value: &Value| moved[value.index()];
-    Ok(Nodes {
+    Ok(Cow::Owned(Nodes {
         nodes: graph.inner.borrow().record.nodes.clone(),
         variables: nodes.variables.clone(),
         assigns: nodes.assigns.iter().map(|(id, value)| (*id, to(value))).collect(),
         outputs: nodes.outputs.iter().map(to).collect(),
-    })
+    }))
 }
 
 /// What a node takes of a gradient, if that is one of its parts: then nothing has to be put together.

@@ -64,6 +64,24 @@ pub(crate) struct Inner {
     customs: HashMap<&'static str, &'static str>,
 }
 
+impl Inner {
+    /// The value of an equal operation of equal inputs, which waits in half precision only if both may.
+    fn find(&mut self, key: &(Op, Vec<Value>), half: bool) -> Option<Value> {
+        let value = *self.lookup.get(key)?;
+        self.record.nodes[value.index()].half &= half;
+        Some(value)
+    }
+
+    /// Adds a node that isn't there.
+    fn insert(&mut self, key: (Op, Vec<Value>), node: Node, poisoned: bool) -> Value {
+        let value = Value(self.record.nodes.len() as u32);
+        self.lookup.insert(key, value);
+        self.record.nodes.push(node);
+        self.poisoned.push(poisoned);
+        value
+    }
+}
+
 /// A recording. Cheap to clone; clones are the same recording.
 #[derive(Clone)]
 pub struct Graph {
@@ -234,10 +252,8 @@ impl Graph {
     #[track_caller]
     pub(crate) fn push(&self, op: Op, inputs: &[Value]) -> Tensor {
         let mut inner = self.inner.borrow_mut();
-        let key = (op, inputs.to_vec());
-        let half = inner.half;
-        if let Some(&value) = inner.lookup.get(&key) {
-            inner.record.nodes[value.index()].half &= half;
+        let (key, half) = ((op, inputs.to_vec()), inner.half);
+        if let Some(value) = inner.find(&key, half) {
             return Tensor::new(self, value);
         }
         let types: Vec<Type> =
@@ -269,27 +285,16 @@ impl Graph {
             };
             inner.error.get_or_insert(error);
         }
-        let value = Value(inner.record.nodes.len() as u32);
         let node = Node { op, inputs: inputs.to_vec(), ty, at: Location::caller(), half };
-        inner.record.nodes.push(node);
-        inner.poisoned.push(poisoned);
-        inner.lookup.insert(key, value);
-        Tensor::new(self, value)
+        Tensor::new(self, inner.insert(key, node, poisoned))
     }
 
     /// Records a node as it is, of inputs that are recorded here, or finds the equal one that is there already.
     pub(crate) fn keep(&self, node: Node) -> Value {
         let mut inner = self.inner.borrow_mut();
         let key = (node.op.clone(), node.inputs.clone());
-        if let Some(&value) = inner.lookup.get(&key) {
-            inner.record.nodes[value.index()].half &= node.half;
-            return value;
-        }
-        let value = Value(inner.record.nodes.len() as u32);
-        inner.record.nodes.push(node);
-        inner.poisoned.push(false);
-        inner.lookup.insert(key, value);
-        value
+        let found = inner.find(&key, node.half);
+        found.unwrap_or_else(|| inner.insert(key, node, false))
     }
 
     /// What `f` records stands for a node that was recorded elsewhere.

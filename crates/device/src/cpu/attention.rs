@@ -6,7 +6,7 @@ use super::contract::{Matrix, Operand, product};
 use super::scratch::{Dense, with_tile};
 use super::stores::{Source, Stores};
 use crate::special::{self, Vectorized, vectorized};
-use crate::{Attention, AttentionRole, Body, Kernel, numel};
+use crate::{Attention, AttentionRole, Body, Expr, Kernel, numel};
 use pulp::Arch;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -26,6 +26,8 @@ pub(super) struct AttentionTask {
     attention: Attention,
     role: AttentionRole,
     sources: Vec<Source>,
+    /// Rows and columns of each source's matrices.
+    sizes: Vec<[usize; 2]>,
     bias: Option<Bias>,
     stores: Stores,
 }
@@ -42,26 +44,28 @@ impl AttentionTask {
         let Body::Attention { attention: a, role, sources, bias, stores } = &kernel.body else {
             unreachable!("prepared as attention because the body is attention")
         };
-        let each = sources.iter().zip(a.sources(*role));
+        let source = |expr: &Expr, term, shape: &[usize]| Source::new(expr, term, shape, slices);
+        let shapes = a.sources(*role);
         let bias = bias.map(|bias| {
             let scores = [a.queries, a.keys];
             match kernel.expr.uniform(0..a.batch.len())[bias] {
                 true => {
                     let expr = kernel.expr.without(0..a.batch.len());
-                    Bias { source: Source::new(&expr, bias, &scores, slices), shared: true }
+                    Bias { source: source(&expr, bias, &scores), shared: true }
                 }
                 false => {
                     let shape = a.shape(a.queries, a.keys);
-                    Bias { source: Source::new(&kernel.expr, bias, &shape, slices), shared: false }
+                    Bias { source: source(&kernel.expr, bias, &shape), shared: false }
                 }
             }
         });
         AttentionTask {
             attention: a.clone(),
             role: *role,
-            sources: each
-                .map(|(&term, shape)| Source::new(&kernel.expr, term, &shape, slices))
+            sources: (sources.iter().zip(&shapes))
+                .map(|(&term, shape)| source(&kernel.expr, term, shape))
                 .collect(),
+            sizes: shapes.iter().filter_map(|shape| shape.last_chunk().copied()).collect(),
             bias,
             stores: Stores::new(&kernel.expr, stores, slices),
         }
@@ -74,7 +78,7 @@ impl Task for AttentionTask {
         let operands: Vec<_> = self.sources.iter().map(|s| unsafe { Operand::new(s) }).collect();
         // SAFETY: as above.
         let bias = self.bias.as_ref().map(|bias| (unsafe { bias.source.dense() }, bias.shared));
-        let ready = Ready { attention: &self.attention, operands, bias };
+        let ready = Ready { attention: &self.attention, operands, sizes: &self.sizes, bias };
         // SAFETY: passed on to the caller.
         unsafe {
             match self.role {
@@ -226,6 +230,7 @@ impl AttentionTask {
 struct Ready<'a> {
     attention: &'a Attention,
     operands: Vec<Operand<'a>>,
+    sizes: &'a [[usize; 2]],
     bias: Option<(Dense<'a>, bool)>,
 }
 
@@ -238,14 +243,7 @@ impl Ready<'_> {
 
     /// Matrix `g` of a source.
     fn matrix(&self, source: usize, g: usize) -> Matrix<'_> {
-        let a = self.attention;
-        let size = match source {
-            0 => [a.queries, a.width],
-            1 => [a.keys, a.width],
-            2 => [a.keys, a.features],
-            _ => [a.queries, a.features],
-        };
-        self.operands[source].matrix(&a.batch, g, size)
+        self.operands[source].matrix(&self.attention.batch, g, self.sizes[source])
     }
 
     /// The weights of all keys for some queries of a matrix; whether any is masked.
