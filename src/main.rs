@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use clap::{CommandFactory, Parser, Subcommand};
-use shadegrad::device::{Counts, Limits, MatmulPrecision};
+use shadegrad::device::{Autotune, Counts, Limits, MatmulPrecision, Tuning};
 use shadegrad::experiment::{self, Asked, Config, Prediction, Trained};
 use shadegrad::graph::Compiled;
 use shadegrad::prelude::*;
@@ -114,6 +114,9 @@ enum Command {
         /// devices with cooperative matrices
         #[arg(long, value_name = "NAME", default_value_t)]
         matmul_precision: MatmulPrecision,
+        /// Choose the shaders of products and convolutions by measuring, on adapters; choices are kept for later runs
+        #[arg(long)]
+        autotune: bool,
         /// Measure what the training loop costs beside the CNN's step instead: loader threads, logs, checkpoints
         #[arg(long, conflicts_with_all = ["json", "compare", "from", "kernels", "trace", "workloads"])]
         overhead: bool,
@@ -121,7 +124,7 @@ enum Command {
         #[arg(long, conflicts_with_all = ["json", "compare", "from", "kernels", "trace", "overhead"])]
         host: bool,
         /// Measure the first step in processes of their own as well: where nothing was compiled before, and where all was
-        #[arg(long, conflicts_with_all = ["overhead", "host", "from", "matmul_precision"])]
+        #[arg(long, conflicts_with_all = ["overhead", "host", "from", "matmul_precision", "autotune"])]
         starts: bool,
         /// Print the milliseconds of the first step: what --starts runs
         #[arg(long, hide = true)]
@@ -243,6 +246,7 @@ fn run(command: Command) -> Result<()> {
             mixed,
             one_dispatch,
             matmul_precision: precision,
+            autotune,
             overhead,
             host,
             starts,
@@ -255,7 +259,7 @@ fn run(command: Command) -> Result<()> {
         } => {
             if overhead {
                 for name in &device {
-                    let device = open(name, precision)?;
+                    let device = open(name, precision, autotune)?;
                     println!("{}", device.info());
                     let folder = std::env::temp_dir().join("shadegrad-overhead");
                     std::fs::create_dir_all(&folder)
@@ -281,7 +285,7 @@ fn run(command: Command) -> Result<()> {
             }
             if host {
                 for name in &device {
-                    let device = open(name, precision)?;
+                    let device = open(name, precision, autotune)?;
                     println!("{}", device.info());
                     print!("{}", bench::hosts(&measure_host(&device, &workloads, seconds, step)?));
                 }
@@ -292,8 +296,9 @@ fn run(command: Command) -> Result<()> {
                 None => {
                     let kernels = kernels || trace.is_some();
                     let settings = bench::Settings { seconds, kernels, step };
-                    let measured =
-                        measure(&device, precision, &chosen(&workloads)?, settings, starts)?;
+                    let workloads = chosen(&workloads)?;
+                    let opened = device.iter().map(|name| open(name, precision, autotune));
+                    let measured = measure(opened, &workloads, settings, starts)?;
                     if let Some(path) = trace {
                         std::fs::write(&path, bench::trace(&measured))
                             .with_context(|| path.display().to_string())?;
@@ -354,8 +359,11 @@ fn run(command: Command) -> Result<()> {
 }
 
 /// Opens a device, and says so where its products are more precise than asked for.
-fn open(name: &str, precision: MatmulPrecision) -> Result<Device> {
+fn open(name: &str, precision: MatmulPrecision, autotune: bool) -> Result<Device> {
     let device = Device::open_with_precision(name, precision)?;
+    if autotune {
+        device.autotune(Autotune::default());
+    }
     if let Some(reason) = device.refused() {
         println!("{name}: products have the highest precision, since {reason}");
     }
@@ -430,15 +438,14 @@ fn measure_host(
 
 /// Measures workloads on devices and prints the results.
 fn measure(
-    devices: &[String],
-    precision: MatmulPrecision,
+    devices: impl Iterator<Item = Result<Device>>,
     workloads: &[&str],
     settings: bench::Settings,
     starts: bool,
 ) -> Result<Vec<bench::Measurement>> {
     let mut measured = Vec::new();
-    for name in devices {
-        let device = open(name, precision)?;
+    for device in devices {
+        let device = device?;
         let rates = bench::rates(&device)?;
         println!(
             "{}: products at {:.1} GFLOP/s, copies at {:.2} GB/s; floors are at these rates",
@@ -461,6 +468,13 @@ fn measure(
                 }
                 bench::Outcome::Unknown => bail!("no workload `{workload}`"),
             }
+        }
+        let tuning = device.tuning();
+        for tuned in &tuning.measured {
+            println!("autotuner: {tuned}");
+        }
+        if tuning != Tuning::default() {
+            println!("autotuner: {tuning}");
         }
     }
     print!("{}", bench::table(&measured));

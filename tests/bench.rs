@@ -218,6 +218,30 @@ fn first_steps_are_measured_cold_and_warm_and_pipelines_are_found() {
 }
 
 #[test]
+fn shaders_are_chosen_by_measuring_once_for_all_runs() {
+    if harness::adapter().is_none() {
+        return;
+    }
+    let cache = tempfile::tempdir().unwrap();
+    let bench = || {
+        let output = shadegrad()
+            .args(["bench", "embedding-gradient", "--seconds", "0", "--device", "software"])
+            .arg("--autotune")
+            .env("SHADEGRAD_CACHE", cache.path())
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    // The product by which floors are known.
+    let first = bench();
+    assert!(first.contains("autotuner: matmul [] of 512x512 and 512x512, nn"), "{first}");
+    assert!(first.contains("autotuner: shapes measured: 1 in "), "{first}");
+    let second = bench();
+    assert!(second.contains("autotuner: shapes measured: 0 in 0.0 s"), "{second}");
+    assert!(second.contains("kernels of known shapes: 1, left out: 0"), "{second}");
+}
+
+#[test]
 fn first_steps_are_compared_where_they_were_measured() {
     let first = |peer: &str, cold: f64| {
         format!(

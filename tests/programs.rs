@@ -181,6 +181,31 @@ fn compiled_pipelines_are_kept_on_disk() {
 }
 
 #[test]
+fn shaders_are_chosen_by_measuring_where_that_is_asked_for() {
+    if harness::adapter().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, out) = (folder.path().join("cache"), folder.path().join("out"));
+    let data = mnist(&folder.path().join("data"), |_, bytes| Some(bytes));
+    std::fs::write(folder.path().join("t.csv"), "a,kind\n1,x\n2,y\n3,x\n4,y\n5,x\n6,y\n").unwrap();
+    let file = "autotune = true\ndevice = \"software\"\n[data]\nkind = \"table\"\ntrain = \"t.csv\"\n\
+                target = \"kind\"\n[model]\nkind = \"mlp\"\nhidden = [4]\n[train]\nepochs = 1\nbatch = 4\n";
+    std::fs::write(folder.path().join("t.toml"), file).unwrap();
+    let mut mlp = example("mnist_mlp");
+    mlp.args(["--autotune", "--device", "software", "--steps", "1", "--batch", "2", "--data"]);
+    mlp.arg(data).arg("--out").arg(out);
+    let mut table = shadegrad();
+    table.args(["train", "t.toml"]).current_dir(folder.path());
+    for command in [&mut mlp, &mut table] {
+        let output = command.env("SHADEGRAD_CACHE", &cache).output().unwrap();
+        let text = text(&output);
+        assert!(output.status.success() && text.contains("autotuner: shapes measured: "), "{text}");
+        assert!(!text.contains("shapes measured: 0"), "{text}");
+    }
+}
+
+#[test]
 fn bad_data_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use shadegrad::device::Autotune;
 use shadegrad::experiment::stop_on_interrupt;
 use shadegrad::models::{ConfusionMatrix, Cosine, Module, WarmUp};
 use shadegrad::prelude::*;
@@ -37,6 +38,9 @@ pub(crate) struct Options {
     /// Keep activations in half precision while training, where the device can
     #[arg(long)]
     pub(crate) mixed_precision: bool,
+    /// Choose the shaders of products and convolutions by measuring, on adapters; choices are kept for later runs
+    #[arg(long)]
+    pub(crate) autotune: bool,
     /// Seed of weights and shuffles: the same seed gives the same bits on the same device
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
@@ -56,6 +60,9 @@ pub(crate) fn run<M: Module>(
 ) -> Result<()> {
     let device = Device::open(&options.device)?;
     println!("device: {}", device.info());
+    if options.autotune {
+        device.autotune(Autotune::default());
+    }
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("can't make the folder {}", options.out.display()))?;
     let (train, test) = data(options)?;
@@ -113,6 +120,9 @@ pub(crate) fn run<M: Module>(
             trainer.steps_done()
         );
         return Ok(());
+    }
+    if options.autotune {
+        println!("autotuner: {}", device.tuning());
     }
     std::fs::remove_dir_all(&stopped).with_context(|| stopped.display().to_string())?;
     if let Some((scale, skipped)) = trainer.loss_scale()? {

@@ -15,6 +15,9 @@ pub struct Config {
     /// A device as `shadegrad devices` lists them.
     #[serde(default = "best")]
     pub device: String,
+    /// Choose the shaders of products and convolutions by measuring, on adapters.
+    #[serde(default)]
+    pub autotune: bool,
     /// Seed of weights, shuffles, splits and dropout.
     #[serde(default)]
     pub seed: u64,

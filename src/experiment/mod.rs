@@ -13,6 +13,7 @@ pub use data::{Prepared, prepare};
 pub use model::{model, optimizer, schedule, text_model};
 pub use samples::{Described, Form};
 
+use crate::device::Autotune;
 use crate::models::ConfusionMatrix;
 use crate::prelude::*;
 use crate::train::pictures::{confusion, history};
@@ -60,11 +61,18 @@ pub fn train(config: &Config, text: &str, asked: &Asked) -> Result<Scores> {
     begin(&out, &out.join(CHECKPOINTS), asked)?;
     let device = Device::open(&config.device)?;
     println!("device: {}", device.info());
+    if config.autotune {
+        device.autotune(Autotune::default());
+    }
     let prepared = prepare(&config.data, config.seed)?;
     let Prepared { train, validate, .. } = &prepared;
     println!("data: {} samples to train on, {} to validate on", train.len(), validate.len());
     let trainer = trainer(config, &device, &prepared)?;
-    run(config, text, asked, &prepared, trainer)
+    let scores = run(config, text, asked, &prepared, trainer)?;
+    if config.autotune {
+        println!("autotuner: {}", device.tuning());
+    }
+    Ok(scores)
 }
 
 /// The model that a file asks for with its loss and optimizer, for these samples.

@@ -1,6 +1,7 @@
 //! How a contraction is computed on an adapter: which of several shaders with one meaning.
 
 use crate::{Contraction, DeviceClass, Limits};
+use std::fmt;
 
 /// How a contraction is computed on an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,6 +73,13 @@ pub struct Tile {
     pub each: [usize; 2],
     /// Parts of the steps that as many groups of invocations add up, to have more of them at work where tiles are few.
     pub slices: usize,
+}
+
+impl fmt::Display for Tile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tile { rows, cols, steps, each: [high, wide], slices } = self;
+        write!(f, "{rows}x{cols} of {high}x{wide} each, {steps} steps in {slices} slices")
+    }
 }
 
 impl Tile {

@@ -1,5 +1,7 @@
 //! Where files that can be made again are kept between runs.
 
+#[cfg(feature = "wgpu")]
+use std::path::Path;
 use std::path::PathBuf;
 
 /// The folder for compiled pipelines and downloaded data: `SHADEGRAD_CACHE`, else `shadegrad` in
@@ -16,6 +18,18 @@ fn cache_dir_from(var: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
         .or_else(|| Some(absolute("XDG_CACHE_HOME")?.join("shadegrad")))
         .or_else(|| Some(var("LOCALAPPDATA").filter(|_| cfg!(windows))?.join("shadegrad")))
         .or_else(|| Some(var("HOME")?.join(".cache").join("shadegrad")))
+}
+
+/// Writes a file of a cache whole or not at all. What can't be written is made again by the next run.
+#[cfg(feature = "wgpu")]
+pub(crate) fn keep(path: &Path, data: &[u8]) {
+    if path.parent().is_none_or(|folder| std::fs::create_dir_all(folder).is_err()) {
+        return;
+    }
+    let part = path.with_extension(format!("{}.tmp", std::process::id()));
+    if std::fs::write(&part, data).and_then(|()| std::fs::rename(&part, path)).is_err() {
+        let _ = std::fs::remove_file(&part);
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! Devices, buffers and loaded programs: the surface that the graph crate sees.
 
-use crate::{DeviceClass, DeviceError, Limits, MatmulPrecision, Matrices, Program, cpu, null};
+use crate::{
+    Autotune, DeviceClass, DeviceError, Limits, MatmulPrecision, Matrices, Program, Tuning, cpu,
+    null,
+};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +38,10 @@ pub(crate) trait Backend: Send + Sync {
     fn load(&self, program: &Program, buffers: &[Buffer]) -> Result<Box<dyn Run>, DeviceError>;
     fn synchronize(&self) -> Result<(), DeviceError>;
     fn counters(&self) -> Counters;
+    fn autotune(&self, _: Autotune) {}
+    fn tuning(&self) -> Tuning {
+        Tuning::default()
+    }
 }
 
 /// A program that a backend has prepared.
@@ -288,6 +295,20 @@ impl Device {
         self.backend.counters()
     }
 
+    /// From now on the device measures, for each shape of product and convolution in a program that it loads, which of a few
+    /// shaders is the fastest, unless a folder says so from an earlier time. Without it, the device's class and the shape
+    /// decide. Which shader computes a sum decides in what order it is added up, so other choices give other roundings; a choice
+    /// that is kept stays as it is. Of no effect on devices that aren't adapters, on products in less than the highest precision and
+    /// on programs that run whole.
+    pub fn autotune(&self, settings: Autotune) {
+        self.backend.autotune(settings);
+    }
+
+    /// What was measured since [`Device::autotune`], and at what cost.
+    pub fn tuning(&self) -> Tuning {
+        self.backend.tuning()
+    }
+
     /// A buffer filled with zeros; sizes are rounded up to whole words.
     ///
     /// # Errors
@@ -423,6 +444,12 @@ impl Buffer {
             return Ok(());
         }
         Err(DeviceError::Range { name: self.name.to_string(), size: self.bytes, offset, len })
+    }
+
+    /// A buffer of the same size with other memory of the same device.
+    #[cfg(feature = "wgpu")]
+    pub(crate) fn in_memory(&self, memory: Memory) -> Buffer {
+        Buffer { memory, ..self.clone() }
     }
 
     pub(crate) fn foreign(&self, device: &DeviceInfo) -> DeviceError {

@@ -5,7 +5,7 @@
 //! the family's output domain.
 
 use crate::{DType, Expr, Literal, Sequence, SequenceRole, TermId, View, numel};
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 /// One dispatch.
 #[derive(Clone, Debug, PartialEq)]
@@ -160,6 +160,29 @@ pub enum Contraction {
     },
     /// One of the three tensors of a convolution.
     Conv(Conv, ConvRole),
+}
+
+impl fmt::Display for Contraction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Contraction::MatMul { batch, m, n, k } => {
+                write!(f, "matmul {batch:?} of {m}x{k} and {k}x{n}")
+            }
+            Contraction::Conv(conv, role) => {
+                let role = match role {
+                    ConvRole::Forward => "conv2d",
+                    ConvRole::InputGradient => "conv2d_input_gradient",
+                    ConvRole::WeightGradient => "conv2d_weight_gradient",
+                };
+                let (input, weight) = (conv.input_shape(), conv.weight_shape());
+                let Conv { groups, stride, padding, dilation, .. } = conv;
+                write!(
+                    f,
+                    "{role} of {input:?} and {weight:?}, stride {stride:?}, padding {padding:?}, dilation {dilation:?}, groups {groups}"
+                )
+            }
+        }
+    }
 }
 
 impl Contraction {

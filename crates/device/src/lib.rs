@@ -9,6 +9,7 @@
 //! equal bits, and that what can't be run is an error. It knows no tensors and no gradients.
 
 mod algorithm;
+mod autotune;
 mod cache;
 mod cpu;
 mod device;
@@ -30,6 +31,7 @@ mod view;
 mod whole;
 
 pub use algorithm::{Algorithm, Tile};
+pub use autotune::{Autotune, Tuned, Tuning};
 pub use cache::cache_dir;
 pub use device::{Buffer, Counters, Device, DeviceInfo, Executable, Pending, Timing};
 pub use dtype::{DType, Literal};

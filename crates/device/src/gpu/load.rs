@@ -1,7 +1,7 @@
 //! Loading and replaying programs: pipelines and bind groups are made once; a run encodes the same
 //! list of dispatches again, many steps to a submission. Of programs that run whole, a dispatch is many steps.
 
-use super::{Rendered, Shared, lock, render, render_whole};
+use super::{Rendered, Shared, lock, render, render_whole, tune};
 use crate::device::{Memory, Run};
 use crate::{Buffer, DeviceClass, DeviceError, DeviceInfo, Limits, Program, Variant, Whole};
 use rayon::prelude::*;
@@ -17,17 +17,31 @@ pub(super) struct Pipeline {
 }
 
 /// A shader with its pipeline, and the kernel that it is of.
-type Compiled = (usize, Rendered, Arc<Pipeline>);
+pub(super) type Compiled = (usize, Rendered, Arc<Pipeline>);
 
 /// One entry of the replayed list.
-struct Dispatch {
+pub(super) struct Dispatch {
     pipeline: Arc<Pipeline>,
     bind_group: wgpu::BindGroup,
     groups: [u32; 3],
     /// The kernel it belongs to.
-    kernel: usize,
+    pub(super) kernel: usize,
     /// How long it takes by prediction: one is what a dispatch may take.
-    span: f64,
+    pub(super) span: f64,
+}
+
+impl Dispatch {
+    /// Dispatches; what is set already from the dispatch before isn't set again.
+    pub(super) fn record(&self, pass: &mut wgpu::ComputePass<'_>, before: Option<&Dispatch>) {
+        if before.is_none_or(|before| !Arc::ptr_eq(&before.pipeline, &self.pipeline)) {
+            pass.set_pipeline(&self.pipeline.pipeline);
+        }
+        if before.is_none_or(|before| before.bind_group != self.bind_group) {
+            pass.set_bind_group(0, &self.bind_group, &[]);
+        }
+        let [x, y, z] = self.groups;
+        pass.dispatch_workgroups(x, y, z);
+    }
 }
 
 pub(super) struct GpuRun {
@@ -54,7 +68,7 @@ struct Kernels {
 impl Kernels {
     fn dispatches(&self, shared: &Shared) -> Result<Vec<Dispatch>, DeviceError> {
         let (limits, variant) = shared.variant.alone(&shared.limits);
-        let compiled = apart(shared, &self.program, &limits, &variant)?;
+        let compiled = apart(shared, &self.program, &limits, |_| &variant)?;
         dispatches(shared, &self.info, compiled, &self.buffers)
     }
 }
@@ -76,7 +90,10 @@ pub(super) fn load(
     let (limits, variant) = (&shared.limits, &shared.variant);
     let whole = program.whole(limits);
     let compiled = match whole {
-        None => apart(shared, program, limits, variant)?,
+        None => {
+            let chosen = tune::choose(shared, info, program, buffers)?;
+            apart(shared, program, limits, |number| chosen.get(&number).unwrap_or(variant))?
+        }
         Some(whole) => {
             let label = "a whole program".to_string();
             let rendered = render_whole(program, whole, limits, variant)
@@ -104,16 +121,16 @@ pub(super) fn load(
     Ok(GpuRun { shared: shared.clone(), dispatches, whole, quota, kernels, flying })
 }
 
-/// Compiles each kernel by itself; those that have nothing to do are left out.
-fn apart(
+/// Compiles each kernel by itself, in its variant; those that have nothing to do are left out.
+fn apart<'v>(
     shared: &Shared,
     program: &Program,
     limits: &Limits,
-    variant: &Variant,
+    variant: impl Fn(usize) -> &'v Variant + Sync,
 ) -> Result<Vec<Compiled>, DeviceError> {
     let compiled = program.kernels.par_iter().enumerate().map(|(number, kernel)| {
         let shader = |reason| DeviceError::Shader { label: kernel.label.clone(), reason };
-        let rendered = render(kernel, limits, variant).map_err(shader)?;
+        let rendered = render(kernel, limits, variant(number)).map_err(shader)?;
         let pipeline = pipeline(shared, &kernel.label, &rendered)?;
         Ok((number, rendered, pipeline))
     });
@@ -122,7 +139,7 @@ fn apart(
 }
 
 /// The dispatches of shaders in order: of each one for each of its numbers.
-fn dispatches(
+pub(super) fn dispatches(
     shared: &Shared,
     info: &DeviceInfo,
     compiled: Vec<Compiled>,
@@ -227,7 +244,7 @@ fn bindings<'b>(
     numbers.iter().enumerate().map(entry).collect()
 }
 
-fn pipeline(
+pub(super) fn pipeline(
     shared: &Shared,
     label: &str,
     rendered: &Rendered,
@@ -335,23 +352,6 @@ fn reflect(module: &naga::Module, rendered: &Rendered) -> Result<(), String> {
 }
 
 impl GpuRun {
-    /// Dispatches; what is set already from the dispatch before isn't set again.
-    fn dispatch(
-        &self,
-        pass: &mut wgpu::ComputePass<'_>,
-        dispatch: &Dispatch,
-        before: Option<&Dispatch>,
-    ) {
-        if before.is_none_or(|before| !Arc::ptr_eq(&before.pipeline, &dispatch.pipeline)) {
-            pass.set_pipeline(&dispatch.pipeline.pipeline);
-        }
-        if before.is_none_or(|before| before.bind_group != dispatch.bind_group) {
-            pass.set_bind_group(0, &dispatch.bind_group, &[]);
-        }
-        let [x, y, z] = dispatch.groups;
-        pass.dispatch_workgroups(x, y, z);
-    }
-
     /// How many dispatches so many steps take.
     fn count(&self, steps: usize) -> usize {
         match &self.whole {
@@ -384,7 +384,7 @@ impl GpuRun {
         let mut before = None;
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for dispatch in list.take(count) {
-            self.dispatch(&mut pass, dispatch, before);
+            dispatch.record(&mut pass, before);
             before = Some(dispatch);
         }
         drop(pass);
@@ -420,7 +420,7 @@ impl Run for GpuRun {
         let mut encoder = self.shared.encoder();
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for dispatch in self.list(1, 0) {
-            self.dispatch(&mut pass, dispatch, None);
+            dispatch.record(&mut pass, None);
         }
         drop(pass);
         self.shared.queue.submit([encoder.finish()]);
@@ -459,7 +459,7 @@ impl Run for GpuRun {
                         end_of_pass_write_index: Some(number as u32 * 2 + 1),
                     }),
                 });
-                self.dispatch(&mut pass, dispatch, None);
+                dispatch.record(&mut pass, None);
             }
             encoder.resolve_query_set(&queries, 0..count, &resolved, 0);
             self.shared.submit(encoder);
@@ -501,12 +501,8 @@ fn save_cache(shared: &Shared) {
     };
     let Some(data) = cache.get_data() else { return };
     let unchanged = std::fs::metadata(path).is_ok_and(|file| file.len() == data.len() as u64);
-    if unchanged || path.parent().is_none_or(|folder| std::fs::create_dir_all(folder).is_err()) {
-        return;
-    }
-    let part = path.with_extension(format!("{}.tmp", std::process::id()));
-    if std::fs::write(&part, data).and_then(|()| std::fs::rename(&part, path)).is_err() {
-        let _ = std::fs::remove_file(&part);
+    if !unchanged {
+        crate::cache::keep(path, &data);
     }
 }
 

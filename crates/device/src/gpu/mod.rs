@@ -9,13 +9,14 @@ mod load;
 mod render;
 mod term;
 pub(crate) mod trial;
+mod tune;
 
 pub use render::{Rendered, Variant, render, render_whole};
 
 use crate::device::{Arriving, Backend, Memory, Run};
 use crate::{
-    Buffer, Counters, DeviceClass, DeviceError, DeviceInfo, Limits, MatmulPrecision, Matrices,
-    Program,
+    Autotune, Buffer, Counters, DeviceClass, DeviceError, DeviceInfo, Limits, MatmulPrecision,
+    Matrices, Program, Tuning,
 };
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -142,6 +143,8 @@ struct Shared {
     /// Pipelines by source: equal kernels of any program compile once.
     pipelines: Mutex<HashMap<String, Arc<load::Pipeline>>>,
     cache: Option<(wgpu::PipelineCache, PathBuf)>,
+    /// What is known of which shaders are fastest, once that is asked for.
+    tuner: Mutex<Option<tune::Tuner>>,
     counters: Mutex<Counters>,
     /// Buffers for reading back that are free.
     staging: Mutex<Vec<wgpu::Buffer>>,
@@ -241,6 +244,7 @@ impl Gpu {
             limits: limits.clone(),
             pipelines: Mutex::default(),
             cache,
+            tuner: Mutex::default(),
             counters: Mutex::default(),
             staging: Mutex::default(),
             failure,
@@ -417,5 +421,15 @@ impl Backend for Gpu {
 
     fn counters(&self) -> Counters {
         *lock(&self.shared.counters)
+    }
+
+    fn autotune(&self, settings: Autotune) {
+        let about = [self.info.description.clone(), format!("{:?}", self.limits.class)];
+        *lock(&self.shared.tuner) = Some(tune::Tuner::new(settings, &about.join(", ")));
+    }
+
+    fn tuning(&self) -> Tuning {
+        let tuner = lock(&self.shared.tuner);
+        tuner.as_ref().map(|tuner| tuner.tuning.clone()).unwrap_or_default()
     }
 }

@@ -1,9 +1,11 @@
 //! Contractions: how the elements of both sources are found, and how results are stored.
 
 use super::super::term::{Point, coordinates};
-use super::subgroup::{Along, BLOCK};
+use super::subgroup::{self, Along, BLOCK};
 use super::{Renderer, SIZE, Source, accumulated};
-use crate::{Algorithm, Contraction, Conv, ConvRole, Expr, Store, TermId, Tile, numel};
+use crate::{
+    Algorithm, Body, Contraction, Conv, ConvRole, Expr, Kernel, Store, TermId, Tile, numel,
+};
 use shadegrad_shaders as shaders;
 use std::fmt::Write;
 
@@ -25,6 +27,23 @@ fn along_sum(expr: &Expr, contraction: &Contraction, [left, right]: [TermId; 2])
         }
         Contraction::Conv(_, role) => [true, *role == ConvRole::WeightGradient],
     }
+}
+
+/// A contraction's sizes, how its matrices lie in memory (`n`, or `t` for one that is stored transposed), whether they are loaded
+/// as they are, and into how many parts its sums are cut, which decide how fast its shaders are; `None` of other kernels.
+pub(in crate::gpu) fn shape(kernel: &Kernel) -> Option<String> {
+    let Body::Contract { contraction, left, right, splits, .. } = &kernel.body else {
+        return None;
+    };
+    let [rows, cols] = along_sum(&kernel.expr, contraction, [*left, *right]);
+    let turned = match contraction {
+        Contraction::MatMul { .. } => {
+            format!(", {}{}", if rows { 'n' } else { 't' }, if cols { 't' } else { 'n' })
+        }
+        Contraction::Conv(..) => String::new(),
+    };
+    let fours = subgroup::fours(kernel).map_or("", |_| ", in fours");
+    Some(format!("{contraction}{turned}{fours}, parts {splits}"))
 }
 
 /// The holes that say which element of either source the `at`-th one of a tile is, so that neighbours are loaded one after

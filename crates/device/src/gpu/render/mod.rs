@@ -10,6 +10,8 @@ mod subgroup;
 mod tiled;
 mod window;
 
+pub(super) use contract::shape;
+
 use super::term::{Bindings, Point, coordinates, missing, terms};
 use crate::whole::SIZE;
 use crate::{
@@ -58,6 +60,7 @@ impl Variant {
 }
 
 /// A kernel as a shader, or a whole program.
+#[derive(Clone)]
 pub struct Rendered {
     /// The WGSL.
     pub source: String,

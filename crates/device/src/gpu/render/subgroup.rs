@@ -50,10 +50,7 @@ pub(super) fn in_fours(
     variant: &Variant,
     algorithm: Algorithm,
 ) -> Option<Fours> {
-    let Body::Contract { contraction, left, right, splits, row_stores, .. } = &kernel.body else {
-        return None;
-    };
-    let Contraction::MatMul { k, .. } = contraction else { return None };
+    let Body::Contract { row_stores, .. } = &kernel.body else { return None };
     // Cooperative matrices are loaded from vectors in workgroup memory on Vulkan only, and sums of rows are of single elements.
     let vulkan = limits.matrices.is_some_and(|matrices| matrices.side == 16);
     let single = variant.emulated.is_some() || !vulkan || !row_stores.is_empty();
@@ -63,6 +60,15 @@ pub(super) fn in_fours(
     if !variant.vectors.unwrap_or(kernel.body.flops() >= PAYS) {
         return None;
     }
+    fours(kernel)
+}
+
+/// How a kernel's sources can be loaded in vectors, if it is a product of two matrices that lie in memory in fours.
+pub(super) fn fours(kernel: &Kernel) -> Option<Fours> {
+    let Body::Contract { contraction, left, right, splits, .. } = &kernel.body else {
+        return None;
+    };
+    let Contraction::MatMul { k, .. } = contraction else { return None };
     // Vectors along the sum must not begin in the middle of a range of it.
     let whole = k.div_ceil(*splits).is_multiple_of(STEPS);
     let found = |term: TermId, sum: usize| {

@@ -1,0 +1,161 @@
+//! The autotuner: what it chooses computes the same, costs what was asked for, is kept, and changes nothing that outlives a step.
+#![allow(clippy::unwrap_used, reason = "a test that fails should say where")]
+
+mod harness;
+
+use shadegrad::device::{Autotune, Body, Device, DeviceClass, Kernel, Tuning, Variant, random};
+use shadegrad::graph::{Array, ConvOptions};
+use shadegrad::prelude::*;
+use std::path::Path;
+use std::time::Duration;
+
+fn numbers(name: &str, shape: &[usize], seed: u32) -> Variable {
+    let count: usize = shape.iter().product();
+    let bytes: Vec<u8> = (0..count as u32)
+        .flat_map(|i| (random(seed, i) as f32 / 4.294_967_3e9 - 0.5).to_le_bytes())
+        .collect();
+    Variable::from_bytes(name, shape, DType::F32, bytes)
+}
+
+fn settings(folder: &Path) -> Autotune {
+    Autotune { budget: Duration::from_secs(600), folder: Some(folder.to_path_buf()) }
+}
+
+/// What two products of one shape, one of another and a convolution give.
+fn computed(device: &Device) -> Vec<Array> {
+    let graph = Graph::new();
+    let variable = |name: &str, shape: &[usize], seed| graph.variable(&numbers(name, shape, seed));
+    let [a, b] = [variable("a", &[70, 36], 1), variable("b", &[36, 44], 2)];
+    let (image, filter) =
+        (variable("image", &[2, 3, 9, 10], 3), variable("filter", &[5, 3, 3, 3], 4));
+    let product = a.matmul(&b);
+    let computed = a.exp().matmul(&b.relu());
+    let square = harness::in_memory(&product).permute(&[1, 0]).matmul(&computed);
+    let again = a.matmul(&variable("c", &[36, 44], 5));
+    let outputs =
+        [&product, &square, &again, &image.conv2d(&filter, None, &ConvOptions::default())];
+    let mut loaded = Session::new(device).compile(&graph, &outputs).unwrap();
+    loaded.run(1).unwrap();
+    (0..outputs.len()).map(|output| loaded.read_array(output).unwrap()).collect()
+}
+
+/// Sums of products, of which many may cancel, so what counts is how large results are there.
+fn close(found: &[Array], expected: &[Array]) {
+    for (found, expected) in found.iter().zip(expected) {
+        let allowed = 1e-5 * expected.data.iter().fold(0.0, |most: f64, one| most.max(one.abs()));
+        for (found, expected) in found.data.iter().zip(&expected.data) {
+            assert!((found - expected).abs() <= allowed, "{found} instead of {expected}");
+        }
+    }
+}
+
+#[test]
+fn each_shape_is_measured_once_and_what_is_chosen_computes_the_same() {
+    let expected = computed(&Device::cpu(Some(2)));
+    // As software adapters and as large GPUs choose.
+    for class in [None, Some(DeviceClass::Discrete)] {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || harness::adapter_with(Variant { class, ..Variant::default() });
+        let Some(device) = open() else { return };
+        close(&computed(&device), &expected);
+        assert_eq!(
+            device.tuning(),
+            Tuning::default(),
+            "nothing is measured unless it is asked for"
+        );
+
+        device.autotune(settings(folder.path()));
+        close(&computed(&device), &expected);
+        let first = device.tuning();
+        let mut shapes: Vec<&str> = first.measured.iter().map(|tuned| &*tuned.shape).collect();
+        shapes.sort_unstable();
+        assert_eq!(
+            shapes,
+            [
+                "conv2d of [2, 3, 9, 10] and [5, 3, 3, 3], stride [1, 1], padding [0, 0], dilation [1, 1], groups 1, parts 1",
+                "matmul [] of 44x70 and 70x44, tn, in fours, parts 1",
+                "matmul [] of 70x36 and 36x44, nn, in fours, parts 1",
+                "matmul [] of 70x36 and 36x44, nn, parts 1",
+            ]
+        );
+        assert_eq!((first.known, first.left_out), (1, 0), "the second product of its shape");
+        assert!(first.measured.iter().all(|tuned| tuned.gain >= 1.0), "{first:?}");
+        computed(&device);
+        assert_eq!(device.tuning(), Tuning { known: 6, ..first }, "nothing is measured again");
+
+        let later = open().unwrap();
+        later.autotune(settings(folder.path()));
+        close(&computed(&later), &expected);
+        let kept = Tuning { known: 5, ..Tuning::default() };
+        assert_eq!(later.tuning(), kept, "nor by who finds the file");
+    }
+}
+
+#[test]
+fn what_is_kept_decides_unless_it_is_about_another_device() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(device) = harness::adapter() else { return };
+    device.autotune(settings(folder.path()));
+    let expected = computed(&device);
+    let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (about, choices) = text.split_once('\n').unwrap();
+    let direct = |line: &str| format!("{}: Direct\n", line.split_once(": ").unwrap().0);
+    let direct: String = choices.lines().map(direct).collect();
+    // A fault in the shader that the device wouldn't take by itself.
+    let planted = Some(("s0 += a.x * b;", "s0 += a.y * b;"));
+    let found = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let device = harness::adapter_with(Variant { planted, ..Variant::default() }).unwrap();
+        device.autotune(Autotune { budget: Duration::ZERO, ..settings(folder.path()) });
+        let agrees = computed(&device)[0].data == expected[0].data;
+        (agrees, device.tuning().known, device.tuning().left_out)
+    };
+    assert_eq!(found(&format!("{about}\n{direct}")), (false, 5, 0), "what the file says is used");
+    assert_eq!(found(&format!("{about}, but newer\n{direct}")), (true, 0, 5));
+    assert_eq!(found("no such text\n\u{0}"), (true, 0, 5));
+    let unknown = direct.replace("Direct", "Indirect");
+    assert_eq!(found(&format!("{about}\n{unknown}")), (true, 0, 5));
+}
+
+#[test]
+fn no_time_is_no_measurement() {
+    let Some(device) = harness::adapter() else { return };
+    device.autotune(Autotune { budget: Duration::ZERO, folder: None });
+    let expected = computed(&device);
+    assert_eq!(device.tuning(), Tuning { left_out: 5, ..Tuning::default() });
+    let plain = harness::adapter().unwrap();
+    let bits = |arrays: Vec<Array>| -> Vec<u64> {
+        arrays.iter().flat_map(|array| &array.data).map(|value| value.to_bits()).collect()
+    };
+    assert_eq!(bits(expected), bits(computed(&plain)));
+}
+
+#[test]
+fn variables_keep_their_values() {
+    let Some(device) = harness::adapter() else { return };
+    let graph = Graph::new();
+    let (a, b) = (numbers("a", &[70, 36], 1), numbers("b", &[36, 44], 2));
+    let state = numbers("state", &[70, 44], 3);
+    graph.assign(&state, &graph.variable(&a).matmul(&graph.variable(&b)));
+    device.autotune(settings(tempfile::tempdir().unwrap().path()));
+    let mut session = Session::new(&device);
+    let mut loaded = session.compile(&graph, &[]).unwrap();
+    let program = &loaded.compiled().program;
+    let external =
+        |kernel: &Kernel, operand: usize| program.buffers[kernel.operands[operand].buffer].external;
+    let overwrites = |kernel: &Kernel| match &kernel.body {
+        Body::Contract { stores, .. } => stores.iter().any(|s| external(kernel, s.operand)),
+        _ => false,
+    };
+    assert!(program.kernels.iter().any(overwrites), "the product is stored into the variable");
+    assert_eq!(device.tuning().measured.len(), 1);
+    let before = session.read_array(&state).unwrap();
+    loaded.run(1).unwrap();
+    let after = session.read_array(&state).unwrap();
+
+    let mut host = Session::new(&Device::cpu(Some(1)));
+    assert_eq!(before.data, host.read_array(&state).unwrap().data, "measuring has no effect");
+    host.compile(&graph, &[]).unwrap().run(1).unwrap();
+    close(&[after], &[host.read_array(&state).unwrap()]);
+}
