@@ -46,11 +46,8 @@ fn keep_round(split: u32, g: u32, top: u32, side: u32, lane: u32, first: u32, co
     }
     workgroupBarrier();
 }
-@compute @workgroup_size({{invocations}})
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+{{statements}}
     // Tiles in a line: columns, then rows, then splits, then groups.
-    let t = (group.y + first_line()) * {{line}}u + group.x;
-    if (t >= {{tiles}}u) { return; }
     let tile_col = t % {{tiles_n}}u;
     let tile_row = t / {{tiles_n}}u % {{tiles_m}}u;
     let part = t / {{tiles_mn}}u;
@@ -79,4 +76,3 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 {{keep_rows}}
 {{keep_all}}
-}

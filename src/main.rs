@@ -268,6 +268,7 @@ fn run(command: Command) -> Result<()> {
                     // What was written was to be timed, not to be kept.
                     let _ = std::fs::remove_dir_all(&folder);
                     print!("{}", bench::overheads(&measured?));
+                    tell(&device.tuning());
                 }
                 return Ok(());
             }
@@ -288,6 +289,7 @@ fn run(command: Command) -> Result<()> {
                     let device = open(name, precision, autotune)?;
                     println!("{}", device.info());
                     print!("{}", bench::hosts(&measure_host(&device, &workloads, seconds, step)?));
+                    tell(&device.tuning());
                 }
                 return Ok(());
             }
@@ -368,6 +370,16 @@ fn open(name: &str, precision: MatmulPrecision, autotune: bool) -> Result<Device
         println!("{name}: products have the highest precision, since {reason}");
     }
     Ok(device)
+}
+
+/// Prints what the autotuner found, if it was asked and had a choice.
+fn tell(tuning: &Tuning) {
+    for tuned in &tuning.measured {
+        println!("autotuner: {tuned}");
+    }
+    if *tuning != Tuning::default() {
+        println!("autotuner: {tuning}");
+    }
 }
 
 /// What a step costs: its kernels one after the other, and all together.
@@ -469,13 +481,7 @@ fn measure(
                 bench::Outcome::Unknown => bail!("no workload `{workload}`"),
             }
         }
-        let tuning = device.tuning();
-        for tuned in &tuning.measured {
-            println!("autotuner: {tuned}");
-        }
-        if tuning != Tuning::default() {
-            println!("autotuner: {tuning}");
-        }
+        tell(&device.tuning());
     }
     print!("{}", bench::table(&measured));
     Ok(measured)

@@ -79,7 +79,6 @@ fn each_shape_is_measured_once_and_what_is_chosen_computes_the_same() {
             ]
         );
         assert_eq!((first.known, first.left_out), (1, 0), "the second product of its shape");
-        assert!(first.measured.iter().all(|tuned| tuned.gain >= 1.0), "{first:?}");
         computed(&device);
         assert_eq!(device.tuning(), Tuning { known: 6, ..first }, "nothing is measured again");
 
@@ -94,10 +93,16 @@ fn each_shape_is_measured_once_and_what_is_chosen_computes_the_same() {
 #[test]
 fn what_is_kept_decides_unless_it_is_about_another_device() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(device) = harness::adapter() else { return };
-    device.autotune(settings(folder.path()));
+    let open = |planted| {
+        let class = Some(DeviceClass::Software);
+        harness::adapter_with(Variant { planted, class, ..Variant::default() })
+    };
+    let Some(device) = open(None) else { return };
     let expected = computed(&device);
-    let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    device.autotune(settings(folder.path()));
+    computed(&device);
+    let files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
+    let file = files.into_iter().find(|file| file.extension().unwrap() == "txt").unwrap();
     let text = std::fs::read_to_string(&file).unwrap();
     let (about, choices) = text.split_once('\n').unwrap();
     let direct = |line: &str| format!("{}: Direct\n", line.split_once(": ").unwrap().0);
@@ -106,7 +111,7 @@ fn what_is_kept_decides_unless_it_is_about_another_device() {
     let planted = Some(("s0 += a.x * b;", "s0 += a.y * b;"));
     let found = |text: &str| {
         std::fs::write(&file, text).unwrap();
-        let device = harness::adapter_with(Variant { planted, ..Variant::default() }).unwrap();
+        let device = open(planted).unwrap();
         device.autotune(Autotune { budget: Duration::ZERO, ..settings(folder.path()) });
         let agrees = computed(&device)[0].data == expected[0].data;
         (agrees, device.tuning().known, device.tuning().left_out)
@@ -138,7 +143,7 @@ fn variables_keep_their_values() {
     let (a, b) = (numbers("a", &[70, 36], 1), numbers("b", &[36, 44], 2));
     let state = numbers("state", &[70, 44], 3);
     graph.assign(&state, &graph.variable(&a).matmul(&graph.variable(&b)));
-    device.autotune(settings(tempfile::tempdir().unwrap().path()));
+    device.autotune(Autotune { budget: Duration::from_secs(600), folder: None });
     let mut session = Session::new(&device);
     let mut loaded = session.compile(&graph, &[]).unwrap();
     let program = &loaded.compiled().program;

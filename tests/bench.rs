@@ -9,14 +9,14 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// Dispatches of each training step: on the CPU, which has a kernel for the gradient of attention, on software adapters, on small
-/// and on large GPUs, where long sums are cut into parts that another dispatch adds.
+/// and on large GPUs, where long sums are cut into parts that another dispatch adds, and small kernels share dispatches.
 const DISPATCHES: [(&str, [usize; 4]); 6] = [
-    ("tiny", [15, 15, 15, 15]),
-    ("mlp", [14, 14, 14, 14]),
-    ("lenet", [21, 21, 26, 26]),
-    ("cifar", [43, 43, 45, 49]),
-    ("lstm", [19, 19, 19, 22]),
-    ("gpt", [59, 75, 75, 75]),
+    ("tiny", [15, 15, 11, 11]),
+    ("mlp", [14, 14, 12, 11]),
+    ("lenet", [21, 21, 23, 23]),
+    ("cifar", [43, 43, 43, 44]),
+    ("lstm", [19, 19, 17, 18]),
+    ("gpt", [59, 75, 74, 63]),
 ];
 
 /// Bytes of scratch memory of each on the CPU.

@@ -268,8 +268,7 @@ fn buffers_of_other_devices_and_crooked_ranges_are_refused() {
     assert!(matches!(one.write(&buffer, 0, &[0; 3]), Err(DeviceError::Alignment { .. })));
     assert!(matches!(one.read(&buffer, 12, 8), Err(DeviceError::Range { .. })));
     let spec = |name: &str| BufferSpec { name: name.into(), bytes: 16, external: true };
-    let program =
-        Program { buffers: vec![spec("a"), spec("b")], kernels: vec![], one_dispatch: false };
+    let program = Program { buffers: vec![spec("a"), spec("b")], ..Program::default() };
     for given in [vec![], vec![buffer.clone(), buffer.clone()]] {
         assert!(matches!(one.load(&program, &given), Err(DeviceError::Externals { .. })));
     }
@@ -310,7 +309,7 @@ fn programs_that_would_leave_their_memory_are_refused() {
                     },
                 },
             ],
-            one_dispatch: false,
+            ..Program::default()
         }
     };
     let device = Device::null(Limits::WEBGPU);
@@ -325,8 +324,7 @@ fn programs_that_would_leave_their_memory_are_refused() {
     }
     let large = Program {
         buffers: vec![BufferSpec { name: "large".into(), bytes: 1 << 30, external: false }],
-        kernels: vec![],
-        one_dispatch: false,
+        ..Program::default()
     };
     let error = device.load(&large, &[]).err().unwrap().to_string();
     assert!(
@@ -645,7 +643,7 @@ fn kernels_that_make_no_sense_are_refused() {
                 expr,
                 body: Body::Scatter { shape: vec![4], axis, len: 4, index, source, stores },
             }],
-            one_dispatch: false,
+            ..Program::default()
         }
     };
     for wrong in [scatter(3, DType::U32), scatter(0, DType::F32)] {

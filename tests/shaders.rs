@@ -7,9 +7,10 @@ use naga::valid::{
     Capabilities, FunctionInfo, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags,
     Validator,
 };
+use shadegrad::bench;
 use shadegrad::device::{
     Algorithm, Device, DeviceClass, Kernel, Limits, MatmulPrecision, Matrices, Tile, Variant,
-    render, render_whole,
+    render, render_beside, render_whole,
 };
 use shadegrad::graph::ops::Op;
 use shadegrad::graph::{Graph, Options, Tensor, check, compile};
@@ -162,6 +163,34 @@ fn whole_programs_are_valid_and_translate() {
         let barriers = source.matches("storageBarrier();").count();
         assert_eq!(barriers, program.kernels.len(), "a barrier behind each kernel");
     }
+}
+
+#[test]
+fn kernels_that_share_a_dispatch_are_valid_and_translate() {
+    let mut count = 0;
+    for (name, limits) in Limits::profiles() {
+        for training in bench::TRAINING {
+            for mixed in [false, true].into_iter().filter(|mixed| !mixed || limits.f16) {
+                let step = bench::Step { mixed, ..bench::Step::default() };
+                let device = Device::null(limits.clone());
+                let (loaded, _) = bench::program(training.name, &device, step).unwrap().unwrap();
+                let program = &loaded.compiled().program;
+                for group in program.groups().into_iter().filter(|group| group.len() > 1) {
+                    let kernels = &program.kernels[group.clone()];
+                    let rendered = render_beside(kernels, &limits, &Variant::default()).unwrap();
+                    let rendered = rendered.expect("what is counted is possible");
+                    let about = format!("{group:?} of {} for {name}", training.name);
+                    let checked = check_shader(&rendered.source, &about);
+                    assert!(checked.invocations <= limits.invocations, "{about}");
+                    assert!(checked.workgroup_bytes <= limits.workgroup_bytes, "{about}");
+                    assert!(!checked.stores_parts, "{about}\n{}", rendered.source);
+                    assert!(rendered.bindings.len() <= limits.bindings, "{about}");
+                    count += 1;
+                }
+            }
+        }
+    }
+    assert!(count > 50, "only {count} dispatches are shared");
 }
 
 #[test]

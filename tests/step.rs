@@ -24,11 +24,14 @@ fn report(profile: &str) -> Report {
 
 #[test]
 fn the_cnn_step_is_21_dispatches_and_its_memory_is_near_the_bound() {
-    // GPUs cut long sums into parts: a kernel more for each.
-    for (profile, dispatches) in [("cpu", 21), ("lavapipe", 21), ("webgpu", 26), ("h200", 26)] {
+    // GPUs cut long sums into parts, a kernel more for each, and some small kernels share a dispatch.
+    let (cpu, gpu) = ((21, 19_548_464), (23, 19_474_480));
+    for (profile, (dispatches, peak)) in
+        [("cpu", cpu), ("lavapipe", cpu), ("webgpu", gpu), ("h200", gpu)]
+    {
         let report = report(profile);
         assert_eq!(report.counts.dispatches, dispatches, "on {profile}");
-        assert_eq!(report.peak_bytes, 19_548_464, "on {profile}");
+        assert_eq!(report.peak_bytes, peak, "on {profile}");
         assert_eq!(report.lower_bound, 19_474_472, "on {profile}");
     }
 }

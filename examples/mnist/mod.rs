@@ -38,7 +38,8 @@ pub(crate) struct Options {
     /// Keep activations in half precision while training, where the device can
     #[arg(long)]
     pub(crate) mixed_precision: bool,
-    /// Choose the shaders of products and convolutions by measuring, on adapters; choices are kept for later runs
+    /// Choose the shaders of products and convolutions by measuring, on adapters; choices are kept for later runs, which
+    /// have the same bits once all is measured
     #[arg(long)]
     pub(crate) autotune: bool,
     /// Seed of weights and shuffles: the same seed gives the same bits on the same device
@@ -113,16 +114,17 @@ pub(crate) fn run<M: Module>(
         (false, false) => {}
     }
     let fit = fit.checkpoints(Checkpoints::new(&stopped)).stop_when(stop_on_interrupt()?);
-    let history = trainer.fit(&train, fit)?;
+    let history = trainer.fit(&train, fit);
+    if options.autotune {
+        println!("autotuner: {}", device.tuning());
+    }
+    let history = history?;
     if let Ended::Asked(_) = history.ended {
         println!(
             "stopped after {} steps: the same command with --resume goes on",
             trainer.steps_done()
         );
         return Ok(());
-    }
-    if options.autotune {
-        println!("autotuner: {}", device.tuning());
     }
     std::fs::remove_dir_all(&stopped).with_context(|| stopped.display().to_string())?;
     if let Some((scale, skipped)) = trainer.loss_scale()? {

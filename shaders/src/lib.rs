@@ -12,8 +12,8 @@ const RANDOM: &str = include_str!("../random.wgsl");
 pub const PART: &str = include_str!("../part.wgsl");
 /// Of all other kernels.
 pub const WHOLE: &str = "fn first_line() -> u32 { return 0u; }\n";
-/// What calls the function of a family whose invocations share nothing.
-pub const ALONE: &str = include_str!("../alone.wgsl");
+/// The entry point of families that don't have their own.
+pub const ENTRY: &str = include_str!("../entry.wgsl");
 /// Whole programs of such kernels.
 pub const PROGRAM: &str = include_str!("../program.wgsl");
 /// Pointwise kernels.
@@ -107,29 +107,41 @@ fn calls(text: &str, name: &str) -> bool {
 
 /// Where a text calls or declares a function: its name and a parenthesis, not as the end of a longer name.
 fn uses(text: &str, name: &str) -> impl Iterator<Item = usize> {
+    named(text, name, &["("])
+}
+
+/// Where a text has a name before one of some texts.
+fn named(text: &str, name: &str, before: &[&str]) -> impl Iterator<Item = usize> {
     text.match_indices(name).map(|(at, _)| at).filter(move |&at| {
-        let before = text[..at].chars().next_back();
-        let whole = before.is_none_or(|c| !c.is_alphanumeric() && c != '_');
-        whole && text[at + name.len()..].starts_with('(')
+        let last = text[..at].chars().next_back();
+        let whole = last.is_none_or(|c| !c.is_alphanumeric() && c != '_');
+        whole && before.iter().any(|next| text[at + name.len()..].starts_with(next))
     })
 }
 
-/// A shader whose functions have a number in their names, so that shaders of several kernels can be joined.
-pub fn numbered(shader: &str, number: usize) -> String {
-    let mut ends: Vec<usize> = functions(shader)
-        .into_iter()
-        .map(name)
-        .flat_map(|name| uses(shader, name).map(move |at| at + name.len()))
-        .collect();
-    ends.sort_unstable();
-    let mut renamed = String::with_capacity(shader.len() + 4 * ends.len());
-    let mut done = 0;
-    for end in ends {
-        renamed += &shader[done..end];
-        renamed += &format!("_{number}");
-        done = end;
-    }
-    renamed + &shader[done..]
+/// A shader's functions, and statements that call them, with a number in the names of its functions and of its variables in workgroup
+/// memory, so that shaders of several kernels can be joined.
+pub fn numbered(functions: &str, statements: &str, number: usize) -> (String, String) {
+    let variables = functions.split("var<workgroup> ").skip(1);
+    let variables: Vec<&str> = variables.filter_map(|text| text.split(':').next()).collect();
+    let names: Vec<&str> = self::functions(functions).into_iter().map(name).collect();
+    let renamed = |text: &str| {
+        let called = names.iter().flat_map(|name| uses(text, name).map(|at| at + name.len()));
+        let used = variables
+            .iter()
+            .flat_map(|name| named(text, name, &["[", ":"]).map(|at| at + name.len()));
+        let mut ends: Vec<usize> = called.chain(used).collect();
+        ends.sort_unstable();
+        let mut renamed = String::with_capacity(text.len() + 4 * ends.len());
+        let mut done = 0;
+        for end in ends {
+            renamed += &text[done..end];
+            renamed += &format!("_{number}");
+            done = end;
+        }
+        renamed + &text[done..]
+    };
+    (renamed(functions), renamed(statements))
 }
 
 /// Fills the holes `{{name}}` of a template.
@@ -173,7 +185,13 @@ mod tests {
     fn functions_are_numbered_where_they_are_declared_and_called() {
         let text = "\nfn key(r: u32) -> u32 { return b[r]; }\nfn keys() {\n    let key = key(1u) + a_key(2u);\n}\n";
         let expected = "\nfn key_7(r: u32) -> u32 { return b[r]; }\nfn keys_7() {\n    let key = key_7(1u) + a_key(2u);\n}\n";
-        assert_eq!(numbered(text, 7), expected);
+        assert_eq!(numbered(text, "", 7).0, expected);
+        let text =
+            "\nvar<workgroup> w: array<f32, 4>;\nfn sum() -> f32 { return w[0] + new[1]; }\n";
+        let (functions, statements) = numbered(text, "w[lane] = sum();", 7);
+        assert_eq!(statements, "w_7[lane] = sum_7();");
+        assert!(functions.contains("var<workgroup> w_7:"), "{functions}");
+        assert!(functions.contains("return w_7[0] + new[1];"), "{functions}");
     }
 
     #[test]

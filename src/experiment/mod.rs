@@ -68,11 +68,11 @@ pub fn train(config: &Config, text: &str, asked: &Asked) -> Result<Scores> {
     let Prepared { train, validate, .. } = &prepared;
     println!("data: {} samples to train on, {} to validate on", train.len(), validate.len());
     let trainer = trainer(config, &device, &prepared)?;
-    let scores = run(config, text, asked, &prepared, trainer)?;
+    let scores = run(config, text, asked, &prepared, trainer);
     if config.autotune {
         println!("autotuner: {}", device.tuning());
     }
-    Ok(scores)
+    scores
 }
 
 /// The model that a file asks for with its loss and optimizer, for these samples.

@@ -3,6 +3,8 @@
 #[cfg(feature = "wgpu")]
 use std::path::Path;
 use std::path::PathBuf;
+#[cfg(feature = "wgpu")]
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The folder for compiled pipelines and downloaded data: `SHADEGRAD_CACHE`, else `shadegrad` in
 /// `XDG_CACHE_HOME`, `LOCALAPPDATA` (on Windows) or `~/.cache`; `None` where the environment names
@@ -26,7 +28,9 @@ pub(crate) fn keep(path: &Path, data: &[u8]) {
     if path.parent().is_none_or(|folder| std::fs::create_dir_all(folder).is_err()) {
         return;
     }
-    let part = path.with_extension(format!("{}.tmp", std::process::id()));
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let part = path.with_extension(format!("{}-{number}.tmp", std::process::id()));
     if std::fs::write(&part, data).and_then(|()| std::fs::rename(&part, path)).is_err() {
         let _ = std::fs::remove_file(&part);
     }

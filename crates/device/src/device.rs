@@ -5,6 +5,7 @@ use crate::{
     null,
 };
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -52,7 +53,7 @@ pub(crate) trait Run: Send {
     fn run_bare(&mut self) -> Result<bool, DeviceError> {
         Ok(false)
     }
-    /// Runs once and says how long each kernel took, in milliseconds.
+    /// Runs once and says how long each kernel took, in milliseconds; of those that share a dispatch the first took all of it.
     fn profile(&mut self) -> Result<Vec<f64>, DeviceError>;
 }
 
@@ -418,7 +419,12 @@ impl Device {
             buffers.push(buffer);
         }
         let run = self.backend.load(program, &buffers)?;
-        let labels = program.kernels.iter().map(|k| k.label.clone()).collect();
+        let label = |group: Range<usize>| {
+            let labels: Vec<&str> =
+                program.kernels[group.clone()].iter().map(|kernel| kernel.label.as_str()).collect();
+            (group, labels.join(" | "))
+        };
+        let labels = program.groups().into_iter().map(label).collect();
         Ok(Executable { run, labels, buffers })
     }
 }
@@ -460,7 +466,8 @@ impl Buffer {
 /// A loaded program.
 pub struct Executable {
     run: Box<dyn Run>,
-    labels: Vec<String>,
+    /// Of each dispatch the kernels and their labels.
+    labels: Vec<(Range<usize>, String)>,
     buffers: Vec<Buffer>,
 }
 
@@ -483,18 +490,17 @@ impl Executable {
         self.run.run_bare()
     }
 
-    /// Runs once and measures each kernel.
+    /// Runs once and measures each kernel; those that share a dispatch together.
     ///
     /// # Errors
     /// [`DeviceError::Lost`], or a device without a clock of its own.
     pub fn profile(&mut self) -> Result<Vec<Timing>, DeviceError> {
         let times = self.run.profile()?;
-        Ok(self
-            .labels
-            .iter()
-            .zip(times)
-            .map(|(label, milliseconds)| Timing { label: label.clone(), milliseconds })
-            .collect())
+        let timing = |(kernels, label): &(Range<usize>, String)| Timing {
+            label: label.clone(),
+            milliseconds: times.get(kernels.clone()).unwrap_or_default().iter().sum(),
+        };
+        Ok(self.labels.iter().map(timing).collect())
     }
 
     /// The buffer that serves as the program's buffer of that number.

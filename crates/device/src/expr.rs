@@ -4,7 +4,7 @@
 //! body of a pointwise kernel, what a reduction or contraction does to the elements it loads
 //! (prologue) and to the results it stores (epilogue), for WGSL and for the CPU alike.
 
-use crate::{DType, Intrinsic, Literal, View};
+use crate::{DType, Intrinsic, Literal, View, collapse};
 use std::fmt::Write;
 use std::ops::Range;
 
@@ -124,6 +124,41 @@ impl Expr {
             uniform.push(view && term.arguments().iter().all(|&arg| uniform[arg]));
         }
         uniform
+    }
+
+    /// The expression over as few axes as the views of what `roots` need allow, where axes before and after `at` are
+    /// joined apart; and the groups of axes that were joined. `more` are views that have to allow it, too.
+    pub(crate) fn joined(
+        &self,
+        roots: &[TermId],
+        shape: &[usize],
+        at: usize,
+        more: &[&View],
+    ) -> (Expr, Vec<Range<usize>>) {
+        let needed = self.needed(roots);
+        let mut expr = self.clone();
+        let part = |range: Range<usize>| {
+            let order: Vec<usize> = range.collect();
+            let views: Vec<View> = self
+                .terms
+                .iter()
+                .zip(&needed)
+                .filter(|(_, n)| **n)
+                .filter_map(|(t, _)| t.view())
+                .chain(more.iter().copied())
+                .map(|v| v.permute(&order))
+                .collect();
+            let shape: Vec<usize> = order.iter().map(|&axis| shape[axis]).collect();
+            collapse(&shape, &views.iter().collect::<Vec<_>>())
+        };
+        let mut groups = part(0..at);
+        groups.extend(part(at..shape.len()).into_iter().map(|g| g.start + at..g.end + at));
+        for (term, _) in expr.terms.iter_mut().zip(&needed).filter(|(_, needed)| **needed) {
+            if let Some(view) = term.view_mut() {
+                *view = view.join(&groups);
+            }
+        }
+        (expr, groups)
     }
 
     /// Marks the terms that `roots` need, themselves included.

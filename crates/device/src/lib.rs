@@ -10,6 +10,7 @@
 
 mod algorithm;
 mod autotune;
+mod beside;
 mod cache;
 mod cpu;
 mod device;
@@ -27,18 +28,20 @@ mod precision;
 mod program;
 mod recurrent;
 mod special;
+mod team;
 mod view;
 mod whole;
 
 pub use algorithm::{Algorithm, Tile};
 pub use autotune::{Autotune, Tuned, Tuning};
+pub use beside::beside;
 pub use cache::cache_dir;
 pub use device::{Buffer, Counters, Device, DeviceInfo, Executable, Pending, Timing};
 pub use dtype::{DType, Literal};
 pub use error::DeviceError;
 pub use expr::{Expr, Term, TermId};
 #[cfg(feature = "wgpu")]
-pub use gpu::{Rendered, Variant, render, render_whole};
+pub use gpu::{Rendered, Variant, render, render_beside, render_whole};
 pub use intrinsic::{Custom, Intrinsic, random, shuffle};
 pub use kernel::{
     Attention, AttentionRole, Body, Combine, Contraction, Conv, ConvRole, Kernel, Merge, Operand,

@@ -3,9 +3,10 @@
 
 use crate::{
     Body, Contraction, DType, DeviceError, Kernel, Limits, Operand, Store, Term, TermId, View,
-    WindowRole, numel,
+    WindowRole, beside, numel,
 };
 use std::fmt::Write;
+use std::ops::Range;
 
 /// A buffer that a program uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct Program {
     pub buffers: Vec<BufferSpec>,
     /// The kernels, in order.
     pub kernels: Vec<Kernel>,
+    /// The numbers of kernels, in order, that share the dispatch of the one before them: see [`beside`](crate::beside).
+    pub joined: Vec<usize>,
     /// Whether many runs are to be one dispatch, where they can be: see [`Program::whole`].
     pub one_dispatch: bool,
 }
@@ -33,7 +36,7 @@ pub struct Program {
 /// What one run of a program costs, counted exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Dispatches: one for each kernel, but for those that take several. What runs whole ([`Program::whole`]) takes fewer.
+    /// Dispatches: one for each kernel, but for those that take several or share one. What runs whole ([`Program::whole`]) takes fewer.
     pub dispatches: usize,
     /// Bytes that kernels load, each operand counted once per kernel, and what is gathered once
     /// per point.
@@ -47,6 +50,23 @@ pub struct Counts {
 }
 
 impl Kernel {
+    /// Whether it stores to memory that another kernel touches.
+    fn overwrites(&self, other: &Kernel) -> bool {
+        let range = |operand: &Operand| {
+            operand.offset..operand.offset + operand.len * operand.dtype.bytes()
+        };
+        let meet = |a: &Operand, b: &Operand| {
+            let (own, others) = (range(a), range(b));
+            a.buffer == b.buffer && own.start < others.end && others.start < own.end
+        };
+        let stored = (0..self.operands.len()).filter(|&number| self.access(number).1);
+        let touched = || {
+            let used = |number: &usize| other.access(*number) != (false, false);
+            (0..other.operands.len()).filter(used).map(|number| &other.operands[number])
+        };
+        stored.into_iter().any(|number| touched().any(|one| meet(&self.operands[number], one)))
+    }
+
     /// What it costs by itself under limits that decide how often it is dispatched; it has no scratch memory of its own.
     pub fn counts(&self, limits: &Limits) -> Counts {
         let [bytes_read, bytes_written] = self.traffic();
@@ -77,22 +97,49 @@ impl Kernel {
 }
 
 impl Program {
+    /// The ranges of kernels that share a dispatch, in order; most are of one kernel.
+    pub fn groups(&self) -> Vec<Range<usize>> {
+        let begins = |number: &usize| self.joined.binary_search(number).is_err();
+        let mut groups: Vec<Range<usize>> = Vec::new();
+        for number in (0..self.kernels.len()).filter(begins) {
+            groups.push(number..number + 1);
+        }
+        let ends: Vec<usize> = groups.iter().skip(1).map(|group| group.start).collect();
+        for (group, end) in groups.iter_mut().zip(ends.into_iter().chain([self.kernels.len()])) {
+            group.end = end;
+        }
+        groups
+    }
+
+    /// Whether devices of some limits can do in one dispatch what shall be done in one.
+    pub fn shares(&self, limits: &Limits) -> bool {
+        self.shared().all(|(_, kernels)| beside(&kernels, limits))
+    }
+
+    /// The kernels of each dispatch that several share, and their numbers.
+    fn shared(&self) -> impl Iterator<Item = (Range<usize>, Vec<&Kernel>)> {
+        let groups = self.groups().into_iter().filter(|group| group.len() > 1);
+        groups.map(|group| (group.clone(), self.kernels[group].iter().collect()))
+    }
+
     /// Counts dispatches, bytes and operations of one run on a device of some limits.
     pub fn counts(&self, limits: &Limits) -> Counts {
         let scratch = self.buffers.iter().filter(|b| !b.external).map(|b| b.bytes).sum();
         let none = Counts { scratch_bytes: scratch, ..Counts::default() };
-        self.kernels.iter().map(|kernel| kernel.counts(limits)).fold(none, |all, one| Counts {
+        let all = self.kernels.iter().map(|kernel| kernel.counts(limits));
+        let all = all.fold(none, |all, one| Counts {
             dispatches: all.dispatches + one.dispatches,
             bytes_read: all.bytes_read + one.bytes_read,
             bytes_written: all.bytes_written + one.bytes_written,
             flops: all.flops + one.flops,
             ..all
-        })
+        });
+        Counts { dispatches: all.dispatches.saturating_sub(self.joined.len()), ..all }
     }
 
     /// Checks that every access lies inside its operand and every operand inside its buffer, that
     /// no kernel reads what it overwrites elsewhere, that scratch memory is written before it is
-    /// read, and that the device's limits are kept.
+    /// read, that kernels which share a dispatch can do so, and that the device's limits are kept.
     ///
     /// # Errors
     /// [`DeviceError::Program`] for a contradiction, [`DeviceError::Limit`] for a limit.
@@ -125,6 +172,42 @@ impl Program {
                 let operand = &kernel.operands[store.operand];
                 written[operand.buffer]
                     .push((operand.offset, operand.offset + len * operand.dtype.bytes()));
+            }
+        }
+        self.verify_joined(limits).map_err(|(number, reason)| DeviceError::Program {
+            number,
+            label: self.kernels.get(number).map_or(String::new(), |kernel| kernel.label.clone()),
+            reason,
+        })
+    }
+
+    /// Checks that kernels which share a dispatch exist, don't depend on each other, and have what is needed for that; else
+    /// the number of one and the reason.
+    fn verify_joined(&self, limits: &Limits) -> Result<(), (usize, String)> {
+        let mut last = 0;
+        for &number in &self.joined {
+            if number <= last || number >= self.kernels.len() {
+                let reason =
+                    format!("{number} of {} kernels joins the one before", self.kernels.len());
+                return Err((number, reason));
+            }
+            last = number;
+        }
+        for (group, kernels) in self.shared() {
+            if !beside(&kernels, limits) {
+                let reason =
+                    format!("it can't share a dispatch with the {} after it", group.len() - 1);
+                return Err((group.start, reason));
+            }
+            for (number, kernel) in group.zip(&kernels) {
+                let others = kernels.iter().filter(|other| !std::ptr::eq(**other, *kernel));
+                if let Some(other) = others.into_iter().find(|other| kernel.overwrites(other)) {
+                    let reason = format!(
+                        "it shares a dispatch with `{}` and overwrites what that touches",
+                        other.label
+                    );
+                    return Err((number, reason));
+                }
             }
         }
         Ok(())
@@ -284,7 +367,11 @@ impl Program {
                 writeln!(text, "buffer {number}: {} {} bytes, {kind}", buffer.name, buffer.bytes);
         }
         for (number, kernel) in self.kernels.iter().enumerate() {
-            let _ = write!(text, "{number}: {}", kernel.dump(&self.buffers));
+            let joined = match self.joined.binary_search(&number) {
+                Ok(_) => "together with the one before, ",
+                Err(_) => "",
+            };
+            let _ = write!(text, "{number}: {joined}{}", kernel.dump(&self.buffers));
         }
         text
     }

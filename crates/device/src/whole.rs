@@ -6,8 +6,9 @@
 //! device counts the dispatches of adapters. How many steps it takes is told by a uniform, one for each power of two, so any
 //! number of steps is a few dispatches and nothing is written while it runs.
 
+use crate::beside::stores_halves_apart;
 use crate::part::idle;
-use crate::{AttentionRole, Body, DType, DeviceClass, Kernel, Limits, Program};
+use crate::{AttentionRole, Body, DeviceClass, Kernel, Limits, Program};
 
 /// Invocations that every family has in a workgroup when nothing is shared: a program has as many for each of its kernels.
 pub(crate) const SIZE: usize = 64;
@@ -45,7 +46,7 @@ impl Program {
             && span <= 1.0
             && self.kernels.iter().any(|kernel| kernel.body.stores().iter().any(|s| s.1 > 0))
             && self.kernels.iter().all(|kernel| is_alone(&kernel.body))
-            && self.stores_halves_apart();
+            && stores_halves_apart(&self.kernels.iter().collect::<Vec<_>>());
         let steps = (1.0 / span).min(MOST as f64) as usize;
         can.then(|| Whole { top: steps.max(1).ilog2() })
     }
@@ -54,20 +55,6 @@ impl Program {
     pub(crate) fn whole_span(&self, limits: &Limits) -> f64 {
         let all: f64 = self.kernels.iter().map(|kernel| kernel.span(limits)).sum();
         all * idle(limits, 1)
-    }
-
-    /// Whether buffers that halves are stored to hold nothing else: only then any invocation can store any of them.
-    fn stores_halves_apart(&self) -> bool {
-        let operands = || self.kernels.iter().flat_map(|kernel| &kernel.operands);
-        let stored = |kernel: &Kernel| {
-            let stores = kernel.body.stores();
-            stores.into_iter().map(|(s, _)| kernel.operands[s.operand].clone()).collect::<Vec<_>>()
-        };
-        let mut halves =
-            self.kernels.iter().flat_map(stored).filter(|target| target.dtype == DType::F16);
-        halves.all(|half| {
-            operands().filter(|o| o.buffer == half.buffer).all(|o| o.dtype == DType::F16)
-        })
     }
 }
 

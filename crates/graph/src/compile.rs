@@ -1,5 +1,6 @@
 //! The path of a training step, as one function.
 
+use crate::beside::together;
 use crate::expand::expand;
 use crate::fuse::fuse;
 use crate::halve::halve;
@@ -22,6 +23,9 @@ pub struct Options {
     /// Cut every contraction's summed axis into this many parts, on devices that split sums;
     /// `None` lets the shape decide.
     pub splits: Option<usize>,
+    /// Let small kernels that don't depend on each other share a dispatch, on GPUs. They are alive at the same time, so what is
+    /// computed again to save memory doesn't.
+    pub beside: bool,
     /// Bytes of scratch memory to aim at: values that would wait long in memory are computed again, by running
     /// their kernels again, until so little suffices or a third more work is spent. The results are the same
     /// bits. `None` stores everything (Chen et al., arXiv 1604.06174, on what is known as activation checkpointing).
@@ -40,6 +44,7 @@ impl Default for Options {
             simplify: true,
             fuse: true,
             splits: None,
+            beside: true,
             recompute: None,
             one_dispatch: false,
             guard: 0,
@@ -117,6 +122,10 @@ pub fn compile(
         // Scratch memory takes more buffers than kernels were to expect.
         compiled = arrange(&nodes, limits, options, true, &dumps)?;
     }
+    if !compiled.program.shares(limits) {
+        let apart = Options { beside: false, ..options.clone() };
+        compiled = arrange(&nodes, limits, &apart, true, &dumps)?;
+    }
     Ok(compiled)
 }
 
@@ -147,11 +156,19 @@ fn arrange(
         kernels = lower(&scheduled, limits, options.splits)?;
     }
 
-    let plan = plan(&scheduled, &kernels, limits, options.guard);
+    let (kernels, dispatches) = match options.beside && options.recompute.is_none() {
+        true => together(&scheduled, kernels, limits),
+        false => {
+            let each = (0..kernels.len()).collect();
+            (kernels, each)
+        }
+    };
+    let plan = plan(&scheduled, &kernels, &dispatches, limits, options.guard);
     plan.verify()?;
-    dumps.push(("3-plan.txt".to_string(), dump::plan(&plan, kernels.len())));
+    let count = dispatches.last().map_or(0, |last| last + 1);
+    dumps.push(("3-plan.txt".to_string(), dump::plan(&plan, count)));
 
-    let mut compiled = address(&scheduled, kernels, &plan, wanted, limits);
+    let mut compiled = address(&scheduled, (kernels, &dispatches), &plan, wanted, limits);
     compiled.program.one_dispatch = options.one_dispatch;
     dumps.push(("4-program.txt".to_string(), compiled.program.dump()));
     compiled.dump = dumps;
@@ -175,7 +192,7 @@ fn oversized(schedule: &Schedule, plan: &Plan, buffer: usize, limits: &Limits) -
 /// Gives every operand its buffer and offset. Variables come first, then scratch buffers.
 fn address(
     schedule: &Schedule,
-    kernels: Vec<Lowered>,
+    (kernels, dispatches): (Vec<Lowered>, &[usize]),
     plan: &Plan,
     wanted: Vec<Type>,
     limits: &Limits,
@@ -230,8 +247,12 @@ fn address(
     let works = |kernel: &Kernel| {
         kernel.body.stores().iter().any(|(_, len)| *len > 0) || numel(&kernel.body.domain()) > 0
     };
-    let kernels: Vec<Kernel> = kernels.into_iter().map(addressed).filter(works).collect();
-    let program = Program { buffers, kernels, one_dispatch: false };
+    let kernels = kernels.into_iter().map(addressed).zip(dispatches);
+    let (kernels, dispatches): (Vec<Kernel>, Vec<&usize>) =
+        kernels.filter(|(kernel, _)| works(kernel)).unzip();
+    let joins = |&number: &usize| dispatches[number] == dispatches[number - 1];
+    let joined = (1..kernels.len()).filter(joins).collect();
+    let program = Program { buffers, kernels, joined, one_dispatch: false };
     let report = Report {
         counts: program.counts(limits),
         peak_bytes: plan.buffers.iter().sum(),

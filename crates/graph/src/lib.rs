@@ -6,6 +6,7 @@
 
 mod array;
 mod axis;
+mod beside;
 pub mod catalog;
 pub mod check;
 mod compile;

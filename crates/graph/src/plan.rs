@@ -20,7 +20,7 @@ const MANY: usize = 500;
 /// Slots that are tried before and behind each other.
 const LARGE: usize = 8;
 
-/// The kernels from which and until which something is alive.
+/// The dispatches from which and until which something is alive.
 pub(crate) type Life = (usize, usize);
 
 /// One range of scratch memory and when it is alive.
@@ -30,14 +30,14 @@ pub struct Slot {
     pub name: String,
     /// Size in bytes.
     pub bytes: usize,
-    /// From each kernel that writes it to the last that reads what that has written, in order. In between the memory
+    /// From each dispatch that writes it to the last that reads what that has written, in order. In between the memory
     /// may serve others.
     pub lives: Vec<(usize, usize)>,
     /// Which scratch buffer.
     pub buffer: usize,
     /// Where in the buffer, in bytes.
     pub offset: usize,
-    /// What it consists of, if that is written one after the other: offset, bytes, and the kernel that first writes
+    /// What it consists of, if that is written one after the other: offset, bytes, and the dispatch that first writes
     /// there. Until then the memory may serve others.
     pub parts: Vec<(usize, usize, usize)>,
     /// Whether it holds floats in half precision, which have buffers of their own.
@@ -45,17 +45,17 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// The kernel that first writes it.
+    /// The dispatch that first writes it.
     fn first(&self) -> usize {
         self.lives.first().map_or(0, |life| life.0)
     }
 
-    /// During how many kernels it is alive.
+    /// During how many dispatches it is alive.
     fn age(&self) -> usize {
         self.lives.iter().map(|(first, last)| last - first + 1).sum()
     }
 
-    /// The ranges that the slot takes at an offset, each with the kernels from which and until which it does.
+    /// The ranges that the slot takes at an offset, each with the dispatches from which and until which it does.
     fn ranges(&self, offset: usize) -> Vec<Taken> {
         let taken = |start: usize, bytes: usize, (first, last): Life| Taken {
             start: offset + start,
@@ -71,7 +71,7 @@ impl Slot {
     }
 }
 
-/// A range of bytes and the kernels during which it is taken.
+/// A range of bytes and the dispatches during which it is taken.
 #[derive(Clone, Copy)]
 struct Taken {
     start: usize,
@@ -94,19 +94,21 @@ pub(crate) struct Plan {
     pub(crate) at: BTreeMap<Memory, (usize, usize)>,
     /// Bytes of each scratch buffer.
     pub(crate) buffers: Vec<usize>,
-    /// The largest sum of live values at any kernel: no plan can do with less.
+    /// The largest sum of live values at any dispatch: no plan can do with less.
     pub(crate) lower_bound: usize,
 }
 
 /// Finds the lifetimes and packs the slots, each at the lowest place that is free during its life. `guard` bytes are left free after each.
+/// `dispatches` has for each kernel the number of its dispatch.
 pub(crate) fn plan(
     schedule: &Schedule,
     kernels: &[Lowered],
+    dispatches: &[usize],
     limits: &Limits,
     guard: usize,
 ) -> Plan {
-    let mut lives = lifetimes(schedule, kernels);
-    let end = kernels.len().saturating_sub(1);
+    let mut lives = lifetimes(schedule, kernels, dispatches);
+    let end = dispatches.last().copied().unwrap_or(0);
     let nodes = &schedule.fused.nodes;
     for output in &nodes.outputs {
         let lives = lives.get_mut(&Memory::Value(*output));
@@ -114,8 +116,8 @@ pub(crate) fn plan(
             last.1 = end;
         }
     }
-    // What becomes alive at each kernel, less what was alive the last time at the one before.
-    let mut change = vec![(0, 0); kernels.len() + 1];
+    // What becomes alive at each dispatch, less what was alive the last time at the one before.
+    let mut change = vec![(0, 0); end + 2];
     for (_, (bytes, lives)) in lives.iter().filter(|(m, _)| !is_pack(schedule, m)) {
         for (first, last) in lives {
             change[*first].0 += bytes;
@@ -182,7 +184,11 @@ fn is_pack(schedule: &Schedule, memory: &Memory) -> bool {
 }
 
 /// Size and lives of everything in scratch memory.
-fn lifetimes(schedule: &Schedule, kernels: &[Lowered]) -> BTreeMap<Memory, (usize, Vec<Life>)> {
+fn lifetimes(
+    schedule: &Schedule,
+    kernels: &[Lowered],
+    dispatches: &[usize],
+) -> BTreeMap<Memory, (usize, Vec<Life>)> {
     let mut lives: BTreeMap<Memory, (usize, Vec<Life>)> = BTreeMap::new();
     let mut touch = |memory: Memory, bytes: usize, at: usize, written: bool| {
         let (_, lives) = lives.entry(memory).or_insert((bytes, vec![]));
@@ -191,7 +197,7 @@ fn lifetimes(schedule: &Schedule, kernels: &[Lowered]) -> BTreeMap<Memory, (usiz
             _ => lives.push((at, at)),
         }
     };
-    for (at, lowered) in kernels.iter().enumerate() {
+    for (&at, lowered) in dispatches.iter().zip(kernels) {
         let stores = lowered.kernel.body.stores();
         let stored: BTreeSet<usize> = stores.iter().map(|(store, _)| store.operand).collect();
         for (number, (operand, memory)) in

@@ -16,13 +16,13 @@ fn right(g: u32, k: u32, n: u32) -> f32 {
 fn keep(split: u32, g: u32, m: u32, n: u32, sum: f32) {
     let at = split * 6u + ((g * 2u + m) * 3u + n);
     let t2 = sum;
-    b0[at] = t2;
+    b0[16u + at] = t2;
 }
 fn keep_row(split: u32, g: u32, m: u32, sum: f32) {
     let at = split * 2u + g * 2u + m;
     let c0 = at;
     let t3 = sum;
-    b0[6u + at] = t3;
+    b0[22u + at] = t3;
 }
 
 fn kernel(t: u32, lane: u32) {
@@ -68,11 +68,13 @@ fn kernel(t: u32, lane: u32) {
         if (row + 3u < 2u) { keep(split, g, row + 3u, n, s3[j]); }
     }
 }
-// Where a workgroup's invocations share nothing, a family is a function of the workgroup's number and theirs, and this is
-// what calls it.
+// What begins the workgroups of most families, which stand in lines as long as a grid's first axis allows: `t` is a
+// workgroup's place in all lines.
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    kernel((group.y + first_line()) * 1u + group.x, lane);
+    let t = (group.y + first_line()) * 1u + group.x;
+    if (t >= 1u) { return; }
+    kernel(t, lane);
 }
 fn first_line() -> u32 { return 0u; }
 // What WGSL leaves open, settled by bits: compilers may assume that NaN and infinity don't occur, and

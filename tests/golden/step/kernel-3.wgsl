@@ -11,7 +11,7 @@ fn kernel(group: u32, lane: u32) {
     let t0: f32 = b0[i];
     let t1: f32 = 0.9f;
     let t2: f32 = (t0 * t1);
-    let t3: f32 = b1[i];
+    let t3: f32 = b1[16u + i];
     let t4: f32 = (t2 + t3);
     let t5: f32 = 0.1f;
     let t6: f32 = (t4 * t5);
@@ -21,11 +21,13 @@ fn kernel(group: u32, lane: u32) {
     b2[i] = t8;
 
 }
-// Where a workgroup's invocations share nothing, a family is a function of the workgroup's number and theirs, and this is
-// what calls it.
+// What begins the workgroups of most families, which stand in lines as long as a grid's first axis allows: `t` is a
+// workgroup's place in all lines.
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    kernel((group.y + first_line()) * 1u + group.x, lane);
+    let t = (group.y + first_line()) * 1u + group.x;
+    if (t >= 1u) { return; }
+    kernel(t, lane);
 }
 fn first_line() -> u32 { return 0u; }
 // What WGSL leaves open, settled by bits: compilers may assume that NaN and infinity don't occur, and

@@ -11,11 +11,13 @@ fn kernel(group: u32, lane: u32) {
     b0[i] = t2;
 
 }
-// Where a workgroup's invocations share nothing, a family is a function of the workgroup's number and theirs, and this is
-// what calls it.
+// What begins the workgroups of most families, which stand in lines as long as a grid's first axis allows: `t` is a
+// workgroup's place in all lines.
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    kernel((group.y + first_line()) * 1u + group.x, lane);
+    let t = (group.y + first_line()) * 1u + group.x;
+    if (t >= 1u) { return; }
+    kernel(t, lane);
 }
 fn first_line() -> u32 { return 0u; }
 // What WGSL leaves open, settled by bits: compilers may assume that NaN and infinity don't occur, and

@@ -1,7 +1,7 @@
 //! Loading and replaying programs: pipelines and bind groups are made once; a run encodes the same
 //! list of dispatches again, many steps to a submission. Of programs that run whole, a dispatch is many steps.
 
-use super::{Rendered, Shared, lock, render, render_whole, tune};
+use super::{Rendered, Shared, lock, render, render_beside, render_whole, tune};
 use crate::device::{Memory, Run};
 use crate::{Buffer, DeviceClass, DeviceError, DeviceInfo, Limits, Program, Variant, Whole};
 use rayon::prelude::*;
@@ -68,7 +68,8 @@ struct Kernels {
 impl Kernels {
     fn dispatches(&self, shared: &Shared) -> Result<Vec<Dispatch>, DeviceError> {
         let (limits, variant) = shared.variant.alone(&shared.limits);
-        let compiled = apart(shared, &self.program, &limits, |_| &variant)?;
+        let program = Program { joined: vec![], ..self.program.clone() };
+        let compiled = apart(shared, &program, &limits, |_| &variant)?;
         dispatches(shared, &self.info, compiled, &self.buffers)
     }
 }
@@ -121,21 +122,33 @@ pub(super) fn load(
     Ok(GpuRun { shared: shared.clone(), dispatches, whole, quota, kernels, flying })
 }
 
-/// Compiles each kernel by itself, in its variant; those that have nothing to do are left out.
+/// Compiles kernels, in their variants, those that share a dispatch together; those that have nothing to do are left out.
 fn apart<'v>(
     shared: &Shared,
     program: &Program,
     limits: &Limits,
     variant: impl Fn(usize) -> &'v Variant + Sync,
 ) -> Result<Vec<Compiled>, DeviceError> {
-    let compiled = program.kernels.par_iter().enumerate().map(|(number, kernel)| {
-        let shader = |reason| DeviceError::Shader { label: kernel.label.clone(), reason };
-        let rendered = render(kernel, limits, variant(number)).map_err(shader)?;
-        let pipeline = pipeline(shared, &kernel.label, &rendered)?;
+    let compile = |number: usize, rendered: Result<Rendered, String>| {
+        let label = &program.kernels[number].label;
+        let shader = |reason| DeviceError::Shader { label: label.clone(), reason };
+        let rendered = rendered.map_err(shader)?;
+        let pipeline = pipeline(shared, label, &rendered)?;
         Ok((number, rendered, pipeline))
+    };
+    let compiled = program.groups().into_par_iter().map(|group| {
+        let first = group.start;
+        let kernels = &program.kernels[group.clone()];
+        if kernels.len() > 1
+            && let Some(rendered) = render_beside(kernels, limits, variant(first)).transpose()
+        {
+            return Ok(vec![compile(first, rendered)?]);
+        }
+        group.map(|n| compile(n, render(&program.kernels[n], limits, variant(n)))).collect()
     });
-    let compiled = compiled.collect::<Result<Vec<Compiled>, DeviceError>>()?;
-    Ok(compiled.into_iter().filter(|(_, rendered, _)| !rendered.groups.contains(&0)).collect())
+    let compiled = compiled.collect::<Result<Vec<Vec<Compiled>>, DeviceError>>()?;
+    let works = |(_, rendered, _): &Compiled| !rendered.groups.contains(&0);
+    Ok(compiled.into_iter().flatten().filter(works).collect())
 }
 
 /// The dispatches of shaders in order: of each one for each of its numbers.

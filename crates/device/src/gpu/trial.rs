@@ -198,7 +198,7 @@ fn program(contraction: &Contraction, turned: [bool; 2]) -> Program {
         },
     };
     let buffers = lens.iter().enumerate().map(buffer).collect();
-    Program { buffers, kernels: vec![kernel], one_dispatch: false }
+    Program { buffers, kernels: vec![kernel], ..Program::default() }
 }
 
 /// Runs such a program.

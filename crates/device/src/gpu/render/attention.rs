@@ -1,7 +1,7 @@
 //! Attention.
 
 use super::super::term::{Point, coordinates, literal};
-use super::{Renderer, Source, accumulated};
+use super::{Family, Renderer, Source, accumulated};
 use crate::{Attention, DType, DeviceClass, Literal, Store, TermId, numel};
 use shadegrad_shaders as shaders;
 
@@ -96,6 +96,6 @@ impl Renderer<'_> {
             ("held", held.to_string()),
             ("attend", attend("share", SHARES, a.features.next_multiple_of(CHUNK))?),
         ]);
-        Ok((shaders::fill(shaders::ATTENTION_GROUP, &holes)?, grid))
+        Ok(Family::whole(shaders::fill(shaders::ATTENTION_GROUP, &holes)?, grid))
     }
 }

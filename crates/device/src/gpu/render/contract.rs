@@ -2,7 +2,7 @@
 
 use super::super::term::{Point, coordinates};
 use super::subgroup::{self, Along, BLOCK};
-use super::{Renderer, SIZE, Source, accumulated};
+use super::{Family, Renderer, SIZE, Source, accumulated};
 use crate::{
     Algorithm, Body, Contraction, Conv, ConvRole, Expr, Kernel, Store, TermId, Tile, numel,
 };
@@ -126,7 +126,6 @@ impl Renderer<'_> {
         };
         let (tiles_m, tiles_n) = (m.div_ceil(height), n.div_ceil(width));
         let tiles = tiles_m * tiles_n * splits * g;
-        let (grid, line) = self.grid(tiles);
         let mut sources = match contraction {
             Contraction::MatMul { batch, .. } => self.matmul_sources(batch, [m, n, k], left, right),
             Contraction::Conv(conv, role) => self.conv_sources(conv, *role, left, right),
@@ -137,7 +136,6 @@ impl Renderer<'_> {
         let mut holes = self.frame();
         holes.extend([
             ("sources", sources),
-            ("tiles", tiles.to_string()),
             ("tiles_m", tiles_m.to_string()),
             ("tiles_n", tiles_n.to_string()),
             ("tiles_mn", (tiles_m * tiles_n).to_string()),
@@ -148,6 +146,11 @@ impl Renderer<'_> {
             ("k", k.to_string()),
         ]);
         let sums = !row_stores.is_empty();
+        if algorithm == Algorithm::Tiled {
+            let along_sum = along_sum(&self.kernel.expr, contraction, [left, right]);
+            return self.tiled(tile, along_sum, (contraction, splits), sums, holes, tiles);
+        }
+        holes.push(("tiles", tiles.to_string()));
         if algorithm == Algorithm::Direct {
             let [add_rows, keep_rows] = if sums { ["z += a;", KEEP_ROWS] } else { ["", ""] };
             holes.extend([
@@ -156,6 +159,7 @@ impl Renderer<'_> {
             ]);
             return self.alone_in(shaders::CONTRACT_DIRECT, &holes, tiles, SIZE);
         }
+        let (grid, line) = self.grid(tiles);
         holes.push(("line", line.to_string()));
         if shared {
             holes.extend([
@@ -165,17 +169,14 @@ impl Renderer<'_> {
                 ("stripe", stripe.to_string()),
             ]);
             self.subgroups(contraction, splits, sums, &mut holes);
-            return Ok((shaders::fill(shaders::CONTRACT_SUBGROUP, &holes)?, grid));
+            return Ok(Family::whole(shaders::fill(shaders::CONTRACT_SUBGROUP, &holes)?, grid));
         }
         let along_sum = match self.fours {
             Some(fours) => fours.map(|(_, along)| along == Along::Sum),
             None => along_sum(&self.kernel.expr, contraction, [left, right]),
         };
-        if algorithm == Algorithm::Cooperative {
-            self.cooperative(cooperative, along_sum, m, sums, &mut holes)?;
-            return Ok((shaders::fill(shaders::CONTRACT_COOPERATIVE, &holes)?, grid));
-        }
-        self.tiled(tile, along_sum, (contraction, splits), sums, holes, grid)
+        self.cooperative(cooperative, along_sum, m, sums, &mut holes)?;
+        Ok(Family::whole(shaders::fill(shaders::CONTRACT_COOPERATIVE, &holes)?, grid))
     }
 
     pub(super) fn matmul_sources(

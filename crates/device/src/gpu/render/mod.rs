@@ -13,10 +13,11 @@ mod window;
 pub(super) use contract::shape;
 
 use super::term::{Bindings, Point, coordinates, missing, terms};
+use crate::beside::Workgroups;
 use crate::whole::SIZE;
 use crate::{
     Algorithm, AttentionRole, Body, DeviceClass, Expr, Intrinsic, Kernel, Limits, MatmulPrecision,
-    Matrices, Program, Store, Term, TermId, Tile, View, Whole, collapse, numel,
+    Matrices, Program, Store, Term, TermId, Tile, Whole, numel,
 };
 use shadegrad_shaders as shaders;
 use std::fmt::Write;
@@ -80,10 +81,7 @@ pub struct Rendered {
 /// # Errors
 /// What doesn't fit, as text: a defect of this crate's shaders.
 pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Rendered, String> {
-    let algorithm = match &kernel.body {
-        Body::Contract { contraction, .. } => Algorithm::of(contraction, limits, variant.algorithm),
-        _ => Algorithm::Direct,
-    };
+    let algorithm = algorithm(kernel, limits, variant);
     let fours = match algorithm {
         Algorithm::Subgroups | Algorithm::Cooperative => {
             subgroup::in_fours(kernel, limits, variant, algorithm)
@@ -95,7 +93,7 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
     let in_fours: Vec<usize> = in_fours.chain(weight_in_fours).collect();
     let bindings = Bindings::new(from_ref(kernel), limits, &in_fours);
     let parts = kernel.parts(limits);
-    let whole = false;
+    let shared = false;
     let bindings = &bindings;
     let renderer = Renderer {
         kernel,
@@ -106,9 +104,17 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
         fours,
         weight_in_fours,
         parts,
-        whole,
+        shared,
     };
-    let (source, groups) = renderer.family()?;
+    let Family { text, entry } = renderer.family()?;
+    let (text, groups) = match entry {
+        Entry::Own(groups) => (text, groups),
+        Entry::Statements(statements, workgroups) => {
+            let (grid, line) = renderer.grid(workgroups.count);
+            let guard = format!("    if (t >= {}u) {{ return; }}\n", workgroups.count);
+            (text + &entry_point(workgroups.size, line, guard + &statements)?, grid)
+        }
+    };
     let dispatches = kernel.dispatches(limits);
     let numbered = parts > 1 || kernel.body.steps().is_some();
     let part = match numbered {
@@ -129,10 +135,85 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
         Algorithm::Cooperative => "enable f16;\n",
         _ => bindings.extensions(),
     };
-    let source = complete(extensions, source + &part + &renderer.custom(), variant);
+    let source = complete(extensions, text + &part + &renderer.custom(), variant);
     let numbers = numbered.then(|| (0..dispatches as u32).collect());
     let span = kernel.span(limits) / dispatches.max(1) as f64;
     Ok(Rendered { source, bindings: bindings.bound(), groups, numbers, span })
+}
+
+/// Renders kernels that share a dispatch: see [`beside`](crate::beside). `None` where a variant makes them such that they can't.
+///
+/// # Errors
+/// As [`render`].
+pub fn render_beside(
+    kernels: &[Kernel],
+    limits: &Limits,
+    variant: &Variant,
+) -> Result<Option<Rendered>, String> {
+    let bindings = &Bindings::new(kernels, limits, &[]);
+    let mut families = Vec::new();
+    for kernel in kernels {
+        let renderer = Renderer {
+            kernel,
+            limits,
+            variant,
+            bindings,
+            algorithm: algorithm(kernel, limits, variant),
+            fours: None,
+            weight_in_fours: None,
+            parts: 1,
+            shared: true,
+        };
+        let Family { text, entry } = renderer.family()?;
+        let Entry::Statements(statements, workgroups) = entry else { return Ok(None) };
+        families.push((text + &renderer.custom(), statements, workgroups));
+    }
+    let size = families.iter().map(|(.., workgroups)| workgroups.size).max().unwrap_or(1);
+    let bytes: usize = families.iter().map(|(.., workgroups)| workgroups.bytes).sum();
+    if bytes > limits.workgroup_bytes {
+        return Ok(None);
+    }
+    let (mut text, mut calls, mut first) = (bindings.declarations(), String::new(), 0);
+    for (number, (functions, statements, workgroups)) in families.into_iter().enumerate() {
+        let Some(within) = workgroups.within(size) else { return Ok(None) };
+        let (functions, statements) =
+            shaders::numbered(&format!("\n{functions}"), &statements, number);
+        text += &functions;
+        let last = first + workgroups.count.div_ceil(within);
+        let _ = writeln!(calls, "    if (t >= {first}u && t < {last}u) {{");
+        let _ = match within {
+            1 => writeln!(calls, "    let t = t - {first}u;"),
+            _ => writeln!(
+                calls,
+                "    let t = (t - {first}u) * {within}u + lane / {0}u;\n    let lane = lane % {0}u;",
+                workgroups.size
+            ),
+        };
+        calls += &statements;
+        calls += "    }\n";
+        first = last;
+    }
+    let line = first.clamp(1, limits.groups);
+    let groups = [line as u32, first.div_ceil(line) as u32, 1];
+    let source = text + &entry_point(size, line, calls)? + shaders::WHOLE;
+    let source = complete(bindings.extensions(), source, variant);
+    let span = kernels.iter().map(|kernel| kernel.span(limits)).sum();
+    Ok(Some(Rendered { source, bindings: bindings.bound(), groups, numbers: None, span }))
+}
+
+/// How a kernel's contraction is computed, if it has one.
+fn algorithm(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Algorithm {
+    match &kernel.body {
+        Body::Contract { contraction, .. } => Algorithm::of(contraction, limits, variant.algorithm),
+        _ => Algorithm::Direct,
+    }
+}
+
+/// The entry point that does some statements in each workgroup `t`, of which so many are in a line.
+fn entry_point(size: usize, line: usize, statements: String) -> Result<String, String> {
+    let holes =
+        [("size", size.to_string()), ("line", line.to_string()), ("statements", statements)];
+    shaders::fill(shaders::ENTRY, &holes)
 }
 
 /// Renders a whole program for a device, with kernels whose invocations share nothing.
@@ -163,13 +244,17 @@ pub fn render_whole(
             fours: None,
             weight_in_fours: None,
             parts: 1,
-            whole: true,
+            shared: true,
         };
-        let (text, [groups, ..]) = renderer.family()?;
+        let Family { text, entry } = renderer.family()?;
+        let Entry::Statements(_, Workgroups { count: groups, .. }) = entry else {
+            return Err(format!("`{}`, whose invocations share something", kernel.label));
+        };
         if groups == 0 {
             continue;
         }
-        kernels += &shaders::numbered(&format!("\n{text}{}", renderer.custom()), number);
+        let text = format!("\n{text}{}", renderer.custom());
+        kernels += &shaders::numbered(&text, "", number).0;
         let _ = match (groups, count) {
             (1, 1) => writeln!(calls, "        kernel_{number}(0u, lane);"),
             _ => writeln!(
@@ -223,7 +308,7 @@ struct Renderer<'a> {
     /// Dispatches that share the workgroups.
     parts: usize,
     /// Whether it is one of several in a shader.
-    whole: bool,
+    shared: bool,
 }
 
 /// Points from which on a pointwise kernel is large.
@@ -231,8 +316,40 @@ const MANY: usize = 1 << 16;
 /// Points of an invocation in very large ones.
 const EACH: usize = 4;
 
-/// A family's shader, without what all have, and its workgroups.
-type Source = Result<(String, [u32; 3]), String>;
+/// A family's shader, without what all have.
+struct Family {
+    text: String,
+    entry: Entry,
+}
+
+/// How a family's workgroups begin.
+enum Entry {
+    /// By an entry point of its own, for so many along each axis.
+    Own([u32; 3]),
+    /// By statements, for the invocation `lane` of the workgroup `t`.
+    Statements(String, Workgroups),
+}
+
+impl Family {
+    /// A shader that is complete but for what all have.
+    fn whole(text: String, groups: [u32; 3]) -> Family {
+        Family { text, entry: Entry::Own(groups) }
+    }
+
+    /// A template with functions, the hole `statements`, and what each workgroup does with them.
+    fn of(template: &str, mut holes: Vec<Hole>, workgroups: Workgroups) -> Source {
+        holes.push(("statements", SEAM.to_string()));
+        let text = shaders::fill(template, &holes)?;
+        let (text, statements) = text.split_once(SEAM).ok_or("no hole `statements`")?;
+        let entry = Entry::Statements(statements.to_string(), workgroups);
+        Ok(Family { text: text.to_string(), entry })
+    }
+}
+
+/// What no shader holds.
+const SEAM: char = '\0';
+
+type Source = Result<Family, String>;
 
 /// A hole of a shader and what fills it.
 type Hole = (&'static str, String);
@@ -272,8 +389,7 @@ impl Renderer<'_> {
         self.alone_in(template, holes, invocations.div_ceil(self.size()), self.size())
     }
 
-    /// A family whose invocations share nothing, in workgroups of a size. By itself it is called once; in a whole program,
-    /// that does it.
+    /// A family whose invocations share nothing, in workgroups of a size: a function of a workgroup's number and theirs.
     pub(super) fn alone_in(
         &self,
         template: &str,
@@ -282,12 +398,8 @@ impl Renderer<'_> {
         size: usize,
     ) -> Source {
         let text = shaders::fill(template, holes)?;
-        if self.whole {
-            return Ok((text, [groups as u32, 1, 1]));
-        }
-        let (grid, line) = self.grid(groups);
-        let holes = [("size", size.to_string()), ("line", line.to_string())];
-        Ok((text + &shaders::fill(shaders::ALONE, &holes)?, grid))
+        let workgroups = Workgroups { count: groups, size, bytes: 0 };
+        Ok(Family { text, entry: Entry::Statements("    kernel(t, lane);\n".into(), workgroups) })
     }
 
     /// Workgroups of each part for a number of groups, folded into two axes where one is too short, and the
@@ -304,7 +416,7 @@ impl Renderer<'_> {
 
     /// The holes that every family has.
     pub(super) fn frame(&self) -> Vec<Hole> {
-        let declarations = if self.whole { String::new() } else { self.bindings.declarations() };
+        let declarations = if self.shared { String::new() } else { self.bindings.declarations() };
         vec![("declarations", declarations)]
     }
 
@@ -321,42 +433,6 @@ impl Renderer<'_> {
             }
         }
         declared.concat()
-    }
-
-    /// The expression over as few axes as its views allow, where axes before and after `at` are
-    /// joined apart; and the groups of axes that were joined. `more` are views that have to allow it, too.
-    pub(super) fn joined(
-        &self,
-        shape: &[usize],
-        at: usize,
-        more: &[&View],
-    ) -> (Expr, Vec<std::ops::Range<usize>>) {
-        let needed = self.kernel.expr.needed(&self.kernel.roots());
-        let mut expr = self.kernel.expr.clone();
-        let part = |range: std::ops::Range<usize>| {
-            let order: Vec<usize> = range.collect();
-            let views: Vec<View> = self
-                .kernel
-                .expr
-                .terms
-                .iter()
-                .zip(&needed)
-                .filter(|(_, n)| **n)
-                .filter_map(|(t, _)| t.view())
-                .chain(more.iter().copied())
-                .map(|v| v.permute(&order))
-                .collect();
-            let shape: Vec<usize> = order.iter().map(|&axis| shape[axis]).collect();
-            collapse(&shape, &views.iter().collect::<Vec<_>>())
-        };
-        let mut groups = part(0..at);
-        groups.extend(part(at..shape.len()).into_iter().map(|g| g.start + at..g.end + at));
-        for (term, _) in expr.terms.iter_mut().zip(&needed).filter(|(_, needed)| **needed) {
-            if let Some(view) = term.view_mut() {
-                *view = view.join(&groups);
-            }
-        }
-        (expr, groups)
     }
 
     /// Statements that compute and store at a point.
@@ -408,7 +484,7 @@ impl Renderer<'_> {
 
     pub(super) fn map(&self, shape: &[usize], stores: &[Store]) -> Source {
         let points = numel(shape);
-        let (expr, groups) = self.joined(shape, 0, &[]);
+        let (expr, groups) = self.kernel.expr.joined(&self.kernel.roots(), shape, 0, &[]);
         let shape: Vec<usize> = groups.iter().map(|g| numel(&shape[g.clone()])).collect();
         let (mut body, names) = coordinates(&shape, "i", "c", "    ");
         let point = Point { coordinates: names, flat: Some("i".into()) };
@@ -417,12 +493,12 @@ impl Renderer<'_> {
         holes.push(("points", points.to_string()));
         // GPUs start workgroups one after the other, so those of large kernels have more to do.
         let gpu = matches!(self.limits.class, DeviceClass::Discrete | DeviceClass::Integrated);
-        let size = match gpu && !self.whole && points >= MANY {
+        let size = match gpu && !self.shared && points >= MANY {
             true => (4 * SIZE).min(self.limits.invocations),
             false => self.size(),
         };
         let many = self.variant.grouped.unwrap_or(gpu && points >= 16 * MANY);
-        let many = many && !self.whole && points > 0;
+        let many = many && !self.shared && points > 0;
         if many {
             self.map_many(&expr, stores, (body, &point), [points, size], &mut holes);
             return self.alone_in(shaders::MAP_MANY, &holes, points.div_ceil(EACH * size), size);

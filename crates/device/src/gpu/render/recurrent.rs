@@ -2,7 +2,7 @@
 
 use super::super::term::{Point, address};
 use super::subgroup::{Along, lies};
-use super::{Renderer, Source, accumulated};
+use super::{Family, Renderer, Source, accumulated};
 use crate::{Body, Cell, DeviceClass, Kernel, Limits, Sequence, SequenceRole, Store, Term, TermId};
 use shadegrad_shaders as shaders;
 use std::fmt::Write;
@@ -84,7 +84,7 @@ impl Renderer<'_> {
                     ("before", before),
                     ("after", lines(cell.states(), |n| format!("{} = after{n};", state(n)))),
                 ]);
-                Ok((shaders::fill(shaders::RECURRENT, &holes)?, grid))
+                Ok(Family::whole(shaders::fill(shaders::RECURRENT, &holes)?, grid))
             }
             SequenceRole::Gradient => {
                 let channels = through(cell);
@@ -120,7 +120,7 @@ impl Renderer<'_> {
                     ("shared", store),
                     ("joined", joined),
                 ]);
-                Ok((shaders::fill(shaders::RECURRENT_GRADIENT, &holes)?, grid))
+                Ok(Family::whole(shaders::fill(shaders::RECURRENT_GRADIENT, &holes)?, grid))
             }
         }
     }
@@ -267,7 +267,7 @@ impl Renderer<'_> {
                 shaders::RECURRENT_GRADIENT_STEP
             }
         };
-        Ok((shaders::fill(template, &holes)?, grid))
+        Ok(Family::whole(shaders::fill(template, &holes)?, grid))
     }
 
     /// A function for each source.

@@ -1,8 +1,9 @@
 //! Row kernels: reductions of each row, then stores of rows and elements.
 
 use super::super::term::{Point, address, coordinates, literal, missing, terms};
-use super::{Renderer, Source};
-use crate::{Body, Combine, DType, DeviceClass, Expr, Reduction, Term, TermId, View, numel};
+use super::{Family, Renderer, Source};
+use crate::team::{Team, joined_rows};
+use crate::{Body, Combine, DType, Expr, Reduction, Term, TermId, numel};
 use shadegrad_shaders as shaders;
 use std::fmt::Write;
 
@@ -13,21 +14,12 @@ impl Renderer<'_> {
             return Err("not a row kernel".into());
         };
         let (row_count, col_count) = (numel(rows), numel(cols));
-        // Rows and columns are joined apart, so that the two kinds of coordinates stay apart.
         let shape = self.kernel.body.domain();
-        let (expr, groups) = self.joined(&shape, rows.len(), &[layout]);
-        let split =
-            groups.iter().take_while(|g| g.end <= rows.len() && g.start < rows.len()).count();
+        let (expr, groups, split) = joined_rows(self.kernel).ok_or("not a row kernel")?;
         let joined: Vec<usize> = groups.iter().map(|g| numel(&shape[g.clone()])).collect();
-        // An invocation for each row is best where rows are short, and where they lie beside each other and are many or not long.
-        let beside = beside(&expr, split);
-        let apart = beside && (col_count < 64 || row_count > 1 << 16);
-        let long = col_count > 16 && !apart && self.limits.class != DeviceClass::Software;
-        let grouped = self.variant.grouped.unwrap_or(long) && row_count > 0;
-        let team = match grouped {
-            true => self.team([row_count, col_count], beside),
-            false => Team { rows: self.size(), lanes: 1, beside: false },
-        };
+        let team = Team::of(self.kernel, self.limits, self.variant.grouped);
+        let team = team.ok_or("not a row kernel")?;
+        let grouped = team.lanes > 1;
         let size = team.rows * team.lanes;
         let (mut body, mut names) = coordinates(&joined[..split], "r", "r", "    ");
         let (columns, column_names) = coordinates(&joined[split..], "c", "c", "        ");
@@ -114,25 +106,20 @@ impl Renderer<'_> {
             };
         }
         let mut holes = self.frame();
-        holes.extend([("size", size.to_string()), ("rows", row_count.to_string()), ("body", body)]);
+        holes.extend([("rows", row_count.to_string()), ("body", body)]);
         if !grouped {
+            holes.push(("size", size.to_string()));
             return self.alone(shaders::ROWS_SINGLE, &holes, row_count);
         }
-        let (grid, line) = self.grid(row_count.div_ceil(team.rows));
         let (own, row) = match (team.rows, team.beside) {
             (1, _) => ("lane".to_string(), "0u".to_string()),
             (rows, true) => (format!("lane / {rows}u"), format!("lane % {rows}u")),
             (_, false) => (format!("lane % {lanes}u"), format!("lane / {lanes}u")),
         };
-        holes.extend([
-            ("line", line.to_string()),
-            ("shared", shared),
-            ("own", own),
-            ("row", row),
-            ("block", team.rows.to_string()),
-            ("lanes", lanes.to_string()),
-        ]);
-        Ok((shaders::fill(shaders::ROWS_GROUP, &holes)?, grid))
+        holes.extend([("own", own), ("row", row), ("block", team.rows.to_string())]);
+        holes.extend([("lanes", lanes.to_string()), ("shared", shared)]);
+        let workgroups = team.workgroups(self.kernel).ok_or("not a row kernel")?;
+        Family::of(shaders::ROWS_GROUP, holes, workgroups)
     }
 
     /// Prints the wanted terms that don't depend on the column and marks them done.
@@ -151,44 +138,6 @@ impl Renderer<'_> {
         }
         text
     }
-}
-
-/// How rows are shared by the invocations of a workgroup.
-struct Team {
-    /// Rows of a workgroup.
-    rows: usize,
-    /// Invocations of a row, a power of two where they are more than one.
-    lanes: usize,
-    /// Whether invocations beside each other have rows beside each other, not columns.
-    beside: bool,
-}
-
-impl Renderer<'_> {
-    /// How a workgroup shares rows: all of it one long row, parts of it a few short ones, and where rows lie beside each other in
-    /// memory, as many as are loaded together, but so few that a large device is busy.
-    fn team(&self, [rows, cols]: [usize; 2], beside: bool) -> Team {
-        let most = |wanted: usize| {
-            let most = wanted.min(self.limits.invocations);
-            1 << most.ilog2()
-        };
-        if beside && self.limits.invocations > 1 {
-            let own = [32, 16].into_iter().find(|own| rows >= own * 64).unwrap_or(8);
-            let size = most(if cols >= 1024 { 1024 } else { 256 });
-            let own = own.min(size / 2).max(1);
-            return Team { rows: own, lanes: (size / own).max(2), beside: true };
-        }
-        let size: usize = most(256);
-        let lanes = if cols >= 128 { size } else { size.min(32) };
-        Team { rows: size / lanes, lanes, beside: false }
-    }
-}
-
-/// Whether elements beside each other in memory are of rows beside each other, and not of the same row.
-fn beside(expr: &Expr, split: usize) -> bool {
-    let Some(row) = split.checked_sub(1) else { return false };
-    let views = || expr.terms.iter().filter_map(Term::view).filter(|view| view.shape.len() > split);
-    let along = |view: &View, axis: usize| view.shape[axis] > 1 && view.strides[axis] == 1;
-    views().any(|view| along(view, row)) && !views().any(|view| along(view, view.shape.len() - 1))
 }
 
 /// The loops of sums of `count` elements in one invocation, the first and every so many-th of a row, each an accumulator's number

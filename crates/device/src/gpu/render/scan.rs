@@ -1,7 +1,7 @@
 //! Recurrences along an axis, and the passes of a merge sort.
 
 use super::super::term::{Point, line_point, literal};
-use super::{Renderer, Source, accumulated};
+use super::{Family, Renderer, Source, accumulated};
 use crate::{DType, Literal, Merge, Recurrence, Store, TermId};
 use shadegrad_shaders as shaders;
 
@@ -63,7 +63,7 @@ impl Renderer<'_> {
         if mixes {
             let (grid, line) = self.grid(outer);
             holes.push(("line", line.to_string()));
-            return Ok((shaders::fill(shaders::SCAN_GROUP, &holes)?, grid));
+            return Ok(Family::whole(shaders::fill(shaders::SCAN_GROUP, &holes)?, grid));
         }
         holes.push(("nothing", nothing));
         self.alone(shaders::SCAN_LINE, &holes, lines)

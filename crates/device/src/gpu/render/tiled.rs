@@ -1,13 +1,14 @@
 //! Contractions through workgroup memory: which elements of a tile an invocation loads, multiplies and keeps.
 
 use super::contract::staged;
-use super::{Hole, Renderer, Source};
+use super::{Family, Hole, Renderer, Source};
+use crate::beside::Workgroups;
 use crate::{Contraction, Tile};
 use shadegrad_shaders as shaders;
 use std::fmt::Write;
 
 impl Renderer<'_> {
-    /// The shader for tiles of a size. `along_sum` says of each source whether its neighbours in memory are the steps of the sum.
+    /// The shader for so many tiles of a size. `along_sum` says of each source whether its neighbours in memory are the steps of the sum.
     pub(super) fn tiled(
         &self,
         tile: Tile,
@@ -15,7 +16,7 @@ impl Renderer<'_> {
         (contraction, splits): (&Contraction, usize),
         row_sums: bool,
         mut holes: Vec<Hole>,
-        grid: [u32; 3],
+        count: usize,
     ) -> Source {
         let [_, m, n, k] = contraction.matrix();
         let Tile { rows, cols, steps, each: [high, wide], slices } = tile;
@@ -187,7 +188,8 @@ impl Renderer<'_> {
             ("keep_rows", keep_rows),
             ("keep_all", keep_all),
         ]);
-        Ok((shaders::fill(shaders::CONTRACT_TILED, &holes)?, grid))
+        let workgroups = Workgroups { count, size: invocations, bytes: tile.vectors() * 16 };
+        Family::of(shaders::CONTRACT_TILED, holes, workgroups)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Pooling windows and scatter-add.
 
 use super::super::term::{Point, coordinates, line_point, literal};
-use super::{Renderer, Source, accumulated};
+use super::{Family, Renderer, Source, accumulated};
 use crate::{DeviceClass, Literal, Store, TermId, View, Window, WindowRole, lines, numel};
 use shadegrad_shaders as shaders;
 
@@ -117,7 +117,7 @@ impl Renderer<'_> {
                 ("columns", columns.to_string()),
                 ("len", len.to_string()),
             ]);
-            return Ok((shaders::fill(shaders::SCATTER_GROUP, &holes)?, grid));
+            return Ok(Family::whole(shaders::fill(shaders::SCATTER_GROUP, &holes)?, grid));
         }
         let points = numel(&domain);
         holes.extend([

@@ -1,0 +1,83 @@
+//! How the rows of a row kernel are shared by the invocations of an adapter.
+
+use crate::beside::Workgroups;
+use crate::whole::SIZE;
+use crate::{Body, DType, DeviceClass, Expr, Kernel, Limits, Term, View, numel};
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+/// How the invocations of a workgroup share rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Team {
+    /// Rows of a workgroup.
+    pub(crate) rows: usize,
+    /// Invocations of a row, a power of two; with one for each row, rows share nothing.
+    pub(crate) lanes: usize,
+    /// Whether invocations beside each other have rows beside each other, not columns.
+    pub(crate) beside: bool,
+}
+
+/// A row kernel's expression over as few axes as its views allow, the axes that were joined, rows before columns, and how many of these are
+/// rows; `None` of other kernels.
+pub(crate) fn joined_rows(kernel: &Kernel) -> Option<(Expr, Vec<Range<usize>>, usize)> {
+    let Body::Rows { rows, layout, .. } = &kernel.body else { return None };
+    // Rows and columns are joined apart, so that the two kinds of coordinates stay apart.
+    let (expr, groups) =
+        kernel.expr.joined(&kernel.roots(), &kernel.body.domain(), rows.len(), &[layout]);
+    let of_rows = |group: &&Range<usize>| group.end <= rows.len() && group.start < rows.len();
+    let split = groups.iter().take_while(of_rows).count();
+    Some((expr, groups, split))
+}
+
+impl Team {
+    /// The team for a row kernel: one invocation for each row where rows are short, and where they lie beside each other and are many or
+    /// not long, and on software adapters; else all of a workgroup for one long row, parts of it for a few short ones, and where rows lie beside each other in
+    /// memory, as many as are loaded together, but so few that a large device is busy. `grouped` forces one or the other; `None` of
+    /// other kernels.
+    pub(crate) fn of(kernel: &Kernel, limits: &Limits, grouped: Option<bool>) -> Option<Team> {
+        let (expr, _, split) = joined_rows(kernel)?;
+        let Body::Rows { rows, cols, .. } = &kernel.body else { return None };
+        let [rows, cols] = [rows, cols].map(|shape| numel(shape));
+        let beside = beside(&expr, split);
+        let apart = beside && (cols < 64 || rows > 1 << 16);
+        let long = cols > 16 && !apart && limits.class != DeviceClass::Software;
+        let most = |wanted: usize| 1_usize << wanted.min(limits.invocations).ilog2();
+        if !grouped.unwrap_or(long) || rows == 0 {
+            return Some(Team { rows: SIZE.min(limits.invocations), lanes: 1, beside: false });
+        }
+        if beside && limits.invocations > 1 {
+            let own = [32, 16].into_iter().find(|own| rows >= own * 64).unwrap_or(8);
+            let size = most(if cols >= 1024 { 1024 } else { 256 });
+            let own = own.min(size / 2).max(1);
+            return Some(Team { rows: own, lanes: (size / own).max(2), beside: true });
+        }
+        let size = most(256);
+        let lanes = if cols >= 128 { size } else { size.min(32) };
+        Some(Team { rows: size / lanes, lanes, beside: false })
+    }
+
+    /// The workgroups of a row kernel.
+    pub(crate) fn workgroups(&self, kernel: &Kernel) -> Option<Workgroups> {
+        let Body::Rows { rows, reductions, .. } = &kernel.body else { return None };
+        let size = self.rows * self.lanes;
+        // An array for each type of results.
+        let types: BTreeSet<&str> = reductions
+            .iter()
+            .map(|reduction| match kernel.expr.types[reduction.term] {
+                DType::F32 => "f32",
+                DType::I32 => "i32",
+                _ => "u32",
+            })
+            .collect();
+        let bytes = if self.lanes > 1 { types.len() * size * 4 } else { 0 };
+        Some(Workgroups { count: numel(rows).div_ceil(self.rows), size, bytes })
+    }
+}
+
+/// Whether elements beside each other in memory are of rows beside each other, and not of the same row.
+fn beside(expr: &Expr, split: usize) -> bool {
+    let Some(row) = split.checked_sub(1) else { return false };
+    let views = || expr.terms.iter().filter_map(Term::view).filter(|view| view.shape.len() > split);
+    let along = |view: &View, axis: usize| view.shape[axis] > 1 && view.strides[axis] == 1;
+    views().any(|view| along(view, row)) && !views().any(|view| along(view, view.shape.len() - 1))
+}
