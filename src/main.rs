@@ -388,9 +388,13 @@ fn costs(compiled: &Compiled, limits: &Limits) -> String {
         let [read, written] = [costs.bytes_read, costs.bytes_written].map(|b| b as f64 * 1e-3);
         format!("{read:>12.1} {written:>12.1} {:>12.3}  {what}\n", costs.flops as f64 * 1e-6)
     };
-    let mut text = format!("{:>12} {:>12} {:>12}  kernel\n", "kB read", "kB written", "MFLOP");
-    for kernel in &compiled.program.kernels {
-        text += &row(kernel.counts(limits), &kernel.label);
+    let heading = "kernel (+ in the dispatch of the one before)";
+    let mut text = format!("{:>12} {:>12} {:>12}  {heading}\n", "kB read", "kB written", "MFLOP");
+    for group in compiled.program.groups() {
+        for (number, kernel) in compiled.program.kernels[group].iter().enumerate() {
+            let joins = if number > 0 { "+ " } else { "" };
+            text += &row(kernel.counts(limits), &format!("{joins}{}", kernel.label));
+        }
     }
     let report = &compiled.report;
     text += &row(report.counts, "together");

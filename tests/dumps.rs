@@ -2,7 +2,7 @@
 //! `UPDATE=1 cargo test --test dumps` writes what the compiler says now.
 #![allow(clippy::unwrap_used, reason = "a test that fails should say where")]
 
-use shadegrad::device::{Limits, Variant, render};
+use shadegrad::device::{Limits, Variant, render, render_shared};
 use shadegrad::graph::{Options, compile};
 use shadegrad::models::mse_loss;
 use shadegrad::prelude::*;
@@ -22,9 +22,13 @@ fn the_stages_of_a_small_step_are_as_kept() {
     let compiled =
         compile(&graph.nodes(&[&loss]).unwrap(), &Limits::WEBGPU, &Options::default()).unwrap();
     let mut files = compiled.dump.clone();
-    for (number, kernel) in compiled.program.kernels.iter().enumerate() {
-        let rendered = render(kernel, &Limits::WEBGPU, &Variant::default()).unwrap();
-        files.push((format!("kernel-{number}.wgsl"), rendered.source));
+    for (number, group) in compiled.program.groups().into_iter().enumerate() {
+        let (limits, variant) = (Limits::WEBGPU, Variant::default());
+        let rendered = match &compiled.program.kernels[group] {
+            [kernel] => render(kernel, &limits, &variant).unwrap(),
+            kernels => render_shared(kernels, &limits, &variant).unwrap().unwrap(),
+        };
+        files.push((format!("dispatch-{number}.wgsl"), rendered.source));
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/step");
     for (name, text) in &files {

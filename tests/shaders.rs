@@ -10,7 +10,7 @@ use naga::valid::{
 use shadegrad::bench;
 use shadegrad::device::{
     Algorithm, Device, DeviceClass, Kernel, Limits, MatmulPrecision, Matrices, Tile, Variant,
-    render, render_beside, render_whole,
+    render, render_shared, render_whole,
 };
 use shadegrad::graph::ops::Op;
 use shadegrad::graph::{Graph, Options, Tensor, check, compile};
@@ -177,7 +177,7 @@ fn kernels_that_share_a_dispatch_are_valid_and_translate() {
                 let program = &loaded.compiled().program;
                 for group in program.groups().into_iter().filter(|group| group.len() > 1) {
                     let kernels = &program.kernels[group.clone()];
-                    let rendered = render_beside(kernels, &limits, &Variant::default()).unwrap();
+                    let rendered = render_shared(kernels, &limits, &Variant::default()).unwrap();
                     let rendered = rendered.expect("what is counted is possible");
                     let about = format!("{group:?} of {} for {name}", training.name);
                     let checked = check_shader(&rendered.source, &about);

@@ -58,7 +58,7 @@ pub fn table(measurements: &[Measurement]) -> String {
 }
 
 /// The kernels of a step one after the other, as a trace for Perfetto or Chrome (the Trace Event Format): a process for each
-/// device, a thread for each workload. Times are those of kernels measured alone.
+/// device, a thread for each workload. Times are those of dispatches measured alone.
 pub fn trace(measurements: &[Measurement]) -> String {
     let mut events = Vec::new();
     for m in measurements {

@@ -20,17 +20,18 @@ fn dispatches(limits: &Limits, time: usize) -> usize {
 }
 
 #[test]
-fn an_lstm_step_is_19_dispatches_however_long_the_sequence() {
+fn an_lstm_step_is_19_dispatches_at_most_however_long_the_sequence() {
     for (profile, limits) in Limits::profiles() {
-        // Large GPUs cut two long sums of weight gradients into parts.
+        // On GPUs small kernels share a dispatch; large ones cut two long sums of weight gradients into parts.
         let expected = match profile {
-            "h200" => 22,
-            _ => 19,
+            "webgpu" => [17, 17, 17],
+            "h200" => [17, 17, 18],
+            _ => [19, 19, 19],
         };
-        for time in [64, 65, 256] {
+        for (time, expected) in [64, 65, 256].into_iter().zip(expected) {
             assert_eq!(dispatches(&limits, time), expected, "{time} tokens on {profile}");
         }
-        assert!(dispatches(&limits, 2) <= expected, "2 tokens on {profile}");
+        assert!(dispatches(&limits, 2) <= expected[0], "2 tokens on {profile}");
     }
 }
 

@@ -296,8 +296,8 @@ impl Device {
         self.backend.counters()
     }
 
-    /// From now on the device measures, for each shape of product and convolution in a program that it loads, which of a few
-    /// shaders is the fastest, unless a folder says so from an earlier time. Without it, the device's class and the shape
+    /// From now on the device measures, for each shape of product and convolution in a program that it loads and that has a dispatch
+    /// of its own, which of a few shaders is the fastest, unless a folder says so from an earlier time. Without it, the device's class and the shape
     /// decide. Which shader computes a sum decides in what order it is added up, so other choices give other roundings; a choice
     /// that is kept stays as it is. Of no effect on devices that aren't adapters, on products in less than the highest precision and
     /// on programs that run whole.

@@ -10,7 +10,6 @@
 
 mod algorithm;
 mod autotune;
-mod beside;
 mod cache;
 mod cpu;
 mod device;
@@ -27,6 +26,7 @@ mod part;
 mod precision;
 mod program;
 mod recurrent;
+mod share;
 mod special;
 mod team;
 mod view;
@@ -34,14 +34,13 @@ mod whole;
 
 pub use algorithm::{Algorithm, Tile};
 pub use autotune::{Autotune, Tuned, Tuning};
-pub use beside::beside;
 pub use cache::cache_dir;
 pub use device::{Buffer, Counters, Device, DeviceInfo, Executable, Pending, Timing};
 pub use dtype::{DType, Literal};
 pub use error::DeviceError;
 pub use expr::{Expr, Term, TermId};
 #[cfg(feature = "wgpu")]
-pub use gpu::{Rendered, Variant, render, render_beside, render_whole};
+pub use gpu::{Rendered, Variant, render, render_shared, render_whole};
 pub use intrinsic::{Custom, Intrinsic, random, shuffle};
 pub use kernel::{
     Attention, AttentionRole, Body, Combine, Contraction, Conv, ConvRole, Kernel, Merge, Operand,
@@ -51,5 +50,6 @@ pub use limits::{DeviceClass, Limits};
 pub use precision::{MatmulPrecision, Matrices};
 pub use program::{BufferSpec, Counts, Program};
 pub use recurrent::{Cell, Sequence, SequenceRole};
+pub use share::can_share;
 pub use view::{View, collapse, contiguous_strides, numel};
 pub use whole::Whole;

@@ -44,6 +44,11 @@ impl DeviceClass {
         }
     }
 
+    /// Whether small kernels share dispatches: on GPUs. Elsewhere one costs less than what a longer shader takes to compile.
+    pub const fn shares_dispatches(self) -> bool {
+        matches!(self, DeviceClass::Discrete | DeviceClass::Integrated)
+    }
+
     /// Workgroups that keep the largest devices of the class busy.
     pub const fn full_groups(self) -> usize {
         match self {

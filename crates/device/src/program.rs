@@ -3,7 +3,7 @@
 
 use crate::{
     Body, Contraction, DType, DeviceError, Kernel, Limits, Operand, Store, Term, TermId, View,
-    WindowRole, beside, numel,
+    WindowRole, can_share, numel,
 };
 use std::fmt::Write;
 use std::ops::Range;
@@ -20,14 +20,14 @@ pub struct BufferSpec {
     pub external: bool,
 }
 
-/// What a device runs: kernels one after the other.
+/// What a device runs: kernels one after the other, but for those that share a dispatch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Program {
     /// The buffers that kernels refer to by number.
     pub buffers: Vec<BufferSpec>,
     /// The kernels, in order.
     pub kernels: Vec<Kernel>,
-    /// The numbers of kernels, in order, that share the dispatch of the one before them: see [`beside`](crate::beside).
+    /// The numbers of kernels, in order, that share the dispatch of the one before them: see [`can_share`](crate::can_share).
     pub joined: Vec<usize>,
     /// Whether many runs are to be one dispatch, where they can be: see [`Program::whole`].
     pub one_dispatch: bool,
@@ -99,25 +99,18 @@ impl Kernel {
 impl Program {
     /// The ranges of kernels that share a dispatch, in order; most are of one kernel.
     pub fn groups(&self) -> Vec<Range<usize>> {
-        let begins = |number: &usize| self.joined.binary_search(number).is_err();
         let mut groups: Vec<Range<usize>> = Vec::new();
-        for number in (0..self.kernels.len()).filter(begins) {
-            groups.push(number..number + 1);
-        }
-        let ends: Vec<usize> = groups.iter().skip(1).map(|group| group.start).collect();
-        for (group, end) in groups.iter_mut().zip(ends.into_iter().chain([self.kernels.len()])) {
-            group.end = end;
+        for number in 0..self.kernels.len() {
+            match groups.last_mut().filter(|_| self.joined.binary_search(&number).is_ok()) {
+                Some(group) => group.end = number + 1,
+                None => groups.push(number..number + 1),
+            }
         }
         groups
     }
 
-    /// Whether devices of some limits can do in one dispatch what shall be done in one.
-    pub fn shares(&self, limits: &Limits) -> bool {
-        self.shared().all(|(_, kernels)| beside(&kernels, limits))
-    }
-
     /// The kernels of each dispatch that several share, and their numbers.
-    fn shared(&self) -> impl Iterator<Item = (Range<usize>, Vec<&Kernel>)> {
+    pub fn shared(&self) -> impl Iterator<Item = (Range<usize>, Vec<&Kernel>)> {
         let groups = self.groups().into_iter().filter(|group| group.len() > 1);
         groups.map(|group| (group.clone(), self.kernels[group].iter().collect()))
     }
@@ -194,7 +187,7 @@ impl Program {
             last = number;
         }
         for (group, kernels) in self.shared() {
-            if !beside(&kernels, limits) {
+            if !can_share(&kernels, limits) {
                 let reason =
                     format!("it can't share a dispatch with the {} after it", group.len() - 1);
                 return Err((group.start, reason));

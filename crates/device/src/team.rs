@@ -1,6 +1,6 @@
 //! How the rows of a row kernel are shared by the invocations of an adapter.
 
-use crate::beside::Workgroups;
+use crate::share::Workgroups;
 use crate::whole::SIZE;
 use crate::{Body, DType, DeviceClass, Expr, Kernel, Limits, Term, View, numel};
 use std::collections::BTreeSet;
@@ -17,8 +17,8 @@ pub(crate) struct Team {
     pub(crate) beside: bool,
 }
 
-/// A row kernel's expression over as few axes as its views allow, the axes that were joined, rows before columns, and how many of these are
-/// rows; `None` of other kernels.
+/// A row kernel's expression over as few axes as its views allow, the axes that were joined, rows before columns, and how many
+/// of these are rows; `None` of other kernels.
 pub(crate) fn joined_rows(kernel: &Kernel) -> Option<(Expr, Vec<Range<usize>>, usize)> {
     let Body::Rows { rows, layout, .. } = &kernel.body else { return None };
     // Rows and columns are joined apart, so that the two kinds of coordinates stay apart.
@@ -30,10 +30,10 @@ pub(crate) fn joined_rows(kernel: &Kernel) -> Option<(Expr, Vec<Range<usize>>, u
 }
 
 impl Team {
-    /// The team for a row kernel: one invocation for each row where rows are short, and where they lie beside each other and are many or
-    /// not long, and on software adapters; else all of a workgroup for one long row, parts of it for a few short ones, and where rows lie beside each other in
-    /// memory, as many as are loaded together, but so few that a large device is busy. `grouped` forces one or the other; `None` of
-    /// other kernels.
+    /// The team for a row kernel: one invocation for each row where rows are short, where they lie beside each other and are many
+    /// or not long, and on software adapters. Else all of a workgroup for one long row, parts of it for a few short ones, and where
+    /// rows lie beside each other in memory, as many as are loaded together, but so few that a large device is busy. `grouped`
+    /// forces one or the other; `None` of other kernels.
     pub(crate) fn of(kernel: &Kernel, limits: &Limits, grouped: Option<bool>) -> Option<Team> {
         let (expr, _, split) = joined_rows(kernel)?;
         let Body::Rows { rows, cols, .. } = &kernel.body else { return None };

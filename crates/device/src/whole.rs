@@ -6,8 +6,8 @@
 //! device counts the dispatches of adapters. How many steps it takes is told by a uniform, one for each power of two, so any
 //! number of steps is a few dispatches and nothing is written while it runs.
 
-use crate::beside::stores_halves_apart;
 use crate::part::idle;
+use crate::share::stores_halves_apart;
 use crate::{AttentionRole, Body, DeviceClass, Kernel, Limits, Program};
 
 /// Invocations that every family has in a workgroup when nothing is shared: a program has as many for each of its kernels.

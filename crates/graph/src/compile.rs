@@ -1,6 +1,5 @@
 //! The path of a training step, as one function.
 
-use crate::beside::together;
 use crate::expand::expand;
 use crate::fuse::fuse;
 use crate::halve::halve;
@@ -8,10 +7,15 @@ use crate::lower::{Lowered, Memory, lower};
 use crate::plan::{Plan, Slot, plan};
 use crate::rerun::rerun;
 use crate::schedule::{Schedule, schedule};
+use crate::share::share;
 use crate::simplify::simplify;
 use crate::{GraphError, Nodes, Type, Variable, dump};
-use shadegrad_device::{BufferSpec, Counts, Kernel, Limits, Program, numel};
+use shadegrad_device::{BufferSpec, Counts, Kernel, Limits, Program, can_share, numel};
 use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// Bytes of scratch memory that are little for any device.
+const LITTLE: usize = 1 << 20;
 
 /// Optimisations, each of which can be switched off to compare.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,9 +27,9 @@ pub struct Options {
     /// Cut every contraction's summed axis into this many parts, on devices that split sums;
     /// `None` lets the shape decide.
     pub splits: Option<usize>,
-    /// Let small kernels that don't depend on each other share a dispatch, on GPUs. They are alive at the same time, so what is
-    /// computed again to save memory doesn't.
-    pub beside: bool,
+    /// Let small kernels that don't depend on each other share a dispatch, on GPUs. What they touch is alive at the same time, so
+    /// none do where that would take more than a twentieth more scratch memory, nor with `recompute`, which is to save it.
+    pub share: bool,
     /// Bytes of scratch memory to aim at: values that would wait long in memory are computed again, by running
     /// their kernels again, until so little suffices or a third more work is spent. The results are the same
     /// bits. `None` stores everything (Chen et al., arXiv 1604.06174, on what is known as activation checkpointing).
@@ -44,7 +48,7 @@ impl Default for Options {
             simplify: true,
             fuse: true,
             splits: None,
-            beside: true,
+            share: true,
             recompute: None,
             one_dispatch: false,
             guard: 0,
@@ -87,7 +91,7 @@ pub struct Report {
     pub counts: Counts,
     /// Bytes of scratch memory.
     pub peak_bytes: usize,
-    /// The largest sum of live values at any kernel: no plan can do with less.
+    /// The largest sum of live values at any dispatch: no plan of these dispatches can do with less.
     pub lower_bound: usize,
     /// Bytes of variables.
     pub variable_bytes: usize,
@@ -95,7 +99,7 @@ pub struct Report {
     pub slots: Vec<Slot>,
 }
 
-/// Record, (differentiate,) simplify, fuse, plan memory: from a recording to a program.
+/// Record, (differentiate,) simplify, fuse, share dispatches, plan memory: from a recording to a program.
 ///
 /// # Errors
 /// [`GraphError::Compiler`] if a stage breaks its own rules.
@@ -121,10 +125,6 @@ pub fn compile(
     if compiled.program.kernels.iter().any(|kernel| kernel.buffers().len() > limits.bindings) {
         // Scratch memory takes more buffers than kernels were to expect.
         compiled = arrange(&nodes, limits, options, true, &dumps)?;
-    }
-    if !compiled.program.shares(limits) {
-        let apart = Options { beside: false, ..options.clone() };
-        compiled = arrange(&nodes, limits, &apart, true, &dumps)?;
     }
     Ok(compiled)
 }
@@ -156,19 +156,21 @@ fn arrange(
         kernels = lower(&scheduled, limits, options.splits)?;
     }
 
-    let (kernels, dispatches) = match options.beside && options.recompute.is_none() {
-        true => together(&scheduled, kernels, limits),
-        false => {
-            let each = (0..kernels.len()).collect();
-            (kernels, each)
+    let plan_of = |kernels: &[Lowered]| plan(&scheduled, kernels, limits, options.guard);
+    let mut plan = plan_of(&kernels);
+    if options.share && options.recompute.is_none() && limits.class.shares_dispatches() {
+        let shared = share(&scheduled, &kernels, limits);
+        let other = plan_of(&shared);
+        let bytes = |plan: &Plan| plan.buffers.iter().sum::<usize>();
+        if bytes(&other) <= bytes(&plan) + (bytes(&plan) / 20).max(LITTLE) {
+            (kernels, plan) = (shared, other);
         }
-    };
-    let plan = plan(&scheduled, &kernels, &dispatches, limits, options.guard);
+    }
     plan.verify()?;
-    let count = dispatches.last().map_or(0, |last| last + 1);
+    let count = kernels.last().map_or(0, |last| last.dispatch + 1);
     dumps.push(("3-plan.txt".to_string(), dump::plan(&plan, count)));
 
-    let mut compiled = address(&scheduled, (kernels, &dispatches), &plan, wanted, limits);
+    let mut compiled = address(&scheduled, kernels, &plan, wanted, limits);
     compiled.program.one_dispatch = options.one_dispatch;
     dumps.push(("4-program.txt".to_string(), compiled.program.dump()));
     compiled.dump = dumps;
@@ -192,7 +194,7 @@ fn oversized(schedule: &Schedule, plan: &Plan, buffer: usize, limits: &Limits) -
 /// Gives every operand its buffer and offset. Variables come first, then scratch buffers.
 fn address(
     schedule: &Schedule,
-    (kernels, dispatches): (Vec<Lowered>, &[usize]),
+    kernels: Vec<Lowered>,
     plan: &Plan,
     wanted: Vec<Type>,
     limits: &Limits,
@@ -241,18 +243,24 @@ fn address(
         for (operand, memory) in lowered.kernel.operands.iter_mut().zip(&lowered.operands) {
             (operand.buffer, operand.offset) = place(memory);
         }
-        lowered.kernel
+        (lowered.kernel, lowered.dispatch)
     };
     // A kernel of no points does nothing.
     let works = |kernel: &Kernel| {
         kernel.body.stores().iter().any(|(_, len)| *len > 0) || numel(&kernel.body.domain()) > 0
     };
-    let kernels = kernels.into_iter().map(addressed).zip(dispatches);
-    let (kernels, dispatches): (Vec<Kernel>, Vec<&usize>) =
-        kernels.filter(|(kernel, _)| works(kernel)).unzip();
+    let kernels = kernels.into_iter().map(addressed).filter(|(kernel, _)| works(kernel));
+    let (kernels, dispatches): (Vec<Kernel>, Vec<usize>) = kernels.unzip();
     let joins = |&number: &usize| dispatches[number] == dispatches[number - 1];
     let joined = (1..kernels.len()).filter(joins).collect();
-    let program = Program { buffers, kernels, joined, one_dispatch: false };
+    let mut program = Program { buffers, kernels, joined, one_dispatch: false };
+    // Where scratch memory takes more buffers than was expected, they may be more than one kernel can see.
+    let apart: Vec<Range<usize>> = program
+        .shared()
+        .filter(|(_, kernels)| !can_share(kernels, limits))
+        .map(|(group, _)| group)
+        .collect();
+    program.joined.retain(|number| apart.iter().all(|group| !group.contains(number)));
     let report = Report {
         counts: program.counts(limits),
         peak_bytes: plan.buffers.iter().sum(),

@@ -6,7 +6,6 @@
 
 mod array;
 mod axis;
-mod beside;
 pub mod catalog;
 pub mod check;
 mod compile;
@@ -25,6 +24,7 @@ mod reference;
 mod rerun;
 mod schedule;
 mod session;
+mod share;
 mod simplify;
 mod tensor;
 mod types;

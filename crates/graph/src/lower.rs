@@ -23,12 +23,15 @@ pub(crate) enum Memory {
 }
 
 /// A kernel whose operands' addresses are open.
+#[derive(Clone)]
 pub(crate) struct Lowered {
     pub(crate) kernel: Kernel,
     /// The cluster that it computes.
     pub(crate) cluster: ClusterId,
     /// For each operand of the kernel what it is.
     pub(crate) operands: Vec<Memory>,
+    /// The number of its dispatch, in order.
+    pub(crate) dispatch: usize,
 }
 
 /// One kernel for each run of a cluster in order, two for a split contraction.
@@ -54,6 +57,9 @@ pub(crate) fn lower(
             }
         }
         kernels.push(Lowerer::new(schedule, run, limits).cluster(cluster)?);
+    }
+    for (number, lowered) in kernels.iter_mut().enumerate() {
+        lowered.dispatch = number;
     }
     Ok(kernels)
 }
@@ -247,7 +253,8 @@ impl<'a> Lowerer<'a> {
             .collect();
         let kernel = Kernel { label, operands, expr: self.expr, body };
         let operands = self.operands.into_iter().map(|(memory, ..)| memory).collect();
-        Lowered { kernel, cluster: self.run.cluster, operands }
+        // Numbered when all are there.
+        Lowered { kernel, cluster: self.run.cluster, operands, dispatch: 0 }
     }
 
     fn operand(&mut self, memory: Memory, len: usize, dtype: DType) -> usize {

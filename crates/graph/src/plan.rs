@@ -99,16 +99,14 @@ pub(crate) struct Plan {
 }
 
 /// Finds the lifetimes and packs the slots, each at the lowest place that is free during its life. `guard` bytes are left free after each.
-/// `dispatches` has for each kernel the number of its dispatch.
 pub(crate) fn plan(
     schedule: &Schedule,
     kernels: &[Lowered],
-    dispatches: &[usize],
     limits: &Limits,
     guard: usize,
 ) -> Plan {
-    let mut lives = lifetimes(schedule, kernels, dispatches);
-    let end = dispatches.last().copied().unwrap_or(0);
+    let mut lives = lifetimes(schedule, kernels);
+    let end = kernels.last().map_or(0, |last| last.dispatch);
     let nodes = &schedule.fused.nodes;
     for output in &nodes.outputs {
         let lives = lives.get_mut(&Memory::Value(*output));
@@ -184,11 +182,7 @@ fn is_pack(schedule: &Schedule, memory: &Memory) -> bool {
 }
 
 /// Size and lives of everything in scratch memory.
-fn lifetimes(
-    schedule: &Schedule,
-    kernels: &[Lowered],
-    dispatches: &[usize],
-) -> BTreeMap<Memory, (usize, Vec<Life>)> {
+fn lifetimes(schedule: &Schedule, kernels: &[Lowered]) -> BTreeMap<Memory, (usize, Vec<Life>)> {
     let mut lives: BTreeMap<Memory, (usize, Vec<Life>)> = BTreeMap::new();
     let mut touch = |memory: Memory, bytes: usize, at: usize, written: bool| {
         let (_, lives) = lives.entry(memory).or_insert((bytes, vec![]));
@@ -197,7 +191,8 @@ fn lifetimes(
             _ => lives.push((at, at)),
         }
     };
-    for (&at, lowered) in dispatches.iter().zip(kernels) {
+    for lowered in kernels {
+        let at = lowered.dispatch;
         let stores = lowered.kernel.body.stores();
         let stored: BTreeSet<usize> = stores.iter().map(|(store, _)| store.operand).collect();
         for (number, (operand, memory)) in

@@ -1,7 +1,7 @@
 //! Loading and replaying programs: pipelines and bind groups are made once; a run encodes the same
 //! list of dispatches again, many steps to a submission. Of programs that run whole, a dispatch is many steps.
 
-use super::{Rendered, Shared, lock, render, render_beside, render_whole, tune};
+use super::{Rendered, Shared, lock, render, render_shared, render_whole, tune};
 use crate::device::{Memory, Run};
 use crate::{Buffer, DeviceClass, DeviceError, DeviceInfo, Limits, Program, Variant, Whole};
 use rayon::prelude::*;
@@ -140,7 +140,7 @@ fn apart<'v>(
         let first = group.start;
         let kernels = &program.kernels[group.clone()];
         if kernels.len() > 1
-            && let Some(rendered) = render_beside(kernels, limits, variant(first)).transpose()
+            && let Some(rendered) = render_shared(kernels, limits, variant(first)).transpose()
         {
             return Ok(vec![compile(first, rendered)?]);
         }
@@ -312,7 +312,8 @@ pub(super) fn pipeline(
     };
     // SAFETY: `Program::verify` bounds every load and store of the kernel, the shaders guard the
     // edges of their grids, their loops end, and integer division is guarded. Whole programs are the same
-    // kernels, with a barrier between what one stores and another touches.
+    // kernels, with a barrier between what one stores and another touches; those that share a dispatch store to
+    // nothing that another of them touches, which is verified, too.
     let module = unsafe { shared.device.create_shader_module_trusted(descriptor, checks) };
     let pipeline = shared.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some(label),

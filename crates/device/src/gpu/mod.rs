@@ -11,7 +11,7 @@ mod term;
 pub(crate) mod trial;
 mod tune;
 
-pub use render::{Rendered, Variant, render, render_beside, render_whole};
+pub use render::{Rendered, Variant, render, render_shared, render_whole};
 
 use crate::device::{Arriving, Backend, Memory, Run};
 use crate::{

@@ -33,7 +33,7 @@ const LONG: Duration = Duration::from_millis(500);
 const FASTER: f64 = 0.95;
 
 /// One way to compute a contraction.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 struct Way {
     algorithm: Algorithm,
     tile: Option<Tile>,
@@ -164,8 +164,8 @@ pub(super) fn choose(
             found = known(&mut tuner);
             if let (Some(Known::Open), Some(tuner)) = (&found, tuner.as_mut()) {
                 let began = Instant::now();
-                let times = match dispatches {
-                    Some(dispatches) => measured(shared, &dispatches, candidates.len())?,
+                let times = match &dispatches {
+                    Some(dispatches) => measured(shared, dispatches, candidates.len())?,
                     None => vec![],
                 };
                 let took = compiling + began.elapsed();
@@ -173,11 +173,13 @@ pub(super) fn choose(
                 let place = tuner.record(&shape, &names, &times, took);
                 found = Some(Known::Way(candidates[place].way));
             }
-            drop(tuner);
-            // What wasn't chosen isn't needed again.
-            let sources = candidates.iter().map(|one| &one.rendered.source);
+            drop((tuner, dispatches));
+            // What isn't chosen isn't needed again.
+            let others = candidates
+                .iter()
+                .filter(|one| !matches!(found, Some(Known::Way(way)) if way == one.way));
             let mut pipelines = lock(&shared.pipelines);
-            for source in sources {
+            for source in others.map(|one| &one.rendered.source) {
                 if pipelines.get(source).is_some_and(|one| Arc::strong_count(one) == 1) {
                     pipelines.remove(source);
                 }
@@ -236,6 +238,7 @@ fn measured(
         for dispatch in dispatches {
             if round == 0 {
                 // The first time is slower than any other.
+                timed(shared, dispatch, 1)?;
                 let mut took = timed(shared, dispatch, 1)?;
                 let most = REPEATED.min((1.0 / dispatch.span) as u32);
                 while dispatch.kernel == dispatches[0].kernel && took < MEASURED && repeated < most
@@ -356,8 +359,8 @@ impl Tuner {
         place
     }
 
-    /// Writes what was found for a shape beside what others have written meanwhile, which stays. Where it can't be written, it is found again by the
-    /// next run.
+    /// Writes what was found for a shape beside what others have written meanwhile, which stays. Where it can't be written, it is
+    /// found again by the next run.
     fn save(&mut self, shape: &str) {
         let Some(path) = &self.path else { return };
         if path.parent().is_none_or(|folder| std::fs::create_dir_all(folder).is_err()) {

@@ -96,6 +96,6 @@ impl Renderer<'_> {
             ("held", held.to_string()),
             ("attend", attend("share", SHARES, a.features.next_multiple_of(CHUNK))?),
         ]);
-        Ok(Family::whole(shaders::fill(shaders::ATTENTION_GROUP, &holes)?, grid))
+        Ok(Family::own(shaders::fill(shaders::ATTENTION_GROUP, &holes)?, grid))
     }
 }

@@ -169,14 +169,14 @@ impl Renderer<'_> {
                 ("stripe", stripe.to_string()),
             ]);
             self.subgroups(contraction, splits, sums, &mut holes);
-            return Ok(Family::whole(shaders::fill(shaders::CONTRACT_SUBGROUP, &holes)?, grid));
+            return Ok(Family::own(shaders::fill(shaders::CONTRACT_SUBGROUP, &holes)?, grid));
         }
         let along_sum = match self.fours {
             Some(fours) => fours.map(|(_, along)| along == Along::Sum),
             None => along_sum(&self.kernel.expr, contraction, [left, right]),
         };
         self.cooperative(cooperative, along_sum, m, sums, &mut holes)?;
-        Ok(Family::whole(shaders::fill(shaders::CONTRACT_COOPERATIVE, &holes)?, grid))
+        Ok(Family::own(shaders::fill(shaders::CONTRACT_COOPERATIVE, &holes)?, grid))
     }
 
     pub(super) fn matmul_sources(

@@ -13,7 +13,7 @@ mod window;
 pub(super) use contract::shape;
 
 use super::term::{Bindings, Point, coordinates, missing, terms};
-use crate::beside::Workgroups;
+use crate::share::Workgroups;
 use crate::whole::SIZE;
 use crate::{
     Algorithm, AttentionRole, Body, DeviceClass, Expr, Intrinsic, Kernel, Limits, MatmulPrecision,
@@ -93,7 +93,7 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
     let in_fours: Vec<usize> = in_fours.chain(weight_in_fours).collect();
     let bindings = Bindings::new(from_ref(kernel), limits, &in_fours);
     let parts = kernel.parts(limits);
-    let shared = false;
+    let several = false;
     let bindings = &bindings;
     let renderer = Renderer {
         kernel,
@@ -104,7 +104,7 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
         fours,
         weight_in_fours,
         parts,
-        shared,
+        several,
     };
     let Family { text, entry } = renderer.family()?;
     let (text, groups) = match entry {
@@ -141,11 +141,11 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
     Ok(Rendered { source, bindings: bindings.bound(), groups, numbers, span })
 }
 
-/// Renders kernels that share a dispatch: see [`beside`](crate::beside). `None` where a variant makes them such that they can't.
+/// Renders kernels that share a dispatch: see [`can_share`](crate::can_share). `None` where a variant makes them such that they can't.
 ///
 /// # Errors
 /// As [`render`].
-pub fn render_beside(
+pub fn render_shared(
     kernels: &[Kernel],
     limits: &Limits,
     variant: &Variant,
@@ -162,7 +162,7 @@ pub fn render_beside(
             fours: None,
             weight_in_fours: None,
             parts: 1,
-            shared: true,
+            several: true,
         };
         let Family { text, entry } = renderer.family()?;
         let Entry::Statements(statements, workgroups) = entry else { return Ok(None) };
@@ -244,10 +244,10 @@ pub fn render_whole(
             fours: None,
             weight_in_fours: None,
             parts: 1,
-            shared: true,
+            several: true,
         };
         let Family { text, entry } = renderer.family()?;
-        let Entry::Statements(_, Workgroups { count: groups, .. }) = entry else {
+        let Entry::Statements(_, Workgroups { count: groups, bytes: 0, .. }) = entry else {
             return Err(format!("`{}`, whose invocations share something", kernel.label));
         };
         if groups == 0 {
@@ -308,7 +308,7 @@ struct Renderer<'a> {
     /// Dispatches that share the workgroups.
     parts: usize,
     /// Whether it is one of several in a shader.
-    shared: bool,
+    several: bool,
 }
 
 /// Points from which on a pointwise kernel is large.
@@ -331,8 +331,8 @@ enum Entry {
 }
 
 impl Family {
-    /// A shader that is complete but for what all have.
-    fn whole(text: String, groups: [u32; 3]) -> Family {
+    /// A shader with an entry point of its own.
+    fn own(text: String, groups: [u32; 3]) -> Family {
         Family { text, entry: Entry::Own(groups) }
     }
 
@@ -416,7 +416,7 @@ impl Renderer<'_> {
 
     /// The holes that every family has.
     pub(super) fn frame(&self) -> Vec<Hole> {
-        let declarations = if self.shared { String::new() } else { self.bindings.declarations() };
+        let declarations = if self.several { String::new() } else { self.bindings.declarations() };
         vec![("declarations", declarations)]
     }
 
@@ -493,12 +493,12 @@ impl Renderer<'_> {
         holes.push(("points", points.to_string()));
         // GPUs start workgroups one after the other, so those of large kernels have more to do.
         let gpu = matches!(self.limits.class, DeviceClass::Discrete | DeviceClass::Integrated);
-        let size = match gpu && !self.shared && points >= MANY {
+        let size = match gpu && !self.several && points >= MANY {
             true => (4 * SIZE).min(self.limits.invocations),
             false => self.size(),
         };
         let many = self.variant.grouped.unwrap_or(gpu && points >= 16 * MANY);
-        let many = many && !self.shared && points > 0;
+        let many = many && !self.several && points > 0;
         if many {
             self.map_many(&expr, stores, (body, &point), [points, size], &mut holes);
             return self.alone_in(shaders::MAP_MANY, &holes, points.div_ceil(EACH * size), size);

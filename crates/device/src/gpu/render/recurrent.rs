@@ -84,7 +84,7 @@ impl Renderer<'_> {
                     ("before", before),
                     ("after", lines(cell.states(), |n| format!("{} = after{n};", state(n)))),
                 ]);
-                Ok(Family::whole(shaders::fill(shaders::RECURRENT, &holes)?, grid))
+                Ok(Family::own(shaders::fill(shaders::RECURRENT, &holes)?, grid))
             }
             SequenceRole::Gradient => {
                 let channels = through(cell);
@@ -120,7 +120,7 @@ impl Renderer<'_> {
                     ("shared", store),
                     ("joined", joined),
                 ]);
-                Ok(Family::whole(shaders::fill(shaders::RECURRENT_GRADIENT, &holes)?, grid))
+                Ok(Family::own(shaders::fill(shaders::RECURRENT_GRADIENT, &holes)?, grid))
             }
         }
     }
@@ -267,7 +267,7 @@ impl Renderer<'_> {
                 shaders::RECURRENT_GRADIENT_STEP
             }
         };
-        Ok(Family::whole(shaders::fill(template, &holes)?, grid))
+        Ok(Family::own(shaders::fill(template, &holes)?, grid))
     }
 
     /// A function for each source.

@@ -63,7 +63,7 @@ impl Renderer<'_> {
         if mixes {
             let (grid, line) = self.grid(outer);
             holes.push(("line", line.to_string()));
-            return Ok(Family::whole(shaders::fill(shaders::SCAN_GROUP, &holes)?, grid));
+            return Ok(Family::own(shaders::fill(shaders::SCAN_GROUP, &holes)?, grid));
         }
         holes.push(("nothing", nothing));
         self.alone(shaders::SCAN_LINE, &holes, lines)

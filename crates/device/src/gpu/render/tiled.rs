@@ -2,7 +2,7 @@
 
 use super::contract::staged;
 use super::{Family, Hole, Renderer, Source};
-use crate::beside::Workgroups;
+use crate::share::Workgroups;
 use crate::{Contraction, Tile};
 use shadegrad_shaders as shaders;
 use std::fmt::Write;

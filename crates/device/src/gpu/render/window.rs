@@ -117,7 +117,7 @@ impl Renderer<'_> {
                 ("columns", columns.to_string()),
                 ("len", len.to_string()),
             ]);
-            return Ok(Family::whole(shaders::fill(shaders::SCATTER_GROUP, &holes)?, grid));
+            return Ok(Family::own(shaders::fill(shaders::SCATTER_GROUP, &holes)?, grid));
         }
         let points = numel(&domain);
         holes.extend([

@@ -1,4 +1,4 @@
-//! Kernels beside each other: small ones that don't depend on each other, as one dispatch.
+//! Dispatches that kernels share: small ones that don't depend on each other.
 //!
 //! A small kernel leaves most of a GPU idle, and the next one waits for its last workgroup. The gradients of a layer's input and weight need each
 //! other as little as the sums of several cut contractions do, so they share a dispatch: workgroups up to some number
@@ -7,7 +7,7 @@
 
 use crate::team::Team;
 use crate::whole::SIZE;
-use crate::{Algorithm, Body, DType, DeviceClass, Kernel, Limits, Tile};
+use crate::{Algorithm, Body, DType, Kernel, Limits, Tile};
 
 /// The workgroups of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,13 +29,12 @@ impl Workgroups {
 }
 
 impl Kernel {
-    /// The workgroups of a kernel that may share a dispatch with others: of a contraction or of rows, one dispatch by itself, and so few
-    /// that the largest devices of the class have room for others.
-    fn small(&self, limits: &Limits) -> Option<Workgroups> {
+    /// The workgroups of a kernel that can share a dispatch with others: of a contraction or of rows, in one dispatch by itself.
+    fn workgroups_alike(&self, limits: &Limits) -> Option<Workgroups> {
         if self.parts(limits) > 1 {
             return None;
         }
-        let workgroups = match &self.body {
+        match &self.body {
             Body::Contract { contraction, splits, .. } => {
                 let [groups, m, n, _] = contraction.matrix();
                 let (rows, cols, size, bytes) = match Algorithm::of(contraction, limits, None) {
@@ -47,29 +46,34 @@ impl Kernel {
                     Algorithm::Subgroups | Algorithm::Cooperative => return None,
                 };
                 let count = groups * splits * m.div_ceil(rows) * n.div_ceil(cols);
-                Workgroups { count, size, bytes }
+                Some(Workgroups { count, size, bytes })
             }
-            Body::Rows { .. } => Team::of(self, limits, None)?.workgroups(self)?,
-            _ => return None,
-        };
-        (workgroups.count <= 2 * limits.class.full_groups()).then_some(workgroups)
+            Body::Rows { .. } => Team::of(self, limits, None)?.workgroups(self),
+            _ => None,
+        }
     }
 }
 
-/// Whether kernels that don't depend on each other share a dispatch on devices of some limits.
-pub fn beside(kernels: &[&Kernel], limits: &Limits) -> bool {
-    if !matches!(limits.class, DeviceClass::Discrete | DeviceClass::Integrated) {
+/// Invocations for each workgroup that keeps the largest devices of a class busy: together, kernels of one dispatch have no more. It is about
+/// half of what such devices take at once, so that none of them waits for another.
+const INVOCATIONS: usize = 1024;
+
+/// Whether kernels that don't depend on each other can share a dispatch on devices of some limits, and are so small that it pays.
+pub fn can_share(kernels: &[&Kernel], limits: &Limits) -> bool {
+    if !limits.class.shares_dispatches() {
         return false;
     }
-    let small: Option<Vec<Workgroups>> =
-        kernels.iter().map(|kernel| kernel.small(limits)).collect();
-    let Some(small) = small else { return false };
-    let size = small.iter().map(|workgroups| workgroups.size).max().unwrap_or(0);
+    let all = kernels.iter().map(|kernel| kernel.workgroups_alike(limits));
+    let Some(all) = all.collect::<Option<Vec<Workgroups>>>() else { return false };
+    let sum = |of: fn(&Workgroups) -> usize| all.iter().map(of).sum::<usize>();
+    let size = all.iter().map(|workgroups| workgroups.size).max().unwrap_or(0);
     let mut bound: Vec<usize> = kernels.iter().flat_map(|kernel| kernel.buffers()).collect();
     bound.sort_unstable();
     bound.dedup();
-    small.iter().all(|workgroups| workgroups.within(size).is_some())
-        && small.iter().map(|workgroups| workgroups.bytes).sum::<usize>() <= limits.workgroup_bytes
+    all.iter().all(|workgroups| workgroups.within(size).is_some())
+        && sum(|workgroups| workgroups.count * workgroups.size)
+            <= limits.class.full_groups() * INVOCATIONS
+        && sum(|workgroups| workgroups.bytes) <= limits.workgroup_bytes
         && kernels.iter().map(|kernel| kernel.span(limits)).sum::<f64>() <= 1.0
         && bound.len() <= limits.bindings
         && stores_halves_apart(kernels)

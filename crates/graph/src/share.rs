@@ -1,4 +1,4 @@
-//! Kernels beside each other: small kernels that don't depend on each other are moved together, to share a dispatch.
+//! Share: small kernels that don't depend on each other are moved into one dispatch.
 //!
 //! What runs at the same time is alive at the same time, so memory is planned after this, in dispatches instead of kernels.
 
@@ -6,7 +6,7 @@ use crate::Value;
 use crate::lower::{Lowered, Memory};
 use crate::ops::Op;
 use crate::schedule::Schedule;
-use shadegrad_device::{Kernel, Limits, beside, numel};
+use shadegrad_device::{Kernel, Limits, can_share, numel};
 use std::collections::BTreeSet;
 
 /// How many dispatches back a kernel looks for one to share. Those from further back would keep their results for long.
@@ -66,16 +66,12 @@ fn parts(schedule: &Schedule, value: Value) -> Vec<Memory> {
     [value].iter().chain(inputs).map(|&value| Memory::Value(value)).collect()
 }
 
-/// Moves each kernel to the nearest dispatch before it that it can share, if there is one; the kernels in their new order, and for each the number
-/// of its dispatch.
-pub(crate) fn together(
-    schedule: &Schedule,
-    kernels: Vec<Lowered>,
-    limits: &Limits,
-) -> (Vec<Lowered>, Vec<usize>) {
+/// Moves each kernel to a dispatch before it that it can share, if there is one: to the nearest of its family, else to the nearest.
+/// All others stay in order.
+pub(crate) fn share(schedule: &Schedule, kernels: &[Lowered], limits: &Limits) -> Vec<Lowered> {
     let variables: Vec<u64> = schedule.fused.nodes.variables.keys().copied().collect();
     let mut dispatches: Vec<Vec<(Lowered, Access)>> = Vec::new();
-    for mut lowered in kernels {
+    for mut lowered in kernels.iter().cloned() {
         // Scratch memory has no addresses yet, so buffers are numbered as they probably will be.
         for (operand, memory) in lowered.kernel.operands.iter_mut().zip(&lowered.operands) {
             operand.buffer = match touched(schedule, *memory)[0] {
@@ -85,15 +81,15 @@ pub(crate) fn together(
             };
         }
         let access = Access::of(schedule, &lowered);
-        let independent = |dispatch: &&Vec<(Lowered, Access)>| {
-            !dispatch.iter().any(|(_, one)| access.depends_on(one))
+        let independent = |dispatch: &[(Lowered, Access)]| {
+            !dispatch.iter().any(|(_, other)| access.depends_on(other))
         };
         let near = dispatches.iter().enumerate().rev().take(NEAR);
         let near = near.take_while(|(_, dispatch)| independent(dispatch));
         let able = near.filter(|(_, dispatch)| {
             let all = dispatch.iter().map(|(other, _)| other).chain([&lowered]);
             let all: Vec<&Kernel> = all.map(|lowered| &lowered.kernel).collect();
-            all.iter().all(|kernel| numel(&kernel.body.domain()) > 0) && beside(&all, limits)
+            all.iter().all(|kernel| numel(&kernel.body.domain()) > 0) && can_share(&all, limits)
         });
         let able: Vec<usize> = able.map(|(number, _)| number).collect();
         // What follows from kernels of one family is of one family, too, and finds them in one dispatch.
@@ -101,14 +97,13 @@ pub(crate) fn together(
             let family = |lowered: &Lowered| lowered.kernel.body.family();
             family(&dispatches[**number][0].0) == family(&lowered)
         };
-        let shared = able.iter().find(alike).or(able.first()).copied();
-        match shared {
-            Some(number) => dispatches[number].push((lowered, access)),
+        match able.iter().find(alike).or(able.first()) {
+            Some(&number) => dispatches[number].push((lowered, access)),
             None => dispatches.push(vec![(lowered, access)]),
         }
     }
-    let numbers = dispatches.iter().enumerate();
-    let numbers =
-        numbers.flat_map(|(number, all)| std::iter::repeat_n(number, all.len())).collect();
-    (dispatches.into_iter().flatten().map(|(lowered, _)| lowered).collect(), numbers)
+    let numbered = dispatches.into_iter().enumerate().flat_map(|(dispatch, all)| {
+        all.into_iter().map(move |(lowered, _)| Lowered { dispatch, ..lowered })
+    });
+    numbered.collect()
 }
