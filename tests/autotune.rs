@@ -3,19 +3,12 @@
 
 mod harness;
 
-use shadegrad::device::{Autotune, Body, Device, DeviceClass, Kernel, Tuning, Variant, random};
+use harness::{assert_close, bits, numbers};
+use shadegrad::device::{Autotune, Body, Device, DeviceClass, Kernel, Tuning, Variant};
 use shadegrad::graph::{Array, ConvOptions, Options};
 use shadegrad::prelude::*;
 use std::path::Path;
 use std::time::Duration;
-
-fn numbers(name: &str, shape: &[usize], seed: u32) -> Variable {
-    let count: usize = shape.iter().product();
-    let bytes: Vec<u8> = (0..count as u32)
-        .flat_map(|i| (random(seed, i) as f32 / 4.294_967_3e9 - 0.5).to_le_bytes())
-        .collect();
-    Variable::from_bytes(name, shape, DType::F32, bytes)
-}
 
 fn settings(folder: &Path) -> Autotune {
     Autotune { budget: Duration::from_secs(600), folder: Some(folder.to_path_buf()) }
@@ -41,16 +34,6 @@ fn computed(device: &Device) -> Vec<Array> {
     (0..outputs.len()).map(|output| loaded.read_array(output).unwrap()).collect()
 }
 
-/// Sums of products, of which many may cancel, so what counts is how large results are there.
-fn close(found: &[Array], expected: &[Array]) {
-    for (found, expected) in found.iter().zip(expected) {
-        let allowed = 1e-5 * expected.data.iter().fold(0.0, |most: f64, one| most.max(one.abs()));
-        for (found, expected) in found.data.iter().zip(&expected.data) {
-            assert!((found - expected).abs() <= allowed, "{found} instead of {expected}");
-        }
-    }
-}
-
 #[test]
 fn each_shape_is_measured_once_and_what_is_chosen_computes_the_same() {
     let expected = computed(&Device::cpu(Some(2)));
@@ -59,7 +42,7 @@ fn each_shape_is_measured_once_and_what_is_chosen_computes_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let open = || harness::adapter_with(Variant { class, ..Variant::default() });
         let Some(device) = open() else { return };
-        close(&computed(&device), &expected);
+        assert_close(&computed(&device), &expected);
         assert_eq!(
             device.tuning(),
             Tuning::default(),
@@ -67,7 +50,7 @@ fn each_shape_is_measured_once_and_what_is_chosen_computes_the_same() {
         );
 
         device.autotune(settings(folder.path()));
-        close(&computed(&device), &expected);
+        assert_close(&computed(&device), &expected);
         let first = device.tuning();
         let mut shapes: Vec<&str> = first.measured.iter().map(|tuned| &*tuned.shape).collect();
         shapes.sort_unstable();
@@ -86,7 +69,7 @@ fn each_shape_is_measured_once_and_what_is_chosen_computes_the_same() {
 
         let later = open().unwrap();
         later.autotune(settings(folder.path()));
-        close(&computed(&later), &expected);
+        assert_close(&computed(&later), &expected);
         let kept = Tuning { known: 5, ..Tuning::default() };
         assert_eq!(later.tuning(), kept, "nor by who finds the file");
     }
@@ -132,10 +115,7 @@ fn no_time_is_no_measurement() {
     let expected = computed(&device);
     assert_eq!(device.tuning(), Tuning { left_out: 5, ..Tuning::default() });
     let plain = harness::adapter().unwrap();
-    let bits = |arrays: Vec<Array>| -> Vec<u64> {
-        arrays.iter().flat_map(|array| &array.data).map(|value| value.to_bits()).collect()
-    };
-    assert_eq!(bits(expected), bits(computed(&plain)));
+    assert_eq!(bits(&expected), bits(&computed(&plain)));
 }
 
 #[test]
@@ -164,5 +144,5 @@ fn variables_keep_their_values() {
     let mut host = Session::new(&Device::cpu(Some(1)));
     assert_eq!(before.data, host.read_array(&state).unwrap().data, "measuring has no effect");
     host.compile(&graph, &[]).unwrap().run(1).unwrap();
-    close(&[after], &[host.read_array(&state).unwrap()]);
+    assert_close(&[after], &[host.read_array(&state).unwrap()]);
 }

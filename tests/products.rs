@@ -4,19 +4,10 @@
 
 mod harness;
 
-use shadegrad::device::{
-    Algorithm, Body, Device, DeviceClass, Limits, Tile, Variant, random, render,
-};
+use harness::{bits, numbers};
+use shadegrad::device::{Algorithm, Body, Device, DeviceClass, Limits, Tile, Variant, render};
 use shadegrad::graph::{Array, ConvOptions, Options};
 use shadegrad::prelude::*;
-
-fn numbers(name: &str, shape: &[usize], seed: u32) -> Variable {
-    let count: usize = shape.iter().product();
-    let bytes: Vec<u8> = (0..count as u32)
-        .flat_map(|i| (random(seed, i) as f32 / 4.294_967_3e9 - 0.5).to_le_bytes())
-        .collect();
-    Variable::from_bytes(name, shape, DType::F32, bytes)
-}
 
 /// Whether the left matrix is stored transposed, whether the right one is, and whether the left one is computed first.
 type Form = [bool; 3];
@@ -56,13 +47,6 @@ fn run(device: &Device, sizes: [usize; 4], form: Form) -> (Vec<Array>, usize) {
     (found, vectors.count())
 }
 
-fn same(a: &[Array], b: &[Array]) -> bool {
-    let bits = |arrays: &[Array]| -> Vec<u64> {
-        arrays.iter().flat_map(|array| &array.data).map(|value| value.to_bits()).collect()
-    };
-    bits(a) == bits(b)
-}
-
 fn with_vectors(vectors: Option<bool>) -> Option<Device> {
     let algorithm = Some(Algorithm::Subgroups);
     harness::adapter_with(Variant { vectors, algorithm, ..Variant::default() })
@@ -86,7 +70,7 @@ fn vectors_have_the_bits_of_single_elements() {
         for number in 0..8 {
             let form = [0, 1, 2].map(|bit| number >> bit & 1 == 1);
             let ((a, vectors), (b, _)) = (run(&fours, sizes, form), run(&ones, sizes, form));
-            assert!(same(&a, &b), "{sizes:?}, {form:?}");
+            assert!(bits(&a) == bits(&b), "{sizes:?}, {form:?}");
             // What doesn't come in fours isn't loaded in vectors.
             assert!(vectors == 0 || sizes[1..] != [7, 5, 9], "{sizes:?}, {form:?}");
             in_vectors += vectors;
@@ -103,12 +87,12 @@ fn large_products_have_the_bits_of_small_ones() {
     // 2 m n k is more than 2^30: two blocks of rows, the last of which has one row.
     let sizes = [1, 1025, 1024, 512];
     for form in [[false, false, false], [false, true, false]] {
-        assert!(same(&run(&chosen, sizes, form).0, &run(&ones, sizes, form).0), "{form:?}");
+        assert!(bits(&run(&chosen, sizes, form).0) == bits(&run(&ones, sizes, form).0), "{form:?}");
     }
     // Transposed, the left one's rows come in fours.
     let sizes = [1, 1028, 1024, 512];
     let form = [true, false, false];
-    assert!(same(&run(&chosen, sizes, form).0, &run(&ones, sizes, form).0), "{form:?}");
+    assert!(bits(&run(&chosen, sizes, form).0) == bits(&run(&ones, sizes, form).0), "{form:?}");
 }
 
 /// Runs what is recorded with one tile, and compares it with the reference: sums of so many terms, none of them above two.

@@ -4,9 +4,10 @@
 
 mod harness;
 
+use harness::{assert_close, bits, numbers};
 use shadegrad::bench::{self, Step};
 use shadegrad::device::{
-    Algorithm, Device, DeviceClass, DeviceError, Limits, Program, Tile, Variant, random,
+    Algorithm, Device, DeviceClass, DeviceError, Limits, Program, Tile, Variant,
 };
 use shadegrad::graph::{Array, ConvOptions, Loaded, Options};
 use shadegrad::prelude::*;
@@ -15,14 +16,6 @@ use std::ops::Range;
 /// The adapter, with the shaders of large GPUs.
 fn large(variant: Variant) -> Option<Device> {
     harness::adapter_with(Variant { class: Some(DeviceClass::Discrete), ..variant })
-}
-
-fn numbers(name: &str, shape: &[usize], seed: u32) -> Variable {
-    let count: usize = shape.iter().product();
-    let bytes: Vec<u8> = (0..count as u32)
-        .flat_map(|i| (random(seed, i) as f32 / 4.294_967_3e9 - 0.5).to_le_bytes())
-        .collect();
-    Variable::from_bytes(name, shape, DType::F32, bytes)
 }
 
 /// The gradients of a convolution and of two linear layers, with sums in three parts, and sums of rows of 200 columns.
@@ -65,25 +58,12 @@ fn dispatched(device: &Device, loaded: &mut Loaded) -> usize {
     (device.counters().dispatches - before) as usize
 }
 
-fn bits(arrays: &[Array]) -> Vec<u64> {
-    arrays.iter().flat_map(|array| &array.data).map(|value| value.to_bits()).collect()
-}
-
-fn close(found: &[Array], expected: &[Array]) {
-    for (found, expected) in found.iter().zip(expected) {
-        let allowed = 1e-5 * expected.data.iter().fold(0.0, |most: f64, one| most.max(one.abs()));
-        for (found, expected) in found.data.iter().zip(&expected.data) {
-            assert!((found - expected).abs() <= allowed, "{found} instead of {expected}");
-        }
-    }
-}
-
 #[test]
 fn gradients_are_those_of_kernels_that_are_alone() {
     let Some(device) = large(Variant::default()) else { return };
     let (together, mut shared) = gradients(&device, true);
     let (apart, mut alone) = gradients(&device, false);
-    close(&together, &gradients(&Device::cpu(Some(2)), true).0);
+    assert_close(&together, &gradients(&Device::cpu(Some(2)), true).0);
     if device.info().class == DeviceClass::Software {
         // Its compiler rounds the same in every shader; those of GPUs take products and sums together where they like.
         assert_eq!(bits(&together), bits(&apart));
@@ -118,7 +98,7 @@ fn other_shaders_share_a_dispatch_where_they_can_and_have_their_own_where_not() 
     for (variant, all) in [(direct, true), (grouped, true), (tiled, true), (subgroups, false)] {
         let Some(device) = large(variant.clone()) else { return };
         let (found, mut loaded) = gradients(&device, true);
-        close(&found, &expected);
+        assert_close(&found, &expected);
         let (counted, count) =
             (loaded.report().counts.dispatches, dispatched(&device, &mut loaded));
         assert_eq!(count == counted, all, "{count} of {counted}, {variant:?}");
@@ -142,7 +122,7 @@ fn what_a_kernel_reads_is_overwritten_after_it() {
         run(device, &graph, &[read, again], true)
     };
     let (found, loaded) = after_two_steps(&device);
-    close(&found, &after_two_steps(&Device::cpu(Some(1))).0);
+    assert_close(&found, &after_two_steps(&Device::cpu(Some(1))).0);
     let program = &loaded.compiled().program;
     let writes = program.kernels.iter().position(|kernel| {
         let stores = kernel.body.stores();

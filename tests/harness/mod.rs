@@ -1,8 +1,8 @@
 //! What the test files share: the devices under test.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use shadegrad::device::{Device, Variant};
-use shadegrad::graph::{PoolOptions, Tensor};
+use shadegrad::device::{DType, Device, Variant, random};
+use shadegrad::graph::{Array, PoolOptions, Tensor, Variable};
 use std::io::Write;
 
 /// The variable that makes a missing software adapter a failure.
@@ -37,6 +37,30 @@ pub(crate) fn in_memory(tensor: &Tensor) -> Tensor {
     let last = shape[shape.len() - 1];
     let image = [1, 1, shape.iter().product::<usize>() / last, last];
     tensor.reshape(&image).max_pool2d(&PoolOptions::new([1, 1])).reshape(&shape)
+}
+
+/// A variable of numbers between -1/2 and 1/2, drawn.
+pub(crate) fn numbers(name: &str, shape: &[usize], seed: u32) -> Variable {
+    let count: usize = shape.iter().product();
+    let bytes: Vec<u8> = (0..count as u32)
+        .flat_map(|i| (random(seed, i) as f32 / 4.294_967_3e9 - 0.5).to_le_bytes())
+        .collect();
+    Variable::from_bytes(name, shape, DType::F32, bytes)
+}
+
+/// All bits.
+pub(crate) fn bits(arrays: &[Array]) -> Vec<u64> {
+    arrays.iter().flat_map(|array| &array.data).map(|value| value.to_bits()).collect()
+}
+
+/// Asserts that sums of products are what they should be. Many of these may cancel, so what counts is how large results are.
+pub(crate) fn assert_close(found: &[Array], expected: &[Array]) {
+    for (found, expected) in found.iter().zip(expected) {
+        let allowed = 1e-5 * expected.data.iter().fold(0.0, |most: f64, one| most.max(one.abs()));
+        for (found, expected) in found.data.iter().zip(&expected.data) {
+            assert!((found - expected).abs() <= allowed, "{found} instead of {expected}");
+        }
+    }
 }
 
 /// The CPU backend, and the adapter if there is one. The flag: whether arithmetic is exact.
