@@ -175,7 +175,7 @@ fn kernels_that_share_a_dispatch_are_valid_and_translate() {
                 let device = Device::null(limits.clone());
                 let (loaded, _) = bench::program(training.name, &device, step).unwrap().unwrap();
                 let program = &loaded.compiled().program;
-                for group in program.groups().into_iter().filter(|group| group.len() > 1) {
+                for (group, _) in program.shared() {
                     let kernels = &program.kernels[group.clone()];
                     let rendered = render_shared(kernels, &limits, &Variant::default()).unwrap();
                     let rendered = rendered.expect("what is counted is possible");

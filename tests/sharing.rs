@@ -38,7 +38,7 @@ fn gradients(device: &Device, share: bool) -> (Vec<Array>, Loaded) {
     run(device, &graph, &outputs, share)
 }
 
-/// Runs twice and checks guard words; what was computed, and how many dispatches a run took.
+/// Runs twice and checks guard words; what was computed, and the loaded program.
 fn run(device: &Device, graph: &Graph, outputs: &[Tensor], share: bool) -> (Vec<Array>, Loaded) {
     let options = Options { share, guard: 64, splits: Some(3), ..Options::default() };
     let outputs: Vec<&Tensor> = outputs.iter().collect();

@@ -1,5 +1,6 @@
 //! How a contraction is computed on an adapter: which of several shaders with one meaning.
 
+use crate::share::Workgroups;
 use crate::{Contraction, DeviceClass, Limits};
 use std::fmt;
 
@@ -148,9 +149,20 @@ impl Tile {
         self.steps * (Tile::pitch(self.rows) + Tile::pitch(self.cols))
     }
 
+    /// Bytes of workgroup memory.
+    fn bytes(&self) -> usize {
+        self.vectors() * 16
+    }
+
+    /// The workgroups that compute a contraction whose sums are cut into parts.
+    pub(crate) fn workgroups(&self, contraction: &Contraction, splits: usize) -> Workgroups {
+        let count = contraction.tiles([self.rows, self.cols], splits);
+        Workgroups { count, size: self.invocations(), bytes: self.bytes() }
+    }
+
     /// Whether a device has the invocations and the workgroup memory.
     pub fn fits(&self, limits: &Limits) -> bool {
-        limits.invocations >= self.invocations() && limits.workgroup_bytes >= self.vectors() * 16
+        limits.invocations >= self.invocations() && limits.workgroup_bytes >= self.bytes()
     }
 }
 

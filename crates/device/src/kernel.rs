@@ -230,6 +230,12 @@ impl Contraction {
         2 * self.matrix().iter().map(|&n| n as u64).product::<u64>()
     }
 
+    /// Tiles of so many rows and columns of results, of sums that are cut into parts.
+    pub(crate) fn tiles(&self, [rows, cols]: [usize; 2], splits: usize) -> usize {
+        let [groups, m, n, _] = self.matrix();
+        groups * splits * m.div_ceil(rows) * n.div_ceil(cols)
+    }
+
     /// The contraction as a matrix product: groups, rows, columns and summed length.
     pub fn matrix(&self) -> [usize; 4] {
         match self {

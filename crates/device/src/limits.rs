@@ -44,8 +44,8 @@ impl DeviceClass {
         }
     }
 
-    /// Whether small kernels share dispatches: on GPUs. Elsewhere one costs less than what a longer shader takes to compile.
-    pub const fn shares_dispatches(self) -> bool {
+    /// Whether it is a GPU and not the host's own cores.
+    pub const fn is_gpu(self) -> bool {
         matches!(self, DeviceClass::Discrete | DeviceClass::Integrated)
     }
 

@@ -60,10 +60,7 @@ impl Kernel {
     /// Workgroups of one pass over the results, at most.
     fn workgroups(&self) -> usize {
         match &self.body {
-            Body::Contract { contraction, splits, .. } => {
-                let [groups, m, n, _] = contraction.matrix();
-                groups * splits * m.div_ceil(RESULTS) * n.div_ceil(RESULTS)
-            }
+            Body::Contract { contraction, splits, .. } => contraction.tiles([RESULTS; 2], *splits),
             Body::Rows { rows, .. } => numel(rows).div_ceil(RESULTS),
             Body::Scan { recurrence, .. } => {
                 let [outer, _, inner] = recurrence.lines();

@@ -2,7 +2,7 @@
 
 use crate::share::Workgroups;
 use crate::whole::SIZE;
-use crate::{Body, DType, DeviceClass, Expr, Kernel, Limits, Term, View, numel};
+use crate::{Body, DeviceClass, Expr, Kernel, Limits, Term, View, numel};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -61,14 +61,8 @@ impl Team {
         let Body::Rows { rows, reductions, .. } = &kernel.body else { return None };
         let size = self.rows * self.lanes;
         // An array for each type of results.
-        let types: BTreeSet<&str> = reductions
-            .iter()
-            .map(|reduction| match kernel.expr.types[reduction.term] {
-                DType::F32 => "f32",
-                DType::I32 => "i32",
-                _ => "u32",
-            })
-            .collect();
+        let types: BTreeSet<&str> =
+            reductions.iter().map(|reduction| kernel.expr.types[reduction.term].wgsl()).collect();
         let bytes = if self.lanes > 1 { types.len() * size * 4 } else { 0 };
         Some(Workgroups { count: numel(rows).div_ceil(self.rows), size, bytes })
     }

@@ -7,8 +7,8 @@
 //! number of steps is a few dispatches and nothing is written while it runs.
 
 use crate::part::idle;
-use crate::share::stores_halves_apart;
-use crate::{AttentionRole, Body, DeviceClass, Kernel, Limits, Program};
+use crate::share::one_shader_binds;
+use crate::{AttentionRole, Body, DeviceClass, Limits, Program};
 
 /// Invocations that every family has in a workgroup when nothing is shared: a program has as many for each of its kernels.
 pub(crate) const SIZE: usize = 64;
@@ -36,17 +36,13 @@ impl Program {
     /// shader can bind all buffers, and one workgroup takes no longer for a step than a dispatch may take.
     pub fn whole(&self, limits: &Limits) -> Option<Whole> {
         let span = self.whole_span(limits);
-        let mut bound: Vec<usize> = self.kernels.iter().flat_map(Kernel::buffers).collect();
-        bound.sort_unstable();
-        bound.dedup();
         let can = self.one_dispatch
             && limits.class != DeviceClass::Cpu
             && limits.invocations >= SIZE
-            && bound.len() <= limits.bindings
             && span <= 1.0
             && self.kernels.iter().any(|kernel| kernel.body.stores().iter().any(|s| s.1 > 0))
             && self.kernels.iter().all(|kernel| is_alone(&kernel.body))
-            && stores_halves_apart(&self.kernels.iter().collect::<Vec<_>>());
+            && one_shader_binds(&self.kernels.iter().collect::<Vec<_>>(), limits);
         let steps = (1.0 / span).min(MOST as f64) as usize;
         can.then(|| Whole { top: steps.max(1).ilog2() })
     }

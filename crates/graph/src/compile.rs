@@ -158,7 +158,7 @@ fn arrange(
 
     let plan_of = |kernels: &[Lowered]| plan(&scheduled, kernels, limits, options.guard);
     let mut plan = plan_of(&kernels);
-    if options.share && options.recompute.is_none() && limits.class.shares_dispatches() {
+    if options.share && options.recompute.is_none() && limits.class.is_gpu() {
         let shared = share(&scheduled, &kernels, limits);
         let other = plan_of(&shared);
         let bytes = |plan: &Plan| plan.buffers.iter().sum::<usize>();

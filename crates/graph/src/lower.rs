@@ -67,7 +67,7 @@ pub(crate) fn lower(
 /// How many parts the summed axis of a product is cut into: more than one where it is so long that a dispatch more, which adds the
 /// parts, takes less time than the tiles of the result alone, which would leave most of a GPU idle.
 fn parts([groups, m, n, k]: [usize; 4], limits: &Limits) -> usize {
-    if !matches!(limits.class, DeviceClass::Discrete | DeviceClass::Integrated) {
+    if !limits.class.is_gpu() {
         return 1;
     }
     let (tiles, full) = (groups * m.div_ceil(64) * n.div_ceil(64), limits.class.full_groups());

@@ -104,7 +104,7 @@ impl Renderer<'_> {
         row_stores: &[Store],
         stores: &[Store],
     ) -> Source {
-        let [g, m, n, k] = contraction.matrix();
+        let [_, m, n, k] = contraction.matrix();
         let algorithm = self.algorithm;
         let shared = algorithm == Algorithm::Subgroups;
         let cooperative = self.cooperative_tile(contraction, splits);
@@ -125,7 +125,7 @@ impl Renderer<'_> {
             Algorithm::Direct => (32, 32),
         };
         let (tiles_m, tiles_n) = (m.div_ceil(height), n.div_ceil(width));
-        let tiles = tiles_m * tiles_n * splits * g;
+        let tiles = contraction.tiles([height, width], splits);
         let mut sources = match contraction {
             Contraction::MatMul { batch, .. } => self.matmul_sources(batch, [m, n, k], left, right),
             Contraction::Conv(conv, role) => self.conv_sources(conv, *role, left, right),
@@ -148,7 +148,7 @@ impl Renderer<'_> {
         let sums = !row_stores.is_empty();
         if algorithm == Algorithm::Tiled {
             let along_sum = along_sum(&self.kernel.expr, contraction, [left, right]);
-            return self.tiled(tile, along_sum, (contraction, splits), sums, holes, tiles);
+            return self.tiled(tile, along_sum, (contraction, splits), sums, holes);
         }
         holes.push(("tiles", tiles.to_string()));
         if algorithm == Algorithm::Direct {

@@ -141,7 +141,8 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
     Ok(Rendered { source, bindings: bindings.bound(), groups, numbers, span })
 }
 
-/// Renders kernels that share a dispatch: see [`can_share`](crate::can_share). `None` where a variant makes them such that they can't.
+/// Renders kernels that share a dispatch: see [`can_share`](crate::can_share). `None` where a variant makes them such that they
+/// can't.
 ///
 /// # Errors
 /// As [`render`].
@@ -492,7 +493,7 @@ impl Renderer<'_> {
         let mut holes = self.frame();
         holes.push(("points", points.to_string()));
         // GPUs start workgroups one after the other, so those of large kernels have more to do.
-        let gpu = matches!(self.limits.class, DeviceClass::Discrete | DeviceClass::Integrated);
+        let gpu = self.limits.class.is_gpu();
         let size = match gpu && !self.several && points >= MANY {
             true => (4 * SIZE).min(self.limits.invocations),
             false => self.size(),

@@ -2,13 +2,12 @@
 
 use super::contract::staged;
 use super::{Family, Hole, Renderer, Source};
-use crate::share::Workgroups;
 use crate::{Contraction, Tile};
 use shadegrad_shaders as shaders;
 use std::fmt::Write;
 
 impl Renderer<'_> {
-    /// The shader for so many tiles of a size. `along_sum` says of each source whether its neighbours in memory are the steps of the sum.
+    /// The shader for tiles of a size. `along_sum` says of each source whether its neighbours in memory are the steps of the sum.
     pub(super) fn tiled(
         &self,
         tile: Tile,
@@ -16,7 +15,6 @@ impl Renderer<'_> {
         (contraction, splits): (&Contraction, usize),
         row_sums: bool,
         mut holes: Vec<Hole>,
-        count: usize,
     ) -> Source {
         let [_, m, n, k] = contraction.matrix();
         let Tile { rows, cols, steps, each: [high, wide], slices } = tile;
@@ -188,8 +186,7 @@ impl Renderer<'_> {
             ("keep_rows", keep_rows),
             ("keep_all", keep_all),
         ]);
-        let workgroups = Workgroups { count, size: invocations, bytes: tile.vectors() * 16 };
-        Family::of(shaders::CONTRACT_TILED, holes, workgroups)
+        Family::of(shaders::CONTRACT_TILED, holes, tile.workgroups(contraction, splits))
     }
 }
 
