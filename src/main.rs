@@ -86,7 +86,7 @@ enum Command {
     },
     /// Measure training steps and kernels
     #[command(
-        after_help = "Examples:\n  shadegrad bench                                  every training step, and a product, on the best device\n  shadegrad bench kernels --device gpu             every kernel alone\n  shadegrad bench lenet softmax --device cpu,gpu   some of them, on two devices\n  shadegrad bench lenet --kernels                  with the time of each kernel of the step\n  shadegrad bench --host --device gpu              what a dispatch costs the host\n  shadegrad bench lenet --starts                   with the first step, cold and warm\n  shadegrad bench --json new.json --compare old.json"
+        after_help = "Examples:\n  shadegrad bench                                  every training step, and a product, on the best device\n  shadegrad bench kernels --device gpu             every kernel alone\n  shadegrad bench lenet softmax --device cpu,gpu   some of them, on two devices\n  shadegrad bench lenet --kernels                  with the time of each kernel of the step\n  shadegrad bench --host --device gpu              what a dispatch costs the host\n  shadegrad bench lenet --starts                   with the first step, cold and warm\n  shadegrad bench --json new.json --compare old.json\n  shadegrad bench mlp lenet --beside 'python train.py --workload {}'"
     )]
     Bench {
         /// Devices: best, cpu, gpu, software, or names from `shadegrad devices`
@@ -110,6 +110,9 @@ enum Command {
         /// Many steps as one dispatch, of small models on adapters
         #[arg(long)]
         one_dispatch: bool,
+        /// Give each kernel a dispatch of its own, on GPUs, too, where small ones share one
+        #[arg(long)]
+        apart: bool,
         /// How precisely products are computed: highest, high (three products of halves) or medium (one); the last two on
         /// devices with cooperative matrices
         #[arg(long, value_name = "NAME", default_value_t)]
@@ -129,6 +132,13 @@ enum Command {
         /// Print the milliseconds of the first step: what --starts runs
         #[arg(long, hide = true)]
         first: bool,
+        /// Run another program in turn with each workload: a command for the shell, with {} for the workload's name, that prints a
+        /// line of JSON; may be given several times
+        #[arg(long, value_name = "COMMAND", conflicts_with_all = ["overhead", "host", "starts", "kernels", "trace", "compare", "from"])]
+        beside: Vec<String>,
+        /// How often the programs are run in turn
+        #[arg(long, value_name = "N", default_value_t = 3, requires = "beside")]
+        rounds: usize,
         /// Measure each kernel of a step as well
         #[arg(long)]
         kernels: bool,
@@ -245,12 +255,15 @@ fn run(command: Command) -> Result<()> {
             recompute,
             mixed,
             one_dispatch,
+            apart,
             matmul_precision: precision,
             autotune,
             overhead,
             host,
             starts,
             first,
+            beside,
+            rounds,
             kernels,
             trace,
             json,
@@ -276,7 +289,7 @@ fn run(command: Command) -> Result<()> {
                 bail!("--batch is at least 1: a step of no samples does nothing");
             }
             let recompute = recompute.map(|megabytes| (megabytes * 1e6) as usize);
-            let step = bench::Step { batch, recompute, mixed, one_dispatch };
+            let step = bench::Step { batch, recompute, mixed, one_dispatch, apart };
             if first {
                 for (name, workload) in device.iter().zip(chosen(&workloads)?) {
                     let first = bench::first(workload, &Device::open(name)?, step)?;
@@ -291,6 +304,33 @@ fn run(command: Command) -> Result<()> {
                     print!("{}", bench::hosts(&measure_host(&device, &workloads, seconds, step)?));
                     tell(&device.tuning());
                 }
+                return Ok(());
+            }
+            if !beside.is_empty() {
+                let [device] = device.as_slice() else {
+                    bail!("--beside takes one device, on which the programs run in turn");
+                };
+                let mut arguments = step.arguments();
+                arguments.extend(["--device".to_string(), device.clone()]);
+                arguments.extend(["--seconds".to_string(), seconds.to_string()]);
+                arguments.extend(["--matmul-precision".to_string(), precision.to_string()]);
+                arguments.extend(autotune.then(|| "--autotune".to_string()));
+                let program = std::env::current_exe()?;
+                let others = &beside;
+                let beside = bench::Beside { shadegrad: (&program, arguments), others, rounds };
+                let mut lines = String::new();
+                let told = beside.run(&chosen(&workloads)?, |told| match told {
+                    Ok(line) => {
+                        eprintln!("{line}");
+                        lines += &format!("{line}\n");
+                    }
+                    Err(reason) => eprintln!("{reason}"),
+                });
+                let [ours, theirs] = told.map_err(anyhow::Error::msg)?;
+                if let Some(path) = json {
+                    std::fs::write(&path, &lines).with_context(|| path.display().to_string())?;
+                }
+                print!("{}", bench::compare(&ours, &theirs));
                 return Ok(());
             }
             let ours = match from {

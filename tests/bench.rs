@@ -76,7 +76,7 @@ fn every_kernel_runs_and_gives_numbers() {
 const SETTINGS: Settings = Settings {
     seconds: 0.0,
     kernels: true,
-    step: Step { batch: Some(2), recompute: None, mixed: false, one_dispatch: false },
+    step: Step { batch: Some(2), recompute: None, mixed: false, one_dispatch: false, apart: false },
 };
 
 #[test]
@@ -234,6 +234,46 @@ fn shaders_are_chosen_by_measuring_once_for_all_runs() {
     let second = bench();
     assert!(second.contains("autotuner: shapes measured: 0 in 0.0 s"), "{second}");
     assert!(second.contains("kernels of known shapes: 1, left out: 0"), "{second}");
+}
+
+#[cfg(unix)]
+#[test]
+fn other_programs_run_in_turn_and_the_medians_of_all_rounds_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (lines, count) = (path("lines.json"), path("count"));
+    // Takes one millisecond the first time, two the second, and so on.
+    let counting = format!(
+        "echo x >> {count}; echo started; echo '{{\"peer\": \"counting\", \"workload\": \"{{}}\", \"ms_per_step_median\": '$(wc -l < {count})'}}'"
+    );
+    let output = ran(&[
+        "bench",
+        "embedding-gradient",
+        "--device",
+        "cpu",
+        "--seconds",
+        "0",
+        "--beside",
+        &counting,
+        "--beside",
+        "echo broken {} >&2; exit 3",
+        "--rounds",
+        "3",
+        "--json",
+        &lines,
+    ]);
+    let [text, told] =
+        [&output.stdout, &output.stderr].map(|t| String::from_utf8_lossy(t).into_owned());
+    assert!(output.status.success(), "{told}");
+    let header: Vec<&str> = text.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(header[..5], ["ms", "per", "step", "shadegrad", "counting"], "{text}");
+    assert!(text.contains(" 2.000 (") && text.contains("failed"), "{text}");
+    assert!(told.contains("exit status: 3: broken embedding-gradient"), "{told}");
+    let lines = std::fs::read_to_string(&lines).unwrap();
+    let of = |peer: &str| lines.lines().filter(|line| line.contains(peer)).count();
+    assert_eq!([of("\"shadegrad\""), of("\"counting\"")], [3, 3], "{lines}");
+    refused(&["bench", "mlp", "--beside", "true"], &["`true` has no {}"]);
+    refused(&["bench", "mlp", "--beside", "true {}", "--host"], &["--beside", "--host"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 mod harness;
 
-use shadegrad::device::Device;
+use shadegrad::device::{Device, Vectors};
 use shadegrad::graph::Options;
 use shadegrad::graph::check::{self, Settings};
 use shadegrad::graph::ops::Op;
@@ -68,6 +68,13 @@ fn the_page_of_operations_is_not_stale() {
 #[test]
 fn values_and_gradients_on_the_cpu() {
     check_all(&Device::cpu(Some(2)), &guarded());
+}
+
+#[test]
+fn values_and_gradients_on_the_cpu_with_narrower_vectors_and_with_more_threads_than_cores() {
+    for vectors in [Vectors::Avx2, Vectors::None] {
+        check_all(&Device::cpu_with(Some(16), vectors), &guarded());
+    }
 }
 
 #[test]

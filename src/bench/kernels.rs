@@ -25,20 +25,55 @@ pub const KERNELS: &[Alone] = &[
         name: "matmul-vectors",
         record: |r, shrink| r.matmul(&[], [4096 / shrink, 8, 4096 / shrink]),
     },
+    Alone {
+        name: "matmul-vector",
+        record: |r, shrink| r.matmul(&[], [1, 4096 / shrink, 4096 / shrink]),
+    },
     Alone { name: "matmul-batched", record: |r, shrink| r.matmul(&[64 / shrink], [64, 64, 32]) },
     Alone { name: "matmul-transposed", record: transposed },
-    Alone { name: "conv", record: |r, shrink| r.conv(shrink, |[y, ..]| y) },
-    Alone { name: "conv-input-gradient", record: |r, shrink| r.conv(shrink, |[_, dx, _]| dx) },
-    Alone { name: "conv-weight-gradient", record: |r, shrink| r.conv(shrink, |[_, _, dw]| dw) },
+    Alone { name: "conv", record: |r, shrink| r.conv(MIDDLE, shrink, |[y, ..]| y) },
+    Alone {
+        name: "conv-input-gradient",
+        record: |r, shrink| r.conv(MIDDLE, shrink, |[_, dx, _]| dx),
+    },
+    Alone {
+        name: "conv-weight-gradient",
+        record: |r, shrink| r.conv(MIDDLE, shrink, |[_, _, dw]| dw),
+    },
+    Alone { name: "conv-first", record: |r, shrink| r.conv(FIRST, shrink, |[y, ..]| y) },
+    Alone { name: "conv-strided", record: |r, shrink| r.conv(STRIDED, shrink, |[y, ..]| y) },
+    Alone {
+        name: "conv-strided-input-gradient",
+        record: |r, shrink| r.conv(STRIDED, shrink, |[_, dx, _]| dx),
+    },
+    Alone { name: "conv-1x1", record: |r, shrink| r.conv(ONE, shrink, |[y, ..]| y) },
+    Alone { name: "conv-depthwise", record: |r, shrink| r.conv(DEPTHWISE, shrink, |[y, ..]| y) },
     Alone { name: "sum-rows", record: |r, shrink| r.sum(4096 / shrink, 1) },
     Alone { name: "sum-columns", record: |r, shrink| r.sum(4096 / shrink, 0) },
+    Alone { name: "sum-all", record: sum_all },
     Alone { name: "softmax", record: softmax },
-    Alone { name: "layer-norm", record: |r, shrink| r.layer_norm(4096 / shrink, false) },
-    Alone { name: "layer-norm-gradient", record: |r, shrink| r.layer_norm(4096 / shrink, true) },
+    Alone { name: "layer-norm", record: |r, shrink| r.layer_norm(16_384 / shrink, false) },
+    Alone { name: "layer-norm-gradient", record: |r, shrink| r.layer_norm(16_384 / shrink, true) },
     Alone { name: "embedding-gradient", record: embedding_gradient },
     Alone { name: "adam", record: adam },
     Alone { name: "copy", record: |r, shrink| r.copy((16 << 20) / shrink) },
 ];
+
+/// Images of 32 by filters: channels in and out, side of the images and of a filter, stride and groups.
+#[derive(Clone, Copy)]
+struct Images {
+    channels: [usize; 2],
+    side: usize,
+    kernel: usize,
+    stride: usize,
+    groups: usize,
+}
+
+const MIDDLE: Images = Images { channels: [128; 2], side: 16, kernel: 3, stride: 1, groups: 1 };
+const FIRST: Images = Images { channels: [3, 64], side: 32, ..MIDDLE };
+const STRIDED: Images = Images { side: 32, stride: 2, ..MIDDLE };
+const ONE: Images = Images { side: 32, kernel: 1, ..MIDDLE };
+const DEPTHWISE: Images = Images { side: 32, groups: 128, ..MIDDLE };
 
 /// The program of a kernel and its sizes, which are divided by `shrink`, a power of two up to 32; `None` for a name that is
 /// not in [`KERNELS`].
@@ -94,16 +129,24 @@ impl Recording {
     }
 
     /// What `choose` takes of a convolution: result, gradients by input and by weight.
-    fn conv(&self, shrink: usize, choose: fn([Tensor; 3]) -> Tensor) -> (String, Vec<Tensor>) {
-        let x = self.floats("x", &[32 / shrink, 128, 16, 16]);
-        let w = self.floats("ww", &[128, 128, 3, 3]);
-        let options = ConvOptions { padding: Padding::Zeros([1, 1]), ..ConvOptions::default() };
+    fn conv(
+        &self,
+        images: Images,
+        shrink: usize,
+        choose: fn([Tensor; 3]) -> Tensor,
+    ) -> (String, Vec<Tensor>) {
+        let Images { channels: [from, to], side, kernel, stride, groups } = images;
+        let x = self.floats("x", &[32 / shrink, from, side, side]);
+        let w = self.floats("ww", &[to, from / groups, kernel, kernel]);
+        let padding = Padding::Zeros([kernel / 2; 2]);
+        let options =
+            ConvOptions { stride: [stride; 2], padding, groups, ..ConvOptions::default() };
         let y = x.conv2d(&w, None, &options);
         let up = self.floats("up!", &y.shape());
         let [dx, dw] =
             <[Tensor; 2]>::try_from(self.graph.gradients(&(&y * &up).sum_all(), &[&x, &w]))
                 .unwrap_or_else(|_| [x.clone(), w.clone()]);
-        let about = format!("{:?} by {:?}", x.shape(), w.shape());
+        let about = format!("{:?} by {:?}, stride {stride}", x.shape(), w.shape());
         (about, vec![choose([y, dx, dw])])
     }
 
@@ -136,8 +179,13 @@ fn transposed(r: &Recording, shrink: usize) -> (String, Vec<Tensor>) {
     (format!("{side:?} x {side:?}, both transposed"), vec![product])
 }
 
+fn sum_all(r: &Recording, shrink: usize) -> (String, Vec<Tensor>) {
+    let x = r.floats("x", &[(16 << 20) / shrink]);
+    (format!("all of {:?}", x.shape()), vec![x.sum_all()])
+}
+
 fn softmax(r: &Recording, shrink: usize) -> (String, Vec<Tensor>) {
-    let x = r.floats("x", &[4096 / shrink, 1024]);
+    let x = r.floats("x", &[16_384 / shrink, 1024]);
     (format!("{:?}", x.shape()), vec![x.softmax(-1)])
 }
 

@@ -4,6 +4,7 @@
 //! minimum over blocks are reported. It assumes that nothing else keeps the machine busy, and refuses names that it
 //! doesn't know.
 
+mod beside;
 mod host;
 mod kernels;
 mod overhead;
@@ -11,6 +12,7 @@ mod report;
 mod starts;
 mod workloads;
 
+pub use beside::Beside;
 pub use host::{Host, host, hosts};
 pub use kernels::{KERNELS, kernel};
 pub use overhead::{Overhead, overhead, overheads};
@@ -45,6 +47,28 @@ pub struct Step {
     pub mixed: bool,
     /// Many steps as one dispatch.
     pub one_dispatch: bool,
+    /// A dispatch for each kernel, on GPUs, too, where small ones would share one.
+    pub apart: bool,
+}
+
+impl Step {
+    /// What `shadegrad bench` gets for it.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        if let Some(batch) = self.batch {
+            arguments.extend(["--batch".to_string(), batch.to_string()]);
+        }
+        if let Some(bytes) = self.recompute {
+            arguments.extend(["--recompute".to_string(), (bytes as f64 * 1e-6).to_string()]);
+        }
+        let options = [
+            (self.mixed, "--mixed"),
+            (self.one_dispatch, "--one-dispatch"),
+            (self.apart, "--apart"),
+        ];
+        arguments.extend(options.iter().filter(|o| o.0).map(|o| o.1.to_string()));
+        arguments
+    }
 }
 
 /// What a device reaches with the simplest work, measured.
@@ -79,10 +103,12 @@ pub struct Measurement {
     pub variable_bytes: usize,
     /// Largest sum of live values in scratch memory, in bytes.
     pub lower_bound: usize,
-    /// Most bytes that the process has had in memory so far, where the system says so.
+    /// Most bytes that the process has had in memory since the workload was begun, where the system says so.
     pub resident_bytes: Option<u64>,
     /// Milliseconds that the device needs at least, at its measured rates.
     pub floor: f64,
+    /// These rates.
+    pub rates: Rates,
     /// Each kernel, if asked for.
     pub kernels: Vec<Timing>,
 }
@@ -168,6 +194,7 @@ pub fn measure(
     settings: Settings,
     rates: Rates,
 ) -> Result<Outcome, TrainError> {
+    forget_resident();
     let clock = Instant::now();
     let Some((mut program, about)) = program(workload, device, settings.step)? else {
         return Ok(Outcome::Unknown);
@@ -194,6 +221,7 @@ pub fn measure(
         lower_bound: report.lower_bound,
         resident_bytes: resident(),
         floor,
+        rates,
         kernels: if settings.kernels { profile(&mut program)? } else { vec![] },
     })))
 }
@@ -246,6 +274,11 @@ fn profile(program: &mut Loaded) -> Result<Vec<Timing>, TrainError> {
         kernel.milliseconds = times[times.len() / 2];
     }
     Ok(kernels)
+}
+
+/// Lets the count of [`resident`] begin anew, where the system can: 5 in `clear_refs` says so to Linux (proc(5)).
+fn forget_resident() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
 /// Most bytes that the process has had in memory.

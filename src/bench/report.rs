@@ -8,7 +8,7 @@ use std::fmt::Write;
 /// The measurements as a table.
 pub fn table(measurements: &[Measurement]) -> String {
     let mut text = format!(
-        "{:<20} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>6} {:>8} {:>8} {:>7} {:>9} {:>9}  device, sizes\n",
+        "{:<20} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>6} {:>8} {:>8} {:>7} {:>9} {:>9} {:>9} {:>9}  device, sizes\n",
         "workload",
         "first ms",
         "cold",
@@ -20,17 +20,19 @@ pub fn table(measurements: &[Measurement]) -> String {
         "GFLOP",
         "GFLOP/s",
         "GB/s",
+        "MB moved",
         "scratch",
-        "variables"
+        "variables",
+        "resident"
     );
     for m in measurements {
         let start = |of: fn(&Starts) -> f64| {
             m.starts.as_ref().map_or("-".to_string(), |starts| format!("{:.1}", of(starts)))
         };
-        let megabytes = |bytes: usize| format!("{:.1} MB", bytes as f64 / 1e6);
+        let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
         let _ = writeln!(
             text,
-            "{:<20} {:>9.1} {:>9} {:>9} {:>9.3} {:>9.3} {:>9.3} {:>6} {:>8.3} {:>8.1} {:>7.2} {:>9} {:>9}  {}, {}",
+            "{:<20} {:>9.1} {:>9} {:>9} {:>9.3} {:>9.3} {:>9.3} {:>6} {:>8.3} {:>8.1} {:>7.2} {:>9.1} {:>9} {:>9} {:>9}  {}, {}",
             m.workload,
             m.first,
             start(|starts| starts.cold),
@@ -42,8 +44,10 @@ pub fn table(measurements: &[Measurement]) -> String {
             m.counts.flops as f64 * 1e-9,
             m.gflops(),
             m.gbytes(),
-            megabytes(m.counts.scratch_bytes),
-            megabytes(m.variable_bytes),
+            super::bytes(&m.counts) as f64 * 1e-6,
+            megabytes(m.counts.scratch_bytes as u64),
+            megabytes(m.variable_bytes as u64),
+            m.resident_bytes.map_or("-".to_string(), megabytes),
             m.device,
             m.about
         );
@@ -90,6 +94,8 @@ pub fn json(m: &Measurement) -> String {
         "ms_per_step_median": m.median,
         "ms_per_step_min": m.min,
         "floor_ms": m.floor,
+        "product_gflops": m.rates.gflops,
+        "copy_gbytes": m.rates.gbytes,
         "dispatches": m.counts.dispatches,
         "flop": m.counts.flops,
         "bytes": super::bytes(&m.counts),
@@ -120,6 +126,14 @@ pub struct Row {
     pub warm: Option<f64>,
 }
 
+impl Row {
+    /// Somebody who gave no time.
+    pub(super) fn failed(peer: &str, workload: &str) -> Row {
+        let [peer, workload] = [peer, workload].map(str::to_string);
+        Row { peer, workload, median: None, first: None, cold: None, warm: None }
+    }
+}
+
 /// Reads lines of JSON with `peer`, `workload`, and what else a [`Row`] has under the names that [`json`] gives it; of several of
 /// the same peer and workload the last counts.
 ///
@@ -128,25 +142,29 @@ pub struct Row {
 pub fn read(text: &str) -> Result<Vec<Row>, String> {
     let mut rows: Vec<Row> = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let wrong = |reason: String| format!("line {}: {reason}", number + 1);
-        let value: Value = serde_json::from_str(line).map_err(|e| wrong(e.to_string()))?;
-        let word = |key: &str| {
-            let word = value.get(key).and_then(Value::as_str).map(str::to_string);
-            word.ok_or_else(|| wrong(format!("`{key}` is missing")))
-        };
-        let number = |key: &str| value.get(key).and_then(Value::as_f64);
-        let row = Row {
-            peer: word("peer")?,
-            workload: word("workload")?,
-            median: number("ms_per_step_median"),
-            first: number("first_step_ms"),
-            cold: number("first_step_cold_ms"),
-            warm: number("first_step_warm_ms"),
-        };
+        let row = row(line).map_err(|reason| format!("line {}: {reason}", number + 1))?;
         rows.retain(|r| (&r.peer, &r.workload) != (&row.peer, &row.workload));
         rows.push(row);
     }
     Ok(rows)
+}
+
+/// Reads one line; why it isn't a measurement, as text.
+pub(super) fn row(line: &str) -> Result<Row, String> {
+    let value: Value = serde_json::from_str(line).map_err(|e| e.to_string())?;
+    let word = |key: &str| {
+        let word = value.get(key).and_then(Value::as_str).map(str::to_string);
+        word.ok_or_else(|| format!("`{key}` is missing"))
+    };
+    let number = |key: &str| value.get(key).and_then(Value::as_f64);
+    Ok(Row {
+        peer: word("peer")?,
+        workload: word("workload")?,
+        median: number("ms_per_step_median"),
+        first: number("first_step_ms"),
+        cold: number("first_step_cold_ms"),
+        warm: number("first_step_warm_ms"),
+    })
 }
 
 /// Median milliseconds of each workload side by side: those of `ours` first, then each peer of `theirs` with how many

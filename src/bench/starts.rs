@@ -60,17 +60,7 @@ fn start(
     let mut command = Command::new(shadegrad);
     command.args(["bench", workload, "--device", device, "--first"]);
     command.envs(CACHES.map(|name| (name, folder.join(name))));
-    if let Some(batch) = step.batch {
-        command.args(["--batch", &batch.to_string()]);
-    }
-    if let Some(bytes) = step.recompute {
-        command.args(["--recompute", &(bytes as f64 * 1e-6).to_string()]);
-    }
-    for (set, option) in [(step.mixed, "--mixed"), (step.one_dispatch, "--one-dispatch")] {
-        if set {
-            command.arg(option);
-        }
-    }
+    command.args(step.arguments());
     let output = command.output().map_err(|e| e.to_string())?;
     let [told, failed] = [&output.stdout, &output.stderr].map(|t| String::from_utf8_lossy(t));
     told.trim().parse().map_err(|_| format!("{told}{failed}"))

@@ -147,6 +147,9 @@ fn train(
     if let Some(bytes) = step.recompute {
         trainer = trainer.recompute(bytes);
     }
+    if step.apart {
+        trainer = trainer.dispatches_apart();
+    }
     if step.one_dispatch {
         trainer = trainer.one_dispatch();
     }

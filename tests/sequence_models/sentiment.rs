@@ -48,7 +48,9 @@ fn training_on_texts_repeats_its_bits_and_the_adapter_follows() {
         trainer.fit(&data, Fit::epochs(2).batch(16).steps(30).quiet()).unwrap().losses
     };
     let cpu = losses(&Device::cpu(Some(1)));
-    assert_eq!(cpu, losses(&Device::cpu(Some(2))), "threads change nothing");
+    for threads in [2, 8] {
+        assert_eq!(cpu, losses(&Device::cpu(Some(threads))), "{threads} threads");
+    }
     if let Some(device) = harness::adapter() {
         let there = losses(&device);
         assert_eq!(there, losses(&device));

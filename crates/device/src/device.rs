@@ -1,8 +1,8 @@
 //! Devices, buffers and loaded programs: the surface that the graph crate sees.
 
 use crate::{
-    Autotune, DeviceClass, DeviceError, Limits, MatmulPrecision, Matrices, Program, Tuning, cpu,
-    null,
+    Autotune, DeviceClass, DeviceError, Limits, MatmulPrecision, Matrices, Program, Tuning,
+    Vectors, cpu, null,
 };
 use std::fmt;
 use std::ops::Range;
@@ -254,7 +254,12 @@ impl Device {
 
     /// The host's cores: as many threads as given, else as many as there are.
     pub fn cpu(threads: Option<usize>) -> Device {
-        Device::of(cpu::Cpu::new(threads))
+        Device::cpu_with(threads, Vectors::Widest)
+    }
+
+    /// The host's cores, with kernels that use no wider vectors than given.
+    pub fn cpu_with(threads: Option<usize>, vectors: Vectors) -> Device {
+        Device::of(cpu::Cpu::new(threads, vectors))
     }
 
     /// A device without hardware that checks and counts, with the limits of another.

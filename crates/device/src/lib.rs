@@ -35,6 +35,7 @@ mod whole;
 pub use algorithm::{Algorithm, Tile};
 pub use autotune::{Autotune, Tuned, Tuning};
 pub use cache::cache_dir;
+pub use cpu::Vectors;
 pub use device::{Buffer, Counters, Device, DeviceInfo, Executable, Pending, Timing};
 pub use dtype::{DType, Literal};
 pub use error::DeviceError;

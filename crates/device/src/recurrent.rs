@@ -113,7 +113,7 @@ impl Sequence {
     }
 
     /// The steps in the order in which the states go through them.
-    pub fn steps(&self) -> impl DoubleEndedIterator<Item = usize> + use<> {
+    pub fn steps(&self) -> impl DoubleEndedIterator<Item = usize> + ExactSizeIterator + use<> {
         let (time, reverse) = (self.time, self.reverse);
         (0..time).map(move |step| if reverse { time - 1 - step } else { step })
     }

@@ -1,19 +1,21 @@
-//! Expand: operations that a device has no kernel for, as others. The gradient of attention has one on the CPU only: adapters go
-//! through its matrices with products, which they compute faster than rows.
+//! Expand: operations that a device has no kernel for, or computes faster as others.
+//!
+//! The gradient of attention has a kernel on the CPU only: adapters go through its matrices with products, which they compute
+//! faster than rows. Long reductions to a few results have two levels, because a row is reduced by one workgroup or one core.
+//! Convolutions with filters of one element are products.
 
-use crate::ops::{AttendGradient, Op, Slice};
+use crate::ops::{AttendGradient, Conv2d, Conv2dInputGradient, Op, Reduce, Slice};
 use crate::{Graph, GraphError, Node, Nodes, Tensor, Value};
-use shadegrad_device::{DeviceClass, Limits};
+use shadegrad_device::{Combine, Conv, DeviceClass, Limits, numel};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// Nodes of which the device has kernels.
+/// Nodes that the device computes one by one.
 ///
 /// # Errors
 /// A mistake in what an operation is made of.
 pub(crate) fn expand<'n>(nodes: &'n Nodes, limits: &Limits) -> Result<Cow<'n, Nodes>, GraphError> {
-    let without_kernel = |node: &Node| matches!(node.op, Op::AttendGradient(_));
-    if limits.class == DeviceClass::Cpu || !nodes.nodes.iter().any(without_kernel) {
+    if !nodes.nodes.iter().any(|node| expands(node, nodes, limits)) {
         return Ok(Cow::Borrowed(nodes));
     }
     let graph = Graph::new();
@@ -21,18 +23,30 @@ pub(crate) fn expand<'n>(nodes: &'n Nodes, limits: &Limits) -> Result<Cow<'n, No
     let mut parts: HashMap<Value, (&AttendGradient, [Tensor; 3])> = HashMap::new();
     for (number, node) in nodes.nodes.iter().enumerate() {
         let inputs: Vec<Value> = node.inputs.iter().map(|v| moved[v.index()]).collect();
-        let part = node.inputs.first().and_then(|v| part(node, parts.get(v)?));
-        moved.push(match (&node.op, part) {
-            (_, Some(part)) => part.value(),
-            (Op::AttendGradient(op), _) => {
-                let of: Vec<Tensor> = inputs.iter().map(|&v| Tensor::new(&graph, v)).collect();
-                let made = graph.like(node, || op.parts(&of));
-                let whole = graph.like(node, || graph.concat(&made.each_ref(), -1));
+        if let Some(part) = node.inputs.first().and_then(|v| part(node, parts.get(v)?)) {
+            moved.push(part.value());
+            continue;
+        }
+        if !expands(node, nodes, limits) {
+            moved.push(graph.keep(Node { inputs, ..node.clone() }));
+            continue;
+        }
+        let of: Vec<Tensor> = inputs.iter().map(|&v| Tensor::new(&graph, v)).collect();
+        let whole = graph.like(node, || match &node.op {
+            Op::AttendGradient(op) => {
+                let made = op.parts(&of);
+                let whole = graph.concat(&made.each_ref(), -1);
                 parts.insert(Value(number as u32), (op, made));
-                whole.value()
+                whole
             }
-            _ => graph.keep(Node { inputs, ..node.clone() }),
+            Op::Reduce(reduce) => two_levels(reduce, &of[0], limits),
+            Op::Conv2d(Conv2d(conv)) => product(conv, &of[1], &of[0], false),
+            Op::Conv2dInputGradient(Conv2dInputGradient(conv)) => {
+                product(conv, &of[1], &of[0], true)
+            }
+            _ => of[0].clone(),
         });
+        moved.push(whole.value());
     }
     if let Some(error) = graph.error() {
         return Err(error);
@@ -44,6 +58,92 @@ pub(crate) fn expand<'n>(nodes: &'n Nodes, limits: &Limits) -> Result<Cow<'n, No
         assigns: nodes.assigns.iter().map(|(id, value)| (*id, to(value))).collect(),
         outputs: nodes.outputs.iter().map(to).collect(),
     }))
+}
+
+/// Whether others stand for a node.
+fn expands(node: &Node, nodes: &Nodes, limits: &Limits) -> bool {
+    match &node.op {
+        Op::AttendGradient(_) => limits.class != DeviceClass::Cpu,
+        Op::Reduce(reduce) => {
+            levels(reduce, &nodes.nodes[node.inputs[0].index()].ty.shape, limits).is_some()
+        }
+        Op::Conv2d(Conv2d(conv)) | Op::Conv2dInputGradient(Conv2dInputGradient(conv)) => {
+            is_product(conv)
+        }
+        _ => false,
+    }
+}
+
+/// Most results of a reduction in two levels: with more, each of which has a workgroup or is a core's, a device is busy enough.
+const RESULTS: usize = 8;
+
+/// Elements of a part of a reduction, at least.
+const PART: usize = 1 << 12;
+
+/// Into how many parts a long reduction is cut, and along which axis: the longest of those that are reduced.
+fn levels(reduce: &Reduce, shape: &[usize], limits: &Limits) -> Option<[usize; 2]> {
+    let reduced = |axis: &usize| reduce.axes.contains(axis);
+    let axis = (0..shape.len()).filter(reduced).max_by_key(|&axis| shape[axis])?;
+    let len: usize = reduce.axes.iter().map(|&axis| shape[axis]).product();
+    let results = numel(shape).checked_div(len)?;
+    // Parts that keep the largest devices of a class busy, and elements from which on a kernel more pays.
+    let (most, long) = match limits.class {
+        DeviceClass::Discrete => (limits.class.full_groups(), 1 << 16),
+        DeviceClass::Integrated => (2 * limits.class.full_groups(), 1 << 16),
+        // There an invocation goes through a part.
+        DeviceClass::Software => (1024, 1 << 16),
+        DeviceClass::Cpu => (64, 1 << 18),
+    };
+    if results > RESULTS || len < long {
+        return None;
+    }
+    let extent = shape[axis];
+    let wanted = (most / results).min(len / PART).min(extent);
+    // No part is filled up where the extent can be divided evenly.
+    let even = (wanted..=(2 * wanted).min(extent)).find(|parts| extent.is_multiple_of(*parts));
+    Some([axis, even.unwrap_or(wanted)]).filter(|[_, parts]| *parts > 1)
+}
+
+/// A reduction of parts, and one of their results.
+fn two_levels(reduce: &Reduce, x: &Tensor, limits: &Limits) -> Tensor {
+    let shape = x.shape();
+    let Some([axis, parts]) = levels(reduce, &shape, limits) else {
+        return x.clone();
+    };
+    let combine =
+        |x: &Tensor, axes: Vec<usize>| x.record(Reduce { combine: reduce.combine, axes }, &[x]);
+    let each = shape[axis].div_ceil(parts);
+    let mut filled = x.pad(axis, 0, each * parts - shape[axis]);
+    if each * parts > shape[axis] && reduce.combine != Combine::Sum {
+        let place = filled.along(axis);
+        let inside = place.less(&place.full_like(shape[axis] as f64));
+        let identity = filled.full_like(reduce.combine.identity(filled.dtype().loaded()).value());
+        filled = inside.select(&filled, &identity);
+    }
+    let cut = [&shape[..axis], &[parts, each], &shape[axis + 1..]].concat();
+    // Axes behind the one that is cut are one further on.
+    let axes = reduce.axes.iter().map(|&other| if other >= axis { other + 1 } else { other });
+    let first = combine(&filled.reshape(&cut), axes.collect());
+    combine(&first, vec![(0..axis).filter(|other| !reduce.axes.contains(other)).count()])
+}
+
+/// Whether a convolution and its input's gradient are products of all channels of a pixel with one matrix.
+fn is_product(conv: &Conv) -> bool {
+    conv.kernel == [1, 1] && conv.stride == [1, 1] && conv.padding == [0, 0] && conv.groups == 1
+}
+
+/// The product of a convolution's filters of one element, or of their transpose, with the pixels of all images.
+fn product(conv: &Conv, weight: &Tensor, images: &Tensor, transposed: bool) -> Tensor {
+    let [from, to] = match transposed {
+        true => [conv.out_channels, conv.in_channels],
+        false => [conv.in_channels, conv.out_channels],
+    };
+    let pixels = conv.input[0] * conv.input[1];
+    let matrix = weight.reshape(&[conv.out_channels, conv.in_channels]);
+    let matrix = if transposed { matrix.transpose(0, 1) } else { matrix };
+    let matrices = matrix.unsqueeze(0).expand(&[conv.batch, to, from]);
+    let columns = images.reshape(&[conv.batch, from, pixels]);
+    matrices.matmul(&columns).reshape(&[conv.batch, to, conv.input[0], conv.input[1]])
 }
 
 /// What a node takes of a gradient, if that is one of its parts: then nothing has to be put together.

@@ -199,6 +199,13 @@ impl<M: Module> Trainer<M> {
         self
     }
 
+    /// Gives each kernel of a step a dispatch of its own, on GPUs, too, where small ones that don't depend on each other share one.
+    /// The results are the same.
+    pub fn dispatches_apart(mut self) -> Self {
+        self.options.share = false;
+        self
+    }
+
     /// Compiles training steps so that this many bytes of scratch memory suffice, if they can for a third more work:
     /// activations are computed again instead of stored. [`Trainer::report`] says what is reached.
     pub fn recompute(mut self, bytes: usize) -> Self {

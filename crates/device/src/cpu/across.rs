@@ -5,6 +5,7 @@ use super::Task;
 use super::block::{BLOCK, Plan, Slice};
 use super::contract::{SUMMED, add_column_sums};
 use super::rows::{Rows, each};
+use super::scratch::Scratch;
 use super::stores::{Stores, roots};
 use crate::{Body, Combine, DType, Kernel, Reduction, Term, TermId, View, numel};
 use rayon::prelude::*;
@@ -95,23 +96,29 @@ impl Task for Across {
         (0..self.rows / width).into_par_iter().for_each(|chunk| {
             let start = chunk * width * self.cols;
             // The sums so far, for each point of a block.
-            let mut found: Vec<[u32; BLOCK]> = Vec::new();
+            let count = self.passes.iter().map(|plan| plan.roots.len()).sum::<usize>();
+            let mut found = Scratch::new(count * BLOCK);
+            let (found, _) = found.as_chunks_mut();
+            let mut done = 0;
             for plan in &self.passes {
                 let mut registers = plan.registers();
-                let mut sums = vec![[0f64; SUMMED]; plan.roots.len()];
+                let mut sums = Scratch::filled(plan.roots.len() * SUMMED, 0f64);
+                let (sums, _) = sums.as_chunks_mut::<SUMMED>();
                 for [at, len] in self.blocks() {
-                    let found = each(&found);
+                    let found = each(&found[..done]);
                     // SAFETY: nothing writes to what is loaded (`Program::verify`).
                     unsafe { plan.evaluate(&mut registers, start + at, len, &found) };
                     for (root, sums) in sums.iter_mut().enumerate() {
                         add_column_sums(sums, plan.root(&registers, root, len, &found), width);
                     }
                 }
-                found.extend(sums.iter().map(|sums| {
-                    std::array::from_fn(|point| (sums[point % width] as f32).to_bits())
-                }));
+                for (found, sums) in found[done..].iter_mut().zip(sums) {
+                    let sum = |point: usize| (sums[point % width] as f32).to_bits();
+                    found.iter_mut().enumerate().for_each(|(point, found)| *found = sum(point));
+                }
+                done += plan.roots.len();
             }
-            let found = each(&found);
+            let found = each(found);
             // SAFETY: each row belongs to one task, and nothing loaded is stored.
             unsafe {
                 let mut registers = self.row_stores.registers();

@@ -3,11 +3,11 @@
 use super::Task;
 use super::block::Slice;
 use super::contract::{Matrix, Operand, product};
-use super::scratch::{Dense, with_tile};
+use super::scratch::{Dense, Few, with_tile};
 use super::stores::{Source, Stores};
+use super::vectors::arch;
 use crate::special::{self, Vectorized, vectorized};
 use crate::{Attention, AttentionRole, Body, Expr, Kernel, numel};
-use pulp::Arch;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -75,7 +75,7 @@ impl AttentionTask {
 impl Task for AttentionTask {
     unsafe fn run(&self) {
         // SAFETY: nothing stores to what the sources load (`Program::verify`).
-        let operands: Vec<_> = self.sources.iter().map(|s| unsafe { Operand::new(s) }).collect();
+        let operands: Few<_> = self.sources.iter().map(|s| unsafe { Operand::new(s) }).collect();
         // SAFETY: as above.
         let bias = self.bias.as_ref().map(|bias| (unsafe { bias.source.dense() }, bias.shared));
         let ready = Ready { attention: &self.attention, operands, sizes: &self.sizes, bias };
@@ -204,7 +204,7 @@ impl AttentionTask {
                     let (upstream, result) =
                         (up.row(query, a.features), result.row(query, a.features));
                     vectorized(
-                        Arch::new(),
+                        arch(),
                         Slopes {
                             weights: bytemuck::cast_slice(weights),
                             slopes: bytemuck::cast_slice_mut(slopes),
@@ -229,7 +229,7 @@ impl AttentionTask {
 /// Sources ready to be read.
 struct Ready<'a> {
     attention: &'a Attention,
-    operands: Vec<Operand<'a>>,
+    operands: Few<Operand<'a>>,
     sizes: &'a [[usize; 2]],
     bias: Option<(Dense<'a>, bool)>,
 }
@@ -251,7 +251,7 @@ impl Ready<'_> {
         let (a, first) = (self.attention, queries.start);
         let q = self.matrix(0, g).rows_from(first);
         product(scores, [queries.len(), a.keys, a.width], q, self.matrix(1, g).turned(), false);
-        let (scale, arch) = (f32::from_bits(a.scale), Arch::new());
+        let (scale, arch) = (f32::from_bits(a.scale), arch());
         let weights: &mut [f32] = bytemuck::cast_slice_mut(scores);
         let mut hidden = false;
         for (query, line) in queries.zip(weights.chunks_mut(a.keys.max(1))) {

@@ -3,6 +3,7 @@
 
 use super::memory::{Memory, Words};
 use super::scratch::Scratch;
+use super::vectors::arch;
 use crate::special::{Vectorized, vectorized};
 use crate::{DType, Expr, Intrinsic, Kernel, Term, TermId, View};
 use half::slice::HalfFloatSliceExt;
@@ -127,8 +128,9 @@ impl Vectorized for Evaluation<'_> {
             }
             registers.held[number] = number;
             if let Step::Load { view, lines: true, .. } = step {
-                registers.lies[number] = line(view, start, len);
-                if registers.lies[number].is_some() {
+                let lies = line(view, start, len);
+                registers.lies[number] = lies.unwrap_or(NOWHERE);
+                if lies.is_some() {
                     continue;
                 }
             }
@@ -154,7 +156,7 @@ struct Others<'r> {
     before: &'r [[u32; BLOCK]],
     after: &'r [[u32; BLOCK]],
     held: &'r [usize],
-    lies: &'r [Option<usize>],
+    lies: &'r [usize],
 }
 
 enum Step {
@@ -200,13 +202,16 @@ pub(super) enum Accumulated<'a> {
     All(u32),
 }
 
+/// Where points lie that lie in no line of memory.
+const NOWHERE: usize = usize::MAX;
+
 /// The registers of one thread for one plan.
 pub(super) struct Registers {
     blocks: Scratch,
     /// The step whose register holds what each step gives.
-    held: Vec<usize>,
-    /// The element from which on a step's points lie in memory, where nothing was copied.
-    lies: Vec<Option<usize>>,
+    held: Scratch<usize>,
+    /// The element from which on a step's points lie in memory, or [`NOWHERE`] if they were copied.
+    lies: Scratch<usize>,
     /// Whether what is the same for all of a row has been computed for this one.
     ready: bool,
 }
@@ -275,7 +280,7 @@ impl Plan {
         }
         let roots: Vec<usize> = roots.iter().map(|&root| register[root]).collect();
         let blocks = share_blocks(&steps, &uniform, &roots);
-        Plan { steps, blocks, uniform, roots, arch: pulp::Arch::new() }
+        Plan { steps, blocks, uniform, roots, arch: arch() }
     }
 
     /// The accumulators that it needs.
@@ -295,7 +300,8 @@ impl Plan {
             }
         }
         let steps = self.steps.len();
-        Registers { blocks, held: (0..steps).collect(), lies: vec![None; steps], ready: false }
+        let (held, lies) = (Scratch::of(0..steps), Scratch::filled(steps, NOWHERE));
+        Registers { blocks, held, lies, ready: false }
     }
 
     /// The step that a choice made for all points is, so that nothing has to be moved. What is read where it lies stays a
@@ -311,7 +317,7 @@ impl Plan {
         }
         let yes_or_no = if registers.blocks[self.blocks[choice] * BLOCK] != 0 { yes } else { no };
         let chosen = registers.held[yes_or_no];
-        let lies = registers.lies[chosen].is_some();
+        let lies = registers.lies[chosen] != NOWHERE;
         (!lies && !matches!(self.steps[chosen], Step::Accumulator(_))).then_some(chosen)
     }
 
@@ -347,7 +353,7 @@ impl Plan {
         let Others { before, after, held, lies } = others;
         let register = |number: usize| match (&self.steps[held[number]], lies[held[number]]) {
             // SAFETY: passed on to the caller.
-            (Step::Load { slice, .. }, Some(at)) => unsafe { slice.part(at, points) },
+            (Step::Load { slice, .. }, at) if at != NOWHERE => unsafe { slice.part(at, points) },
             (Step::Accumulator(number), _)
                 if let Accumulated::Each(values) = accumulated[*number] =>
             {

@@ -3,14 +3,13 @@
 use super::Task;
 use super::block::{BLOCK, Slice};
 use super::rows::Total;
-use super::scratch::{Dense, with_tile};
+use super::scratch::{Dense, Scratch, with_tile};
 use super::stores::{Source, Stores};
 use super::tile::{GROUP, MOST_COLUMNS, Steps, Sum, columns};
+use super::vectors::arch;
 use crate::special::{Vectorized, vectorized};
-use crate::{Body, Combine, Contraction, DType, Kernel, View, contiguous_strides, numel};
-use pulp::Arch;
+use crate::{Body, Combine, Contraction, DType, Kernel, View, numel};
 use rayon::prelude::*;
-use std::borrow::Cow;
 use std::ops::Range;
 
 /// A matrix inside a slice of words, with its strides.
@@ -48,16 +47,16 @@ impl<'a> Matrix<'a> {
     }
 
     /// A row's words, where they lie if they are neighbours.
-    pub(super) fn row(&self, row: usize, cols: usize) -> Cow<'a, [u32]> {
+    pub(super) fn row(&self, row: usize, cols: usize) -> Dense<'a> {
         match self.col {
-            1 => Cow::Borrowed(&self.words[self.at(row, 0)..][..cols]),
-            _ => Cow::Owned((0..cols).map(|col| self.words[self.at(row, col)]).collect()),
+            1 => Dense::Lies(&self.words[self.at(row, 0)..][..cols]),
+            _ => Dense::Computed(Scratch::of((0..cols).map(|col| self.words[self.at(row, col)]))),
         }
     }
 
     /// Where rows begin.
-    pub(super) fn starts(&self, rows: Range<usize>) -> Vec<isize> {
-        rows.map(|row| self.offset + row as isize * self.row).collect()
+    pub(super) fn starts(&self, rows: Range<usize>) -> Scratch<isize> {
+        Scratch::of(rows.map(|row| self.offset + row as isize * self.row))
     }
 }
 
@@ -105,7 +104,7 @@ pub(super) fn pack(b: Matrix<'_>, [k, n]: [usize; 2], panels: &mut [u32]) {
 
 /// Some panels of a matrix `[k, n]`, from one on.
 pub(super) fn pack_panels(b: Matrix<'_>, first: usize, [k, n]: [usize; 2], panels: &mut [u32]) {
-    vectorized(Arch::new(), Packing { b, first, size: [k, n], panels });
+    vectorized(arch(), Packing { b, first, size: [k, n], panels });
 }
 
 struct Packing<'a> {
@@ -206,8 +205,8 @@ fn pack_rows(a: Matrix<'_>, rows: Range<usize>, k: usize, groups: &mut [u32]) {
 }
 
 /// Where rows begin that lie in groups.
-fn group_starts(rows: Range<usize>, k: usize) -> Vec<isize> {
-    rows.map(|row| (row / GROUP * GROUP * k + row % GROUP) as isize).collect()
+fn group_starts(rows: Range<usize>, k: usize) -> Scratch<isize> {
+    Scratch::of(rows.map(|row| (row / GROUP * GROUP * k + row % GROUP) as isize))
 }
 
 /// `out = a b` for rows that begin at some words, whose steps are [`row_steps`], and the columns in `panels`, or added to what is
@@ -262,12 +261,12 @@ pub(super) fn add_row_sums(sums: &mut [f64], a: Matrix<'_>, k: usize) {
         let cols = start..(start + BLOCK).min(k);
         if a.row == 1 && a.col != 1 {
             // Neighbours in memory belong to different rows.
-            let mut block = vec![0f32; sums.len()];
+            let mut block = Scratch::filled(sums.len(), 0f32);
             for col in cols {
                 let words = &a.words[a.at(0, col)..][..sums.len()];
                 block.iter_mut().zip(words).for_each(|(sum, &w)| *sum += f32::from_bits(w));
             }
-            sums.iter_mut().zip(block).for_each(|(sum, part)| *sum += f64::from(part));
+            sums.iter_mut().zip(&*block).for_each(|(sum, &part)| *sum += f64::from(part));
             continue;
         }
         for (row, sum) in sums.iter_mut().enumerate() {
@@ -307,7 +306,7 @@ impl MatMul {
         let [left_shape, right_shape] = contraction.sources();
         let left = Source::new(&kernel.expr, *left, &left_shape, slices);
         let step = match &left {
-            Source::Memory(_, view) => view.strides[batch.len() + 1],
+            Source::Memory(_, view, _) => view.strides[batch.len() + 1],
             Source::Computed(..) => 1,
         };
         MatMul {
@@ -395,7 +394,7 @@ impl MatMul {
     ) {
         let [m, n, k] = self.shape;
         if col == 0 && !self.row_stores.is_empty() {
-            let mut sums = vec![0.0; height];
+            let mut sums = Scratch::filled(height, 0.0);
             add_row_sums(&mut sums, a.rows_from(row), k);
             let at = number * m + row;
             // SAFETY: passed on to the caller.
@@ -443,7 +442,7 @@ impl<'a> Operand<'a> {
     /// Nothing writes to what the source loads while the operand lives.
     pub(super) unsafe fn new(source: &'a Source) -> Operand<'a> {
         match source {
-            Source::Memory(slice, view) => {
+            Source::Memory(slice, view, _) => {
                 // SAFETY: passed on to the caller.
                 let words = unsafe { slice.read() };
                 Operand { words: Dense::Lies(words), view: Some(view) }
@@ -469,10 +468,10 @@ impl<'a> Operand<'a> {
             let dense = Matrix::dense(&self.words, cols);
             return Matrix { offset: (number * rows * cols) as isize, ..dense };
         };
-        let mut offset = view.offset;
-        for (axis, step) in contiguous_strides(batch).iter().enumerate() {
-            let at = number / *step as usize % batch[axis];
-            offset += at as isize * view.strides[axis];
+        let (mut offset, mut rest) = (view.offset, number);
+        for (&extent, stride) in batch.iter().zip(&view.strides).rev() {
+            offset += (rest % extent) as isize * stride;
+            rest /= extent;
         }
         let (row, col) = (view.strides[batch.len()], view.strides[batch.len() + 1]);
         Matrix { words: &self.words, offset, row, col }

@@ -9,9 +9,9 @@
 
 use super::block::Slice;
 use super::contract::{Matrix, add_column_sums, pack_panels, panel_steps, panel_words};
-use super::scratch::with_tile;
+use super::scratch::{Scratch, with_tile};
 use super::stores::{Source, Stores};
-use super::tile::{Steps, Sum, columns};
+use super::tile::{GROUP, Steps, Sum, columns};
 use super::{TASK_POINTS, Task};
 use crate::{Body, Contraction, Conv, ConvRole, Kernel};
 use rayon::prelude::*;
@@ -282,7 +282,9 @@ impl ConvTask {
                     }
                 }
                 let role = match role {
-                    ConvRole::Forward => Role::Forward([Steps::even(at.len(), 1), Steps::new(at)]),
+                    ConvRole::Forward => {
+                        Role::Forward([Steps::even(at.len(), 1), Steps::new(at.into_iter())])
+                    }
                     _ => Role::WeightGradient(at),
                 };
                 (planes, role)
@@ -320,7 +322,7 @@ fn phases(c: &Conv, planes: &Planes, reaching: &[Vec<Taps>; 2], per_output: usiz
             phases.push(Phase {
                 first: [ry, rx],
                 size: [count(0, ry), count(1, rx)],
-                steps: [Steps::new(weight), Steps::new(source)],
+                steps: [weight, source].map(|at| Steps::new(at.into_iter())),
             });
         }
     }
@@ -516,13 +518,23 @@ impl ConvTask {
         let size = c.out_channels * k;
         // Images are summed in a fixed number of parts, so that the order doesn't depend on threads.
         let parts = (TILE_WORDS * 8 / size.max(1)).clamp(2, 16).min(c.batch.max(1));
+        // Each part is cut into pieces of its lines, one for each input channel and place in the window, where cores are left.
+        let lines = c.groups * rows.len();
+        let pieces = rayon::current_num_threads().div_ceil(parts).min(lines.div_ceil(GROUP)).max(1);
+        let piece = lines.div_ceil(pieces).max(1);
+        let pieces = lines.div_ceil(piece).max(1);
         with_tile(parts * size, |sums| {
-            let mut biases = vec![0f64; parts * c.out_channels];
-            let own = sums.par_chunks_mut(size.max(1));
-            let own = own.zip(biases.par_chunks_mut(c.out_channels.max(1)));
-            own.enumerate().for_each(|(part, (sum, biases))| {
+            let mut biases = Scratch::filled(parts * pieces * c.out_channels, 0f64);
+            let own = biases.par_chunks_mut((pieces * c.out_channels).max(1));
+            let own = sums.par_chunks_mut(size.max(1)).zip(own);
+            own.enumerate().for_each(|(part, (sums, biases))| {
                 let images = part * c.batch / parts..(part + 1) * c.batch / parts;
-                self.add_images(rows, images, [x, dy], sum, biases);
+                let own = sums.par_chunks_mut((piece * co).max(1));
+                let own = own.zip(biases.par_chunks_mut(c.out_channels.max(1)));
+                own.enumerate().for_each(|(number, (sum, biases))| {
+                    let lines = number * piece..((number + 1) * piece).min(lines);
+                    self.add_images((rows, lines), images.clone(), [x, dy], sum, biases);
+                });
             });
             if !self.row_stores.is_empty() {
                 let (total, rest) = biases.split_at_mut(c.out_channels);
@@ -557,11 +569,11 @@ impl ConvTask {
         });
     }
 
-    /// The weight gradient of some images as `[group, k, co]`, and what their output gradient adds to the sum of
-    /// each channel.
+    /// Some lines of the weight gradient of some images as `[group, k, co]`, and what the output gradient of groups that begin there
+    /// adds to the sum of each channel.
     fn add_images(
         &self,
-        starts: &[isize],
+        (starts, lines): (&[isize], Range<usize>),
         images: Range<usize>,
         [x, dy]: [&[u32]; 2],
         sum: &mut [u32],
@@ -583,17 +595,19 @@ impl ConvTask {
                 (image * planes.words() + at / width * pitch + at % width) as isize
             };
             let steps = |images: usize| {
-                let along = (0..images * count).map(along).collect();
-                (Steps::new(along), panel_steps(images * count))
+                (Steps::new((0..images * count).map(along)), panel_steps(images * count))
             };
             let whole = steps(together);
             for first in images.clone().step_by(together) {
                 let some = first..(first + together).min(images.end);
                 let rest = (some.len() < together).then(|| steps(some.len()));
                 let (along, down) = rest.as_ref().unwrap_or(&whole);
-                for group in 0..c.groups {
+                for group in lines.start / starts.len()..lines.end.div_ceil(starts.len()) {
                     let add = first > images.start || tile.start > 0;
-                    let sum = &mut sum[group * starts.len() * co..][..starts.len() * co];
+                    let own = lines.start.max(group * starts.len())
+                        ..lines.end.min((group + 1) * starts.len());
+                    let sum = &mut sum[(own.start - lines.start) * co..][..own.len() * co];
+                    let own = own.start % starts.len()..own.start % starts.len() + own.len();
                     let words = some.len() * planes.words();
                     with_tile(words + panel_words([down.len(), co]), |scratch| {
                         let (source, panels) = scratch.split_at_mut(words);
@@ -613,13 +627,13 @@ impl ConvTask {
                             }
                             let first = number * across;
                             let biases = &mut biases[group * co + first..(group + 1) * co];
-                            if !self.row_stores.is_empty() {
+                            if own.start == 0 && !self.row_stores.is_empty() {
                                 add_column_sums(biases, panel, across);
                             }
                         }
                         Sum {
                             left: source,
-                            rows: starts,
+                            rows: &starts[own.clone()],
                             left_steps: along,
                             right: panels,
                             right_steps: down,

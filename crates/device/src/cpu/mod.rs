@@ -18,9 +18,12 @@ mod scatter;
 mod scratch;
 mod stores;
 mod tile;
+mod vectors;
 mod window;
 
 pub(crate) use memory::Memory;
+
+pub use vectors::Vectors;
 
 use crate::device::{self, Arriving, Backend, Run};
 use crate::{
@@ -76,9 +79,13 @@ pub(crate) struct Cpu {
 }
 
 impl Cpu {
-    pub(crate) fn new(threads: Option<usize>) -> Cpu {
+    pub(crate) fn new(threads: Option<usize>, vectors: Vectors) -> Cpu {
         let info = info(threads);
-        let builder = || rayon::ThreadPoolBuilder::new().thread_name(|i| format!("shadegrad {i}"));
+        let builder = || {
+            rayon::ThreadPoolBuilder::new()
+                .thread_name(|i| format!("shadegrad {i}"))
+                .start_handler(move |_| vectors.enter())
+        };
         let pool = builder()
             .num_threads(threads.unwrap_or(0))
             .build()
@@ -165,7 +172,9 @@ impl Backend for Cpu {
                 return Err(DeviceError::Program { number, label, reason });
             }
         }
-        let tasks = program.kernels.iter().map(|kernel| prepare(kernel, &memories)).collect();
+        // By a thread of the device, since what is laid out depends on its vectors.
+        let prepare = |kernel: &Kernel| prepare(kernel, &memories);
+        let tasks = self.pool.install(|| program.kernels.iter().map(prepare).collect());
         Ok(Box::new(CpuRun { tasks, pool: self.pool.clone(), turn: self.turn.clone() }))
     }
 

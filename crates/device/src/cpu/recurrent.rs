@@ -3,15 +3,16 @@
 use super::Task;
 use super::block::Slice;
 use super::contract::{Matrix, multiply, pack, panel_steps, panel_words, row_steps};
-use super::scratch::with_tile;
+use super::scratch::{Few, Scratch, with_tile};
 use super::stores::{Source, Stores};
 use super::tile::Steps;
+use super::vectors::arch;
 use crate::special::{self, Vectorized, vectorized};
 use crate::{Body, Cell, Kernel, Sequence, SequenceRole};
 use rayon::prelude::*;
 
-/// Sequences of a task: few enough to keep cores busy, enough for a product.
-const ROWS: usize = 8;
+/// Sequences of a task, at most and, where cores are left, at least: as many as tiles of a product have rows.
+const ROWS: [usize; 2] = [8, 4];
 
 pub(super) struct Recurrent {
     sequence: Sequence,
@@ -42,8 +43,8 @@ impl Task for Recurrent {
     unsafe fn run(&self) {
         let sequence = &self.sequence;
         // SAFETY: nothing stores to what the sources load (`Program::verify`).
-        let sources: Vec<_> = self.sources.iter().map(|s| unsafe { s.dense() }).collect();
-        let sources: Vec<&[f32]> = sources.iter().map(|s| bytemuck::cast_slice(s)).collect();
+        let sources: Few<_> = self.sources.iter().map(|s| unsafe { s.dense() }).collect();
+        let sources: Few<&[f32]> = sources.iter().map(|s| bytemuck::cast_slice(s)).collect();
         let width = sequence.result(self.role)[2] * sequence.hidden;
         // The recurrent weight, for all steps of all tasks.
         let (n, g) = (sequence.hidden, sequence.cell.gates() * sequence.hidden);
@@ -56,9 +57,12 @@ impl Task for Recurrent {
             let weight =
                 Weight { panels, size, steps: row_steps(size[0], 1), down: panel_steps(size[0]) };
             let weight = &weight;
-            (0..sequence.batch.div_ceil(ROWS)).into_par_iter().for_each(|task| {
-                let first = task * ROWS;
-                let rows = ROWS.min(sequence.batch - first);
+            let [most, least] = ROWS;
+            let share = sequence.batch.div_ceil(rayon::current_num_threads());
+            let each = share.next_multiple_of(2).clamp(least, most);
+            (0..sequence.batch.div_ceil(each)).into_par_iter().for_each(|task| {
+                let first = task * each;
+                let rows = each.min(sequence.batch - first);
                 let keep = |step: usize, values: &[f32]| {
                     let start = (step * sequence.batch + first) * width;
                     let words: &[u32] = bytemuck::cast_slice(values);
@@ -153,11 +157,12 @@ fn forward(
     let Sequence { cell, batch, hidden: n, .. } = *sequence;
     let gates = sources[0];
     let (g, kept) = (cell.gates() * n, cell.kept() * n);
-    let states = |at: usize| sources[2 + at][first * n..(first + rows) * n].to_vec();
+    let states =
+        |at: usize| Scratch::of(sources[2 + at][first * n..(first + rows) * n].iter().copied());
     let mut h = states(0);
-    let mut c = if cell == Cell::Lstm { states(1) } else { vec![] };
-    let mut values = vec![0.0; rows * kept];
-    let arch = pulp::Arch::new();
+    let mut c = if cell == Cell::Lstm { states(1) } else { Scratch::new(0) };
+    let mut values = Scratch::filled(rows * kept, 0.0);
+    let arch = arch();
     with_tile(rows * g, |tile| {
         for step in sequence.steps() {
             // What the recurrent weight gives to each gate.
@@ -278,12 +283,12 @@ fn gradient(
     let (upstream, trace) = (sources[0], sources[1]);
     let (g, kept, width) = (cell.gates() * n, cell.kept() * n, cell.slopes() * n);
     let states = cell.states();
-    let mut slopes = vec![0.0; rows * width];
+    let mut slopes = Scratch::filled(rows * width, 0.0);
     // By the states after the step, and what the recurrent weight takes to those before.
-    let (mut dh, mut dc) = (vec![0.0; rows * n], vec![0.0; rows * n]);
-    let mut through = vec![0.0; rows * g];
-    let order: Vec<usize> = sequence.steps().collect();
-    let arch = pulp::Arch::new();
+    let [mut dh, mut dc] = [0.0; 2].map(|zero| Scratch::filled(rows * n, zero));
+    let mut through = Scratch::filled(rows * g, 0.0);
+    let order = Scratch::of(sequence.steps());
+    let arch = arch();
     with_tile(rows * n, |tile| {
         for (number, &step) in order.iter().enumerate().rev() {
             for row in 0..rows {

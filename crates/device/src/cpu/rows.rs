@@ -4,11 +4,12 @@
 //! depends on the length alone. Rows of which the elements lie far apart are in `across`.
 
 use super::block::{Accumulated, BLOCK, Plan, Registers, Slice};
-use super::scratch::Scratch;
+use super::scratch::{Few, Scratch};
 use super::stores::{Stores, roots};
 use super::{TASK_POINTS, Task};
 use crate::{Body, Combine, DType, Expr, Kernel, Term, TermId, View, numel};
 use rayon::prelude::*;
+use smallvec::SmallVec;
 use std::ops::Range;
 
 const LANES: usize = 16;
@@ -73,7 +74,7 @@ impl Rows {
     /// # Safety
     /// As [`Task::run`], and no other thread works on these rows.
     unsafe fn group(&self, first: usize, count: usize, state: &mut State) {
-        let State { stages, passes, row_stores, stores, found, spread } = state;
+        let State { stages, passes, row_stores, stores, found, spread, totals } = state;
         let [(found, _), (spread, _)] = [found, spread].map(|words| words.as_chunks_mut());
         let mut done = 0;
         for (number, (stage, registers)) in self.stages.iter().zip(stages).enumerate() {
@@ -94,7 +95,8 @@ impl Rows {
                 let registers = &mut passes[number];
                 registers.begin_row();
                 let each_row = rows.clone().flat_map(|_| combines);
-                let mut totals: Vec<_> = each_row.map(|&(c, ty)| Total::new(c, ty)).collect();
+                totals.clear();
+                totals.extend(each_row.map(|&(c, ty)| Total::new(c, ty)));
                 for [start, len] in self.points(first, &rows) {
                     // SAFETY: passed on to the caller.
                     unsafe { plan.evaluate(registers, start, len, &known) };
@@ -144,7 +146,7 @@ impl Rows {
         found: &[[u32; BLOCK]],
         rows: &Range<usize>,
         spread: &'s mut [[u32; BLOCK]],
-    ) -> Vec<Accumulated<'s>> {
+    ) -> Known<'s> {
         if self.together == 1 {
             return found.iter().map(|values| Accumulated::All(values[rows.start])).collect();
         }
@@ -211,20 +213,25 @@ fn stages(
     (after, stages)
 }
 
-pub(super) fn each(found: &[[u32; BLOCK]]) -> Vec<Accumulated<'_>> {
+/// What is known of a row: hardly ever more than so many numbers.
+type Known<'a> = SmallVec<[Accumulated<'a>; 32]>;
+
+pub(super) fn each(found: &[[u32; BLOCK]]) -> Known<'_> {
     found.iter().map(|values| Accumulated::Each(values)).collect()
 }
 
 /// What a task works in.
 struct State {
-    stages: Vec<Registers>,
-    passes: Vec<Registers>,
+    stages: Few<Registers>,
+    passes: Few<Registers>,
     row_stores: Registers,
     stores: Registers,
     /// What is found of each row of a group, in blocks.
     found: Scratch,
     /// The same for each point of a block, where rows share blocks.
     spread: Scratch,
+    /// The reductions of the rows of a block.
+    totals: SmallVec<[Total; 32]>,
 }
 
 impl Task for Rows {
@@ -242,6 +249,7 @@ impl Task for Rows {
                 stores: self.stores.registers(),
                 found: Scratch::new(found * BLOCK),
                 spread: Scratch::new(if self.together > 1 { found * BLOCK } else { 0 }),
+                totals: SmallVec::new(),
             };
             let rows = task * rows_each..((task + 1) * rows_each).min(self.rows);
             for first in rows.clone().step_by(group) {

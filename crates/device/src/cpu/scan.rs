@@ -2,7 +2,7 @@
 
 use super::Task;
 use super::block::Slice;
-use super::scratch::with_tile;
+use super::scratch::{Few, with_tile};
 use super::stores::{Source, Stores};
 use crate::{Body, Kernel, Recurrence};
 use rayon::prelude::*;
@@ -34,11 +34,11 @@ impl Task for Scan {
         let [outer, steps, inner] = self.recurrence.lines();
         // SAFETY: nothing stores to what the sources load (`Program::verify`).
         let source = unsafe { self.source.dense() };
-        let coefficients: Vec<_> =
+        let coefficients: Few<_> =
             // SAFETY: as above.
             self.coefficients.iter().map(|source| unsafe { source.dense() }).collect();
         let source: &[f32] = bytemuck::cast_slice(&source);
-        let coefficients: Vec<&[f32]> =
+        let coefficients: Few<&[f32]> =
             coefficients.iter().map(|c| bytemuck::cast_slice(c)).collect();
         (0..outer).into_par_iter().for_each(|line| {
             let range = line * steps * inner..(line + 1) * steps * inner;

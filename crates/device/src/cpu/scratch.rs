@@ -1,21 +1,29 @@
 //! Memory that kernels use while they run and leave to the next ones, so that no step asks for much.
 
+use bytemuck::Pod;
+use smallvec::SmallVec;
 use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 thread_local! {
-    /// What nobody uses now.
-    static FREE: RefCell<Vec<Vec<u32>>> = const { RefCell::new(Vec::new()) };
+    /// What nobody uses now, in pieces that are aligned for all numbers.
+    static FREE: RefCell<Vec<Vec<u64>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Words with any contents, which go back to a thread's free ones in the end.
-pub(super) struct Scratch {
-    memory: Vec<u32>,
-    words: usize,
+/// A few things that hold on to something else, of which there are hardly ever more.
+pub(super) type Few<T> = SmallVec<[T; 8]>;
+
+/// Numbers with any contents, whose memory goes back to what a thread has free in the end.
+pub(super) struct Scratch<T = u32> {
+    memory: Vec<u64>,
+    len: usize,
+    of: PhantomData<T>,
 }
 
-impl Scratch {
-    pub(super) fn new(words: usize) -> Scratch {
+impl<T: Pod> Scratch<T> {
+    pub(super) fn new(len: usize) -> Scratch<T> {
+        let words = (len * size_of::<T>()).div_ceil(size_of::<u64>());
         // The smallest that is large enough, so that large ones are there for who needs them.
         let memory = FREE.with_borrow_mut(|free| {
             let fits = (0..free.len()).filter(|&at| free[at].len() >= words);
@@ -25,25 +33,39 @@ impl Scratch {
         });
         // Not grown: nobody reads what is in it.
         let memory = if memory.len() < words { vec![0; words] } else { memory };
-        Scratch { memory, words }
+        Scratch { memory, len, of: PhantomData }
+    }
+
+    /// So many times one number.
+    pub(super) fn filled(len: usize, value: T) -> Scratch<T> {
+        let mut numbers = Scratch::new(len);
+        numbers.fill(value);
+        numbers
+    }
+
+    /// The numbers that an iterator gives.
+    pub(super) fn of(values: impl ExactSizeIterator<Item = T>) -> Scratch<T> {
+        let mut numbers = Scratch::new(values.len());
+        numbers.iter_mut().zip(values).for_each(|(number, value)| *number = value);
+        numbers
     }
 }
 
-impl Deref for Scratch {
-    type Target = [u32];
+impl<T: Pod> Deref for Scratch<T> {
+    type Target = [T];
 
-    fn deref(&self) -> &[u32] {
-        &self.memory[..self.words]
+    fn deref(&self) -> &[T] {
+        &bytemuck::cast_slice(&self.memory)[..self.len]
     }
 }
 
-impl DerefMut for Scratch {
-    fn deref_mut(&mut self) -> &mut [u32] {
-        &mut self.memory[..self.words]
+impl<T: Pod> DerefMut for Scratch<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut bytemuck::cast_slice_mut(&mut self.memory)[..self.len]
     }
 }
 
-impl Drop for Scratch {
+impl<T> Drop for Scratch<T> {
     fn drop(&mut self) {
         let memory = std::mem::take(&mut self.memory);
         // Where the thread ends, its memory goes with it.

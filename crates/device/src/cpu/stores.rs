@@ -84,7 +84,7 @@ impl Stores {
     /// # Safety
     /// As [`Stores::run`].
     pub(super) unsafe fn sums(&self, range: Range<usize>, sums: &[f64]) {
-        let sums: Vec<u32> = sums.iter().map(|&sum| (sum as f32).to_bits()).collect();
+        let sums = Scratch::of(sums.iter().map(|&sum| (sum as f32).to_bits()));
         // SAFETY: passed on to the caller.
         unsafe { self.run(&mut self.registers(), range, &[&sums, &sums]) };
     }
@@ -179,8 +179,8 @@ impl Task for Map {
 
 /// Where a core's source comes from.
 pub(super) enum Source {
-    /// Memory, seen through a view without a mask.
-    Memory(Slice, View),
+    /// Memory, seen through a view without a mask, and a plan that puts its elements in order, unless they are.
+    Memory(Slice, View, Option<Plan>),
     /// An expression, stored to scratch memory before the core runs.
     Computed(Plan, usize),
 }
@@ -191,7 +191,9 @@ impl Source {
             Term::Load { operand, view }
                 if !view.is_masked() && slices[*operand].dtype.bytes() == 4 =>
             {
-                Source::Memory(slices[*operand].clone(), view.clone())
+                let ordered = || Plan::new(expr, &[term], slices);
+                let ordered = (!view.is_contiguous()).then(ordered);
+                Source::Memory(slices[*operand].clone(), view.clone(), ordered)
             }
             _ => Source::Computed(Plan::new(expr, &[term], slices), numel(shape)),
         }
@@ -203,17 +205,11 @@ impl Source {
     /// Nothing writes to what the source loads while the result lives.
     pub(super) unsafe fn dense(&self) -> Dense<'_> {
         match self {
-            Source::Memory(slice, view) if view.is_contiguous() => {
+            // SAFETY: passed on to the caller.
+            Source::Memory(slice, _, None) => Dense::Lies(unsafe { slice.read() }),
+            Source::Memory(_, view, Some(plan)) => {
                 // SAFETY: passed on to the caller.
-                Dense::Lies(unsafe { slice.read() })
-            }
-            Source::Memory(slice, view) => {
-                let mut expr = Expr::default();
-                let load = Term::Load { operand: 0, view: view.clone() };
-                let root = expr.push(load, slice.dtype);
-                let plan = Plan::new(&expr, &[root], std::slice::from_ref(slice));
-                // SAFETY: passed on to the caller.
-                Dense::Computed(unsafe { evaluate(&plan, numel(&view.shape)) })
+                Dense::Computed(unsafe { evaluate(plan, numel(&view.shape)) })
             }
             // SAFETY: passed on to the caller.
             Source::Computed(plan, points) => Dense::Computed(unsafe { evaluate(plan, *points) }),

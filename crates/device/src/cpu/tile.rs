@@ -4,7 +4,9 @@
 //! lies, so that a matrix in any layout, a matrix packed in panels and the windows of an image are read where they
 //! are, and nothing is unfolded. Each element is one sum in the order of the steps, whatever tile it falls into.
 
-use pulp::{Arch, Simd, WithSimd};
+use super::scratch::Scratch;
+use super::vectors::arch;
+use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
 /// Most vectors of a tile.
@@ -23,9 +25,10 @@ pub(super) const GROUP: usize = 24;
 const STEPS: usize = 256;
 
 /// Where the steps of a sum lie, relative to a start.
-#[derive(Clone, Debug)]
 pub(super) struct Steps {
-    at: Vec<isize>,
+    count: usize,
+    /// Of each, unless they are even.
+    at: Scratch<isize>,
     low: isize,
     high: isize,
     /// The distance of steps that begin at the start and are as far from each other.
@@ -33,21 +36,24 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    pub(super) fn new(at: Vec<isize>) -> Steps {
+    pub(super) fn new(at: impl ExactSizeIterator<Item = isize>) -> Steps {
+        let at = Scratch::of(at);
         let low = at.iter().copied().min().unwrap_or(0);
         let high = at.iter().copied().max().unwrap_or(0);
         let distance = at.get(1).copied().unwrap_or(0);
         let evenly = at.iter().enumerate().all(|(step, &at)| at == step as isize * distance);
-        Steps { at, low, high, even: evenly.then_some(distance) }
+        Steps { count: at.len(), at, low, high, even: evenly.then_some(distance) }
     }
 
     /// Steps at the same distance from each other.
     pub(super) fn even(count: usize, distance: isize) -> Steps {
-        Steps::new((0..count as isize).map(|step| step * distance).collect())
+        let last = count.saturating_sub(1) as isize * distance;
+        let (low, high) = (last.min(0), last.max(0));
+        Steps { count, at: Scratch::new(0), low, high, even: Some(distance) }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.at.len()
+        self.count
     }
 }
 
@@ -94,7 +100,7 @@ impl Sum<'_> {
         let last = self.right_steps.high + edge as isize;
         assert!(self.panel >= tile, "panels overlap");
         assert!(first >= 0 && last as usize <= self.right.len(), "columns leave their source");
-        let arch = Arch::new();
+        let arch = arch();
         let count = self.left_steps.len();
         for start in (0..count).step_by(STEPS) {
             let steps = start..(start + STEPS).min(count);
@@ -262,7 +268,7 @@ fn vectors() -> [usize; 2] {
             [S::F32_LANES, shape(S::REGISTER_COUNT)[1]]
         }
     }
-    Arch::new().dispatch(Vectors)
+    arch().dispatch(Vectors)
 }
 
 /// Most columns that a tile has on any machine.
@@ -276,6 +282,7 @@ pub(super) fn columns() -> usize {
 #[cfg(test)]
 mod tests {
     use super::vectors;
+    use crate::Vectors;
 
     #[cfg(target_arch = "x86_64")]
     #[test]
@@ -288,5 +295,21 @@ mod tests {
             return;
         };
         assert_eq!(vectors(), expected, "floats of a vector and vectors of a tile");
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn tiles_are_made_of_narrower_vectors_where_a_device_asks_for_them() {
+        let of = |chosen: Vectors| {
+            let found = std::thread::spawn(move || {
+                chosen.enter();
+                vectors()[0]
+            });
+            found.join().ok()
+        };
+        assert_eq!(of(Vectors::None), Some(1), "floats of a vector");
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            assert_eq!(of(Vectors::Avx2), Some(8), "floats of a vector");
+        }
     }
 }

@@ -1,0 +1,144 @@
+//! Operations that are computed as others: long reductions in two levels, convolutions with filters of one element as products.
+#![allow(clippy::unwrap_used, reason = "a test that fails should say where")]
+
+mod harness;
+
+use harness::numbers;
+use shadegrad::device::{Body, Contraction, DeviceClass, Limits, Variant, random};
+use shadegrad::graph::{Array, ConvOptions, Options, Padding};
+use shadegrad::prelude::*;
+
+/// The CPU, and the adapter with the shaders of each class of adapters.
+fn devices() -> Vec<Device> {
+    let classes = [DeviceClass::Software, DeviceClass::Integrated, DeviceClass::Discrete];
+    let adapters = classes
+        .map(|class| harness::adapter_with(Variant { class: Some(class), ..Variant::default() }));
+    std::iter::once(Device::cpu(Some(2))).chain(adapters.into_iter().flatten()).collect()
+}
+
+fn run(device: &Device, graph: &Graph, outputs: &[&Tensor]) -> (Vec<Array>, Vec<Body>) {
+    let options = Options { guard: 64, ..Options::default() };
+    let mut loaded = Session::new(device).compile_with(graph, outputs, &options).unwrap();
+    loaded.run(1).unwrap();
+    loaded.check_guards().unwrap();
+    let found = (0..outputs.len()).map(|output| loaded.read_array(output).unwrap()).collect();
+    let kernels = &loaded.compiled().program.kernels;
+    (found, kernels.iter().map(|kernel| kernel.body.clone()).collect())
+}
+
+/// Extents of which no axis can be divided evenly, and some that can.
+const LONG: [(&[usize], &[usize]); 6] = [
+    (&[262_147], &[0]),
+    (&[3, 100_003], &[1]),
+    (&[262_147, 2], &[0]),
+    (&[521, 2, 509], &[0, 2]),
+    (&[2, 4, 256, 256], &[2, 3]),
+    (&[64, 64, 3, 128], &[0, 1, 3]),
+];
+
+#[test]
+fn long_reductions_have_two_levels() {
+    for device in devices() {
+        for (shape, axes) in LONG {
+            let graph = Graph::new();
+            let x = graph.variable(&numbers("x", shape, 7));
+            let count: usize = shape.iter().product();
+            let bytes: Vec<u8> =
+                (0..count as u32).flat_map(|i| random(3, i).to_le_bytes()).collect();
+            let whole = graph.variable(&Variable::from_bytes("whole", shape, DType::I32, bytes));
+            // Signs, a few doublings and halvings: products without rounding.
+            let extreme = |sign: f64, factor: f64, other: &Tensor| {
+                (&x * sign).greater(&x.full_like(0.4998)).select(&x.full_like(factor), other)
+            };
+            let signs = x.greater(&x.zeros_like()).select(&x.ones_like(), &x.full_like(-1.0));
+            let factors = extreme(1.0, 2.0, &extreme(-1.0, 0.5, &signs));
+            let outputs =
+                [x.sum(axes), whole.sum(axes), factors.prod(axes), x.amax(axes), (-&x).amin(axes)];
+            let outputs: Vec<&Tensor> = outputs.iter().collect();
+            let (found, kernels) = run(&device, &graph, &outputs);
+            let terms: f64 = axes.iter().map(|&axis| shape[axis] as f64).product();
+            // Sums of numbers below 1/2; integers wrap.
+            let allowed = [1e-6 * terms, 0.0, 0.0, 0.0, 0.0];
+            for ((found, expected), allowed) in
+                found.iter().zip(graph.reference(&outputs).unwrap()).zip(allowed)
+            {
+                for (found, expected) in found.data.iter().zip(&expected.data) {
+                    let error = (found - expected).abs();
+                    assert!(
+                        error <= allowed,
+                        "{shape:?} along {axes:?} on {}: {found} for {expected}",
+                        device.info()
+                    );
+                }
+            }
+            // Several reductions may share a kernel, but no row is as long as what is reduced.
+            let results: usize = shape.iter().product::<usize>() / terms as usize;
+            let of_rows = kernels.iter().filter_map(|body| match body {
+                Body::Rows { rows, cols, .. } => Some([rows, cols].map(|n| n.iter().product())),
+                _ => None,
+            });
+            let of_rows: Vec<[usize; 2]> = of_rows.collect();
+            let long = device.limits().class != DeviceClass::Cpu || terms >= f64::from(1 << 18);
+            assert_eq!(of_rows.iter().any(|[rows, _]| *rows > results), long, "{of_rows:?}");
+            let short = of_rows.iter().all(|[_, cols]| *cols as f64 <= terms / 4.0);
+            assert_eq!(short, long, "{of_rows:?}");
+        }
+    }
+}
+
+#[test]
+fn short_reductions_and_those_with_many_results_have_one_level() {
+    for limits in [Limits::CPU, Limits::profile("h200").unwrap()] {
+        let device = Device::null(limits);
+        for shape in [[1, 65_535], [9, 65_536]] {
+            let graph = Graph::new();
+            let x = graph.variable(&numbers("x", &shape, 7));
+            let sum = x.sum(&[1]);
+            let loaded = Session::new(&device).compile(&graph, &[&sum]).unwrap();
+            assert_eq!(loaded.report().counts.dispatches, 1, "{shape:?}");
+        }
+    }
+}
+
+/// Images by filters of one element with what follows: the result, and the gradients by both.
+fn pointwise(graph: &Graph, inside: bool) -> Vec<Tensor> {
+    let x = graph.variable(&numbers("x", &[3, 20, 7, 5], 1));
+    let w = graph.variable(&numbers("w", &[36, 20, 1, 1], 2));
+    let bias = graph.variable(&numbers("bias", &[36], 3));
+    let slope = graph.variable(&numbers("slope", &[3, 36, 7, 5], 4));
+    let y = match inside {
+        true => x.conv2d(&w, Some(&bias), &ConvOptions::default()),
+        // The same inside of filters of nine.
+        false => {
+            let padding = Padding::Zeros([1, 1]);
+            let options = ConvOptions { padding, ..ConvOptions::default() };
+            x.conv2d(&w.pad(2, 1, 1).pad(3, 1, 1), Some(&bias), &options)
+        }
+    }
+    .relu();
+    let mut outputs = graph.gradients(&(&y * &slope).sum_all(), &[&x, &w, &bias]);
+    outputs.push(y);
+    outputs
+}
+
+#[test]
+fn filters_of_one_element_are_products() {
+    for device in devices() {
+        let [(found, kernels), (expected, others)] = [true, false].map(|inside| {
+            let graph = Graph::new();
+            let outputs = pointwise(&graph, inside);
+            run(&device, &graph, &outputs.iter().collect::<Vec<_>>())
+        });
+        harness::assert_close(&found, &expected);
+        let products = |kernels: &[Body]| {
+            let product = |body: &&Body| {
+                matches!(body, Body::Contract { contraction: Contraction::MatMul { .. }, .. })
+            };
+            kernels.iter().filter(product).count()
+        };
+        // The weight's gradient sums over images, too, which a product of matrices does not.
+        assert_eq!([products(&kernels), products(&others)], [2, 0], "on {}", device.info());
+        // What follows, and the gradient of the bias, are in the same kernels.
+        assert!(kernels.len() <= 4, "{} kernels on {}", kernels.len(), device.info());
+    }
+}
