@@ -142,3 +142,44 @@ fn filters_of_one_element_are_products() {
         assert!(kernels.len() <= 4, "{} kernels on {}", kernels.len(), device.info());
     }
 }
+
+#[test]
+fn gradients_through_strides_leave_out_what_meets_nothing() {
+    // Strides that filters are longer and shorter than, that don't divide the image, along one axis only, in groups, that are filled
+    // by the filters, and more than are taken apart.
+    let cases: [([usize; 2], [usize; 2], [usize; 2], [usize; 2], usize); 7] = [
+        ([8, 8], [3, 3], [2, 2], [1, 1], 1),
+        ([13, 9], [5, 4], [2, 2], [2, 0], 1),
+        ([11, 10], [1, 1], [2, 2], [0, 0], 1),
+        ([9, 12], [2, 3], [3, 1], [1, 1], 2),
+        ([7, 15], [3, 7], [1, 4], [0, 3], 4),
+        ([6, 8], [2, 2], [2, 2], [0, 0], 1),
+        ([7, 7], [3, 3], [3, 3], [1, 1], 1),
+    ];
+    // The last of all classes has the tiles of GPUs, the first shaders for the host's cores.
+    let all = devices();
+    for device in all.iter().filter(|d| d.limits().class != DeviceClass::Integrated) {
+        for (input, kernel, stride, padding, groups) in cases {
+            let graph = Graph::new();
+            let x = graph.variable(&numbers("x", &[2, 4, input[0], input[1]], 1));
+            let w = graph.variable(&numbers("w", &[8, 4 / groups, kernel[0], kernel[1]], 2));
+            let padding = Padding::Zeros(padding);
+            let options = ConvOptions { stride, padding, groups, ..ConvOptions::default() };
+            let y = x.conv2d(&w, None, &options);
+            let slope = graph.variable(&numbers("slope", &y.shape(), 3));
+            let outputs = graph.gradients(&(&y * &slope).sum_all(), &[&x]);
+            let outputs: Vec<&Tensor> = outputs.iter().collect();
+            let (found, kernels) = run(device, &graph, &outputs);
+            harness::assert_close(&found, &graph.reference(&outputs).unwrap());
+            let strides = kernels.iter().filter_map(|body| match body {
+                Body::Contract { contraction: Contraction::Conv(conv, _), .. } => Some(conv.stride),
+                _ => None,
+            });
+            let whole = device.limits().class == DeviceClass::Cpu || stride == [3, 3];
+            let found: Vec<[usize; 2]> = strides.collect();
+            let expected = if whole { stride } else { [1, 1] };
+            assert!(found.iter().all(|of| *of == expected), "{found:?} on {}", device.info());
+            assert!(!whole || found.len() == 1, "{found:?} on {}", device.info());
+        }
+    }
+}

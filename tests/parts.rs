@@ -189,6 +189,25 @@ fn submissions_are_cut_where_their_dispatches_add_up() {
 }
 
 #[test]
+fn submissions_grow_while_their_dispatches_are_short() {
+    let Some(device) = harness::adapter() else { return };
+    let graph = Graph::new();
+    let x = graph.variable(&harness::numbers("x", &[10], 1));
+    let mut loaded = Session::new(&device).compile(&graph, &[&(&x + 1.0)]).unwrap();
+    let mut submits = |steps: usize| {
+        let before = device.counters().submits;
+        loaded.run(steps).unwrap();
+        device.synchronize().unwrap();
+        device.counters().submits - before
+    };
+    submits(2000);
+    // Fewer than ten dispatches in each would mean that one of ten additions takes ten milliseconds.
+    let later = submits(2000);
+    assert!(later < 200, "{later} submissions of 2000 dispatches");
+    assert!(later > 0, "nothing was submitted");
+}
+
+#[test]
 fn benchmark_steps_are_whole_on_every_device() {
     for (profile, limits) in Limits::profiles() {
         let device = Device::null(limits.clone());

@@ -25,10 +25,7 @@ pub const KERNELS: &[Alone] = &[
         name: "matmul-vectors",
         record: |r, shrink| r.matmul(&[], [4096 / shrink, 8, 4096 / shrink]),
     },
-    Alone {
-        name: "matmul-vector",
-        record: |r, shrink| r.matmul(&[], [1, 4096 / shrink, 4096 / shrink]),
-    },
+    Alone { name: "matmul-vector", record: vector },
     Alone { name: "matmul-batched", record: |r, shrink| r.matmul(&[64 / shrink], [64, 64, 32]) },
     Alone { name: "matmul-transposed", record: transposed },
     Alone { name: "conv", record: |r, shrink| r.conv(MIDDLE, shrink, |[y, ..]| y) },
@@ -177,6 +174,12 @@ fn transposed(r: &Recording, shrink: usize) -> (String, Vec<Tensor>) {
     let (a, b) = (r.floats("a", &side), r.floats("bb", &side));
     let product = a.transpose(0, 1).matmul(&b.transpose(0, 1));
     (format!("{side:?} x {side:?}, both transposed"), vec![product])
+}
+
+fn vector(r: &Recording, shrink: usize) -> (String, Vec<Tensor>) {
+    let (x, w) = (r.floats("x", &[1, 4096 / shrink]), r.floats("ww", &[4096 / shrink; 2]));
+    let about = format!("{:?} by the rows of {:?}", x.shape(), w.shape());
+    (about, vec![x.matmul(&w.transpose(0, 1))])
 }
 
 fn sum_all(r: &Recording, shrink: usize) -> (String, Vec<Tensor>) {

@@ -200,3 +200,25 @@ fn rows_that_share_blocks() {
     };
     agree(&[("no columns", none)]);
 }
+
+#[test]
+fn one_row_by_matrices_in_every_layout() {
+    for (batch, k, n) in [(1, 70, 48), (3, 7, 33), (2, 257, 1), (2, 1, 5)] {
+        let products: Build<'_> = &|g| {
+            let row = x(g, &[batch, 1, k], 1);
+            let (lines, columns) = (x(g, &[batch, n, k], 2), x(g, &[batch, k, n], 3));
+            let (shared, bias) = (x(g, &[1, n, k], 4).expand(&[batch, n, k]), x(g, &[n], 5));
+            vec![
+                // What linear layers do with one sample: lines of the weight, and what follows.
+                (row.matmul(&lines.transpose(1, 2)) + &bias).relu(),
+                row.matmul(&shared.transpose(1, 2)),
+                row.matmul(&columns),
+                // A row that is computed, one whose elements lie apart, and one whose sum is wanted, too.
+                row.exp().matmul(&lines.transpose(1, 2)),
+                columns.narrow(2, 0, 1).transpose(1, 2).matmul(&lines.transpose(1, 2)),
+                (&row * 2.0).matmul(&lines.transpose(1, 2)) + (&row * 2.0).sum(&[2]).unsqueeze(2),
+            ]
+        };
+        agree(&[(&format!("{batch} rows of {k} by {n} columns"), products)]);
+    }
+}

@@ -2,7 +2,9 @@
 //!
 //! The gradient of attention has a kernel on the CPU only: adapters go through its matrices with products, which they compute
 //! faster than rows. Long reductions to a few results have two levels, because a row is reduced by one workgroup or one core.
-//! Convolutions with filters of one element are products.
+//! Convolutions with filters of one element are products. Of a convolution with strides, most pairs of a pixel and an element of the
+//! filter give nothing to the input's gradient: adapters compute pixels that are a stride apart together, without those pairs. The
+//! CPU's kernel does that itself.
 
 use crate::ops::{AttendGradient, Conv2d, Conv2dInputGradient, Op, Reduce, Slice};
 use crate::{Graph, GraphError, Node, Nodes, Tensor, Value};
@@ -41,9 +43,10 @@ pub(crate) fn expand<'n>(nodes: &'n Nodes, limits: &Limits) -> Result<Cow<'n, No
             }
             Op::Reduce(reduce) => two_levels(reduce, &of[0], limits),
             Op::Conv2d(Conv2d(conv)) => product(conv, &of[1], &of[0], false),
-            Op::Conv2dInputGradient(Conv2dInputGradient(conv)) => {
+            Op::Conv2dInputGradient(Conv2dInputGradient(conv)) if is_product(conv) => {
                 product(conv, &of[1], &of[0], true)
             }
+            Op::Conv2dInputGradient(Conv2dInputGradient(conv)) => phases(conv, &of[0], &of[1]),
             _ => of[0].clone(),
         });
         moved.push(whole.value());
@@ -67,8 +70,9 @@ fn expands(node: &Node, nodes: &Nodes, limits: &Limits) -> bool {
         Op::Reduce(reduce) => {
             levels(reduce, &nodes.nodes[node.inputs[0].index()].ty.shape, limits).is_some()
         }
-        Op::Conv2d(Conv2d(conv)) | Op::Conv2dInputGradient(Conv2dInputGradient(conv)) => {
-            is_product(conv)
+        Op::Conv2d(Conv2d(conv)) => is_product(conv),
+        Op::Conv2dInputGradient(Conv2dInputGradient(conv)) => {
+            is_product(conv) || limits.class != DeviceClass::Cpu && has_phases(conv)
         }
         _ => false,
     }
@@ -129,7 +133,11 @@ fn two_levels(reduce: &Reduce, x: &Tensor, limits: &Limits) -> Tensor {
 
 /// Whether a convolution and its input's gradient are products of all channels of a pixel with one matrix.
 fn is_product(conv: &Conv) -> bool {
-    conv.kernel == [1, 1] && conv.stride == [1, 1] && conv.padding == [0, 0] && conv.groups == 1
+    conv.input == conv.output
+        && conv.kernel == [1, 1]
+        && conv.stride == [1, 1]
+        && conv.padding == [0, 0]
+        && conv.groups == 1
 }
 
 /// The product of a convolution's filters of one element, or of their transpose, with the pixels of all images.
@@ -144,6 +152,60 @@ fn product(conv: &Conv, weight: &Tensor, images: &Tensor, transposed: bool) -> T
     let matrices = matrix.unsqueeze(0).expand(&[conv.batch, to, from]);
     let columns = images.reshape(&[conv.batch, from, pixels]);
     matrices.matmul(&columns).reshape(&[conv.batch, to, conv.input[0], conv.input[1]])
+}
+
+/// Most convolutions that stand for one: each is a shader.
+const PHASES: usize = 4;
+
+/// Whether a convolution has strides, and where it has, no dilation.
+fn has_phases(conv: &Conv) -> bool {
+    let of = |axis: usize| conv.stride[axis] == 1 || conv.dilation[axis] == 1;
+    (2..=PHASES).contains(&(conv.stride[0] * conv.stride[1])) && of(0) && of(1)
+}
+
+/// The gradient of a convolution's input: pixels whose distance is a multiple of the stride see the same elements of the filter, each
+/// for the next output, as in a convolution without strides.
+fn phases(conv: &Conv, slope: &Tensor, weight: &Tensor) -> Tensor {
+    let Conv { batch, in_channels, input, kernel, stride, padding, .. } = *conv;
+    let extents = [0, 1].map(|axis| input[axis].div_ceil(stride[axis]));
+    let mut parts = Vec::new();
+    for number in 0..stride[0] * stride[1] {
+        let phase = [number / stride[1], number % stride[1]];
+        // The first element of the filter that meets an output, and at which output that is.
+        let first = [0, 1].map(|axis| (phase[axis] + padding[axis]) % stride[axis]);
+        let reached = [0, 1].map(|axis| (phase[axis] + padding[axis]) / stride[axis]);
+        let seen =
+            [0, 1].map(|axis| kernel[axis].saturating_sub(first[axis]).div_ceil(stride[axis]));
+        if seen.contains(&0) {
+            parts.push(slope.graph().full(
+                &[batch, in_channels, 1, extents[0], extents[1]],
+                slope.dtype().loaded(),
+                0.0,
+            ));
+            continue;
+        }
+        let mut elements = weight.clone();
+        for axis in 0..2 {
+            elements = elements.slice(axis + 2, first[axis], stride[axis] as isize, seen[axis]);
+        }
+        let of_phase =
+            Conv { input: extents, kernel: seen, stride: [1, 1], padding: reached, ..*conv };
+        let part = match is_product(&of_phase) {
+            true => product(&of_phase, &elements, slope, true),
+            false => slope.record(Conv2dInputGradient(of_phase), &[slope, &elements]),
+        };
+        parts.push(part.unsqueeze(2));
+    }
+    let parts: Vec<&Tensor> = parts.iter().collect();
+    let [h, w] = extents;
+    slope
+        .graph()
+        .concat(&parts, 2)
+        .reshape(&[batch, in_channels, stride[0], stride[1], h, w])
+        .permute(&[0, 1, 4, 2, 5, 3])
+        .reshape(&[batch, in_channels, h * stride[0], w * stride[1]])
+        .narrow(2, 0, input[0])
+        .narrow(3, 0, input[1])
 }
 
 /// What a node takes of a gradient, if that is one of its parts: then nothing has to be put together.

@@ -304,18 +304,22 @@ impl MatMul {
             unreachable!("prepared as a matrix product because the contraction is one")
         };
         let [left_shape, right_shape] = contraction.sources();
-        let left = Source::new(&kernel.expr, *left, &left_shape, slices);
-        let step = match &left {
-            Source::Memory(_, view, _) => view.strides[batch.len() + 1],
-            Source::Computed(..) => 1,
-        };
+        let mut left = Source::new(&kernel.expr, *left, &left_shape, slices);
+        let mut right = Source::new(&kernel.expr, *right, &right_shape, slices);
+        let mut shape = [*m, *n, *k];
+        // One row by columns that lie in lines, such as a sample by the weight of a linear layer, is computed as these lines by a
+        // column: the vector is laid out then, and the matrix read where it lies.
+        if *m == 1 && row_stores.is_empty() && right.step(batch.len()) == Some(1) {
+            (left, right) = (right.turned(batch.len()), left.turned(batch.len()));
+            shape.swap(0, 1);
+        }
         MatMul {
             batch: batch.clone(),
-            shape: [*m, *n, *k],
+            shape,
+            left_steps: row_steps(*k, left.step(batch.len() + 1).unwrap_or(1)),
             left,
-            left_steps: row_steps(*k, step),
             right_steps: panel_steps(*k),
-            right: Source::new(&kernel.expr, *right, &right_shape, slices),
+            right,
             row_stores: Stores::new(&kernel.expr, row_stores, slices),
             stores: Stores::new(&kernel.expr, stores, slices),
         }
@@ -428,6 +432,28 @@ impl MatMul {
                 store(start + line * n, values);
             }
         });
+    }
+}
+
+impl Source {
+    /// Words from one element to the next along an axis of memory.
+    fn step(&self, axis: usize) -> Option<isize> {
+        match self {
+            Source::Memory(_, view, _) => Some(view.strides[axis]),
+            Source::Computed(..) => None,
+        }
+    }
+
+    /// The same matrices transposed; of a vector, what is computed lies in the same order.
+    fn turned(self, batch: usize) -> Source {
+        match self {
+            Source::Memory(slice, view, ordered) => {
+                let mut order: Vec<usize> = (0..batch + 2).collect();
+                order.swap(batch, batch + 1);
+                Source::Memory(slice, view.permute(&order), ordered)
+            }
+            computed => computed,
+        }
     }
 }
 
