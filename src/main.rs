@@ -307,6 +307,9 @@ fn run(command: Command) -> Result<()> {
                 return Ok(());
             }
             if !beside.is_empty() {
+                if rounds == 0 {
+                    bail!("--rounds is at least 1: in none nothing is measured");
+                }
                 let [device] = device.as_slice() else {
                     bail!("--beside takes one device, on which the programs run in turn");
                 };
@@ -326,10 +329,11 @@ fn run(command: Command) -> Result<()> {
                     }
                     Err(reason) => eprintln!("{reason}"),
                 });
-                let [ours, theirs] = told.map_err(anyhow::Error::msg)?;
+                // Whatever has been measured is kept.
                 if let Some(path) = json {
                     std::fs::write(&path, &lines).with_context(|| path.display().to_string())?;
                 }
+                let [ours, theirs] = told.map_err(anyhow::Error::msg)?;
                 print!("{}", bench::compare(&ours, &theirs));
                 return Ok(());
             }

@@ -145,7 +145,8 @@ fn runs_are_compared_workload_by_workload() {
     let text = bench::compare(&ours, &theirs);
     let lines: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["ms", "per", "step", "ours", "other", "third"]);
-    assert_eq!(lines[1], ["mlp", "4.000", "6.000", "(1.50x)", "-"]);
+    // The median of nine and six.
+    assert_eq!(lines[1], ["mlp", "4.000", "7.500", "(1.88x)", "-"]);
     assert_eq!(lines[2], ["gpt", "10.000", "failed", "-"]);
     assert!(text.contains("only measured for third: cifar"));
 }
@@ -274,6 +275,7 @@ fn other_programs_run_in_turn_and_the_medians_of_all_rounds_are_compared() {
     assert_eq!([of("\"shadegrad\""), of("\"counting\"")], [3, 3], "{lines}");
     refused(&["bench", "mlp", "--beside", "true"], &["`true` has no {}"]);
     refused(&["bench", "mlp", "--beside", "true {}", "--host"], &["--beside", "--host"]);
+    refused(&["bench", "mlp", "--beside", "true {}", "--rounds", "0"], &["--rounds is at least 1"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::numbers;
+use harness::{bits, numbers};
 use shadegrad::device::{Body, Contraction, DeviceClass, Limits, Variant, random};
 use shadegrad::graph::{Array, ConvOptions, Options, Padding};
 use shadegrad::prelude::*;
@@ -36,53 +36,83 @@ const LONG: [(&[usize], &[usize]); 6] = [
     (&[64, 64, 3, 128], &[0, 1, 3]),
 ];
 
+/// Whole numbers from -8 to 7, whose sums have no rounding in any order.
+fn whole(x: &Tensor) -> Tensor {
+    (x * 16.0).floor()
+}
+
+/// Asserts that a reduction has two levels: rows that are more than the results, and none as long as what is reduced.
+fn has_two_levels(kernels: &[Body], [results, terms]: [usize; 2], two: bool) {
+    let of_rows = kernels.iter().filter_map(|body| match body {
+        Body::Rows { rows, cols, .. } => Some([rows, cols].map(|n| n.iter().product())),
+        _ => None,
+    });
+    let of_rows: Vec<[usize; 2]> = of_rows.collect();
+    assert_eq!(of_rows.iter().any(|[rows, _]| *rows > results), two, "{of_rows:?}");
+    assert_eq!(of_rows.iter().all(|[_, cols]| *cols <= terms / 4), two, "{of_rows:?}");
+}
+
 #[test]
 fn long_reductions_have_two_levels() {
     for device in devices() {
         for (shape, axes) in LONG {
+            let terms: usize = axes.iter().map(|&axis| shape[axis]).product();
+            let count: usize = shape.iter().product();
+            let of = [count / terms, terms];
+            let long = device.limits().class != DeviceClass::Cpu || terms >= 1 << 18;
+            let same = |graph: &Graph, outputs: &[&Tensor]| {
+                let (found, kernels) = run(&device, graph, outputs);
+                let expected = graph.reference(outputs).unwrap();
+                assert!(bits(&found) == bits(&expected), "{shape:?}, {axes:?}, {}", device.info());
+                kernels
+            };
             let graph = Graph::new();
             let x = graph.variable(&numbers("x", shape, 7));
-            let count: usize = shape.iter().product();
             let bytes: Vec<u8> =
                 (0..count as u32).flat_map(|i| random(3, i).to_le_bytes()).collect();
-            let whole = graph.variable(&Variable::from_bytes("whole", shape, DType::I32, bytes));
-            // Signs, a few doublings and halvings: products without rounding.
+            let wrapping = graph.variable(&Variable::from_bytes("n", shape, DType::I32, bytes));
+            let sums = [whole(&x).sum(axes), wrapping.sum(axes), x.amax(axes), (-&x).amin(axes)];
+            has_two_levels(&same(&graph, &sums.each_ref()), of, long);
+            // Signs, a few doublings and halvings: products without rounding. The CPU multiplies in f64, which parts would not.
+            let graph = Graph::new();
+            let x = graph.variable(&numbers("x", shape, 7));
             let extreme = |sign: f64, factor: f64, other: &Tensor| {
                 (&x * sign).greater(&x.full_like(0.4998)).select(&x.full_like(factor), other)
             };
             let signs = x.greater(&x.zeros_like()).select(&x.ones_like(), &x.full_like(-1.0));
-            let factors = extreme(1.0, 2.0, &extreme(-1.0, 0.5, &signs));
-            let outputs =
-                [x.sum(axes), whole.sum(axes), factors.prod(axes), x.amax(axes), (-&x).amin(axes)];
-            let outputs: Vec<&Tensor> = outputs.iter().collect();
-            let (found, kernels) = run(&device, &graph, &outputs);
-            let terms: f64 = axes.iter().map(|&axis| shape[axis] as f64).product();
-            // Sums of numbers below 1/2; integers wrap.
-            let allowed = [1e-6 * terms, 0.0, 0.0, 0.0, 0.0];
-            for ((found, expected), allowed) in
-                found.iter().zip(graph.reference(&outputs).unwrap()).zip(allowed)
-            {
-                for (found, expected) in found.data.iter().zip(&expected.data) {
-                    let error = (found - expected).abs();
-                    assert!(
-                        error <= allowed,
-                        "{shape:?} along {axes:?} on {}: {found} for {expected}",
-                        device.info()
-                    );
-                }
-            }
-            // Several reductions may share a kernel, but no row is as long as what is reduced.
-            let results: usize = shape.iter().product::<usize>() / terms as usize;
-            let of_rows = kernels.iter().filter_map(|body| match body {
-                Body::Rows { rows, cols, .. } => Some([rows, cols].map(|n| n.iter().product())),
-                _ => None,
-            });
-            let of_rows: Vec<[usize; 2]> = of_rows.collect();
-            let long = device.limits().class != DeviceClass::Cpu || terms >= f64::from(1 << 18);
-            assert_eq!(of_rows.iter().any(|[rows, _]| *rows > results), long, "{of_rows:?}");
-            let short = of_rows.iter().all(|[_, cols]| *cols as f64 <= terms / 4.0);
-            assert_eq!(short, long, "{of_rows:?}");
+            let product = extreme(1.0, 2.0, &extreme(-1.0, 0.5, &signs)).prod(axes);
+            let two = device.limits().class != DeviceClass::Cpu;
+            has_two_levels(&same(&graph, &[&product]), of, two);
         }
+    }
+}
+
+#[test]
+fn long_reductions_of_halves_and_of_what_is_not_a_number() {
+    for device in devices() {
+        let graph = Graph::new();
+        let x = graph.variable(&numbers("x", &[262_147], 7));
+        let place = x.along(0);
+        let hidden = place.equal(&place.full_like(262_146.0)).select(&x.full_like(f64::NAN), &x);
+        let mut outputs = vec![hidden.amax(&[0]), hidden.amin(&[0])];
+        if device.limits().f16 {
+            outputs.push(whole(&x).to(DType::F16).sum(&[0]));
+        }
+        let outputs: Vec<&Tensor> = outputs.iter().collect();
+        let (found, _) = run(&device, &graph, &outputs);
+        assert!(found[..2].iter().all(|one| one.data[0].is_nan()), "on {}", device.info());
+        let expected = graph.reference(&outputs).unwrap();
+        assert_eq!(bits(&found[2..]), bits(&expected[2..]), "on {}", device.info());
+    }
+}
+
+#[test]
+fn long_reductions_of_nothing_give_nothing() {
+    for device in devices() {
+        let graph = Graph::new();
+        let x = graph.variable(&numbers("x", &[0, 1 << 19], 7));
+        let (found, _) = run(&device, &graph, &[&x.sum(&[1])]);
+        assert_eq!(found[0].ty.shape, [0], "on {}", device.info());
     }
 }
 
@@ -101,11 +131,11 @@ fn short_reductions_and_those_with_many_results_have_one_level() {
 }
 
 /// Images by filters of one element with what follows: the result, and the gradients by both.
-fn pointwise(graph: &Graph, inside: bool) -> Vec<Tensor> {
-    let x = graph.variable(&numbers("x", &[3, 20, 7, 5], 1));
+fn pointwise(graph: &Graph, [height, width]: [usize; 2], inside: bool) -> Vec<Tensor> {
+    let x = graph.variable(&numbers("x", &[3, 20, height, width], 1));
     let w = graph.variable(&numbers("w", &[36, 20, 1, 1], 2));
     let bias = graph.variable(&numbers("bias", &[36], 3));
-    let slope = graph.variable(&numbers("slope", &[3, 36, 7, 5], 4));
+    let slope = graph.variable(&numbers("slope", &[3, 36, height, width], 4));
     let y = match inside {
         true => x.conv2d(&w, Some(&bias), &ConvOptions::default()),
         // The same inside of filters of nine.
@@ -123,23 +153,27 @@ fn pointwise(graph: &Graph, inside: bool) -> Vec<Tensor> {
 
 #[test]
 fn filters_of_one_element_are_products() {
-    for device in devices() {
-        let [(found, kernels), (expected, others)] = [true, false].map(|inside| {
-            let graph = Graph::new();
-            let outputs = pointwise(&graph, inside);
-            run(&device, &graph, &outputs.iter().collect::<Vec<_>>())
-        });
-        harness::assert_close(&found, &expected);
-        let products = |kernels: &[Body]| {
-            let product = |body: &&Body| {
-                matches!(body, Body::Contract { contraction: Contraction::MatMul { .. }, .. })
+    // Large enough, of one pixel, and of a few that would fill a small part of a tile.
+    for (image, expected) in [([7, 5], 2), ([1, 1], 2), ([4, 4], 0)] {
+        for device in devices() {
+            let [(found, kernels), (others, nine)] = [true, false].map(|inside| {
+                let graph = Graph::new();
+                let outputs = pointwise(&graph, image, inside);
+                run(&device, &graph, &outputs.iter().collect::<Vec<_>>())
+            });
+            harness::assert_close(&found, &others);
+            let products = |kernels: &[Body]| {
+                let product = |body: &&Body| {
+                    matches!(body, Body::Contract { contraction: Contraction::MatMul { .. }, .. })
+                };
+                kernels.iter().filter(product).count()
             };
-            kernels.iter().filter(product).count()
-        };
-        // The weight's gradient sums over images, too, which a product of matrices does not.
-        assert_eq!([products(&kernels), products(&others)], [2, 0], "on {}", device.info());
-        // What follows, and the gradient of the bias, are in the same kernels.
-        assert!(kernels.len() <= 4, "{} kernels on {}", kernels.len(), device.info());
+            // The weight's gradient sums over images, too, which a product of matrices does not.
+            let counts = [products(&kernels), products(&nine)];
+            assert_eq!(counts, [expected, 0], "{image:?} on {}", device.info());
+            // What follows, and the gradient of the bias, are in the same kernels.
+            assert!(kernels.len() <= 4, "{} kernels on {}", kernels.len(), device.info());
+        }
     }
 }
 
@@ -173,13 +207,14 @@ fn gradients_through_strides_leave_out_what_meets_nothing() {
             harness::assert_close(&found, &graph.reference(&outputs).unwrap());
             let strides = kernels.iter().filter_map(|body| match body {
                 Body::Contract { contraction: Contraction::Conv(conv, _), .. } => Some(conv.stride),
+                Body::Contract { .. } => Some([1, 1]),
                 _ => None,
             });
             let whole = device.limits().class == DeviceClass::Cpu || stride == [3, 3];
-            let found: Vec<[usize; 2]> = strides.collect();
-            let expected = if whole { stride } else { [1, 1] };
-            assert!(found.iter().all(|of| *of == expected), "{found:?} on {}", device.info());
-            assert!(!whole || found.len() == 1, "{found:?} on {}", device.info());
+            // One for each place in a stride that an element of the filter meets.
+            let met = |axis: usize| stride[axis].min(kernel[axis]);
+            let expected = if whole { vec![stride] } else { vec![[1, 1]; met(0) * met(1)] };
+            assert_eq!(strides.collect::<Vec<_>>(), expected, "on {}", device.info());
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Other programs beside shadegrad: processes one after the other in rounds, so that what slows the machine down for a while slows
 //! all of them down.
 
-use super::{Row, report::row};
+use super::Row;
+use super::report::{medians, row};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
@@ -21,12 +22,12 @@ pub struct Beside<'a> {
 }
 
 impl Beside<'_> {
-    /// Runs shadegrad and the others for each workload in turn: our medians and theirs, each the median of all rounds. `told` gets
-    /// whatever line of JSON there is, as it comes, and why a program gave none.
+    /// Runs shadegrad and the others for each workload in turn: our medians of all rounds, and theirs. `told` gets whatever line of
+    /// JSON there is, as it comes, and why a program gave none.
     ///
     /// # Errors
     /// What the system says, or what shadegrad printed instead of a measurement, as text. That another program fails is a row without
-    /// a time.
+    /// a time, unless it succeeds in another round.
     pub fn run(
         &self,
         workloads: &[&str],
@@ -35,29 +36,33 @@ impl Beside<'_> {
         if let Some(command) = self.others.iter().find(|command| !command.contains(PLACE)) {
             return Err(format!("`{command}` has no {PLACE} where the workload's name belongs"));
         }
-        let mut names: Vec<String> = self.others.to_vec();
-        let [mut ours, mut theirs] = [Vec::new(), Vec::new()];
+        let mut ours = Vec::new();
+        // Under the names that programs give themselves, as soon as they have.
+        let mut theirs: Vec<(&String, Vec<Row>)> =
+            self.others.iter().map(|command| (command, vec![])).collect();
         for _ in 0..self.rounds {
             for workload in workloads {
                 let (line, row) = self.ours(workload)?;
                 told(Ok(&line));
                 ours.push(row);
-                for (command, name) in self.others.iter().zip(&mut names) {
+                for (command, rows) in &mut theirs {
                     match line_of(&mut shell(&command.replace(PLACE, workload))) {
                         Ok((line, row)) => {
                             told(Ok(&line));
-                            name.clone_from(&row.peer);
-                            theirs.push(row);
+                            rows.iter_mut().for_each(|other| other.peer.clone_from(&row.peer));
+                            rows.push(row);
                         }
                         Err(reason) => {
                             told(Err(&reason));
-                            theirs.push(Row::failed(name, workload));
+                            let name = rows.first().map_or(*command, |first| &first.peer);
+                            rows.push(Row::failed(name, workload));
                         }
                     }
                 }
             }
         }
-        Ok([ours, theirs].map(medians))
+        let theirs: Vec<Row> = theirs.into_iter().flat_map(|(_, rows)| rows).collect();
+        Ok([ours, theirs].map(|rows| medians(&rows)))
     }
 
     /// Our own line.
@@ -96,19 +101,4 @@ fn line_of(command: &mut Command) -> Result<(String, Row), String> {
         let last = error.lines().chain(text.lines()).rfind(|line| !line.trim().is_empty());
         format!("{}: {}", output.status, last.unwrap_or("nothing was printed"))
     })
-}
-
-/// One row for all of the same program and workload, with the median of those that have a time.
-fn medians(rows: Vec<Row>) -> Vec<Row> {
-    let mut all: Vec<Row> = Vec::new();
-    for row in &rows {
-        let same = |other: &&Row| (&other.peer, &other.workload) == (&row.peer, &row.workload);
-        if all.iter().any(|other| same(&other)) {
-            continue;
-        }
-        let mut times: Vec<f64> = rows.iter().filter(same).filter_map(|row| row.median).collect();
-        times.sort_by(f64::total_cmp);
-        all.push(Row { median: times.get(times.len() / 2).copied(), ..row.clone() });
-    }
-    all
 }

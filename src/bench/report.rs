@@ -135,18 +135,42 @@ impl Row {
 }
 
 /// Reads lines of JSON with `peer`, `workload`, and what else a [`Row`] has under the names that [`json`] gives it; of several of
-/// the same peer and workload the last counts.
+/// the same peer and workload the medians.
 ///
 /// # Errors
 /// The number of the line that isn't an object with a workload, and why, as text.
 pub fn read(text: &str) -> Result<Vec<Row>, String> {
-    let mut rows: Vec<Row> = Vec::new();
+    let mut rows = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let row = row(line).map_err(|reason| format!("line {}: {reason}", number + 1))?;
-        rows.retain(|r| (&r.peer, &r.workload) != (&row.peer, &row.workload));
         rows.push(row);
     }
-    Ok(rows)
+    Ok(medians(&rows))
+}
+
+/// One row for all of the same peer and workload, with the medians of what they have; the mean of the middle two of an even number.
+pub(super) fn medians(rows: &[Row]) -> Vec<Row> {
+    let mut all: Vec<Row> = Vec::new();
+    for row in rows {
+        let same = |other: &&Row| (&other.peer, &other.workload) == (&row.peer, &row.workload);
+        if all.iter().any(|other| same(&other)) {
+            continue;
+        }
+        let median = |of: fn(&Row) -> Option<f64>| {
+            let mut times: Vec<f64> = rows.iter().filter(same).filter_map(of).collect();
+            times.sort_by(f64::total_cmp);
+            let middle = times.len().checked_sub(1)?;
+            Some((times[middle / 2] + times[middle.div_ceil(2)]) / 2.0)
+        };
+        all.push(Row {
+            median: median(|row| row.median),
+            first: median(|row| row.first),
+            cold: median(|row| row.cold),
+            warm: median(|row| row.warm),
+            ..row.clone()
+        });
+    }
+    all
 }
 
 /// Reads one line; why it isn't a measurement, as text.

@@ -16,13 +16,10 @@ impl Kernel {
         let [read, written] = self.traffic();
         let idle = match &self.body {
             Body::Recurrent { sequence, stepwise: false, .. } => idle(limits, sequence.batch),
-            // A long row keeps one workgroup busy.
-            Body::Rows { rows, .. } => idle(limits, numel(rows)),
             _ => 1.0,
         };
-        let work = self.operations() / limits.dispatch_operations as f64
-            + (read + written) as f64 / limits.dispatch_bytes as f64;
-        work * idle
+        self.operations() * idle / limits.dispatch_operations as f64
+            + (read + written) as f64 / limits.dispatch_bytes as f64
     }
 
     /// How many dispatches share the workgroups of one pass over its results.

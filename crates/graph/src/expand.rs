@@ -12,12 +12,44 @@ use shadegrad_device::{Combine, Conv, DeviceClass, Limits, numel};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+/// What stands for a node.
+enum Instead<'n> {
+    /// The matrices of attention's gradient.
+    Matrices(&'n AttendGradient),
+    /// A reduction of so many parts of an axis, and one of their results.
+    Levels(&'n Reduce, usize, usize),
+    /// A product with the filters, or with their transpose.
+    Product(&'n Conv, bool),
+    /// Convolutions of pixels that are a stride apart.
+    Phases(&'n Conv),
+}
+
+impl Instead<'_> {
+    fn of<'n>(node: &'n Node, nodes: &Nodes, limits: &Limits) -> Option<Instead<'n>> {
+        let on_adapter = limits.class != DeviceClass::Cpu;
+        match &node.op {
+            Op::AttendGradient(op) if on_adapter => Some(Instead::Matrices(op)),
+            Op::Reduce(reduce) => {
+                let shape = &nodes.nodes[node.inputs[0].index()].ty.shape;
+                let [axis, parts] = levels(reduce, shape, limits)?;
+                Some(Instead::Levels(reduce, axis, parts))
+            }
+            Op::Conv2d(Conv2d(conv)) if is_product(conv) => Some(Instead::Product(conv, false)),
+            Op::Conv2dInputGradient(Conv2dInputGradient(conv)) => match is_product(conv) {
+                true => Some(Instead::Product(conv, true)),
+                false => (on_adapter && has_phases(conv)).then_some(Instead::Phases(conv)),
+            },
+            _ => None,
+        }
+    }
+}
+
 /// Nodes that the device computes one by one.
 ///
 /// # Errors
 /// A mistake in what an operation is made of.
 pub(crate) fn expand<'n>(nodes: &'n Nodes, limits: &Limits) -> Result<Cow<'n, Nodes>, GraphError> {
-    if !nodes.nodes.iter().any(|node| expands(node, nodes, limits)) {
+    if !nodes.nodes.iter().any(|node| Instead::of(node, nodes, limits).is_some()) {
         return Ok(Cow::Borrowed(nodes));
     }
     let graph = Graph::new();
@@ -29,25 +61,21 @@ pub(crate) fn expand<'n>(nodes: &'n Nodes, limits: &Limits) -> Result<Cow<'n, No
             moved.push(part.value());
             continue;
         }
-        if !expands(node, nodes, limits) {
+        let Some(instead) = Instead::of(node, nodes, limits) else {
             moved.push(graph.keep(Node { inputs, ..node.clone() }));
             continue;
-        }
+        };
         let of: Vec<Tensor> = inputs.iter().map(|&v| Tensor::new(&graph, v)).collect();
-        let whole = graph.like(node, || match &node.op {
-            Op::AttendGradient(op) => {
+        let whole = graph.like(node, || match instead {
+            Instead::Matrices(op) => {
                 let made = op.parts(&of);
                 let whole = graph.concat(&made.each_ref(), -1);
                 parts.insert(Value(number as u32), (op, made));
                 whole
             }
-            Op::Reduce(reduce) => two_levels(reduce, &of[0], limits),
-            Op::Conv2d(Conv2d(conv)) => product(conv, &of[1], &of[0], false),
-            Op::Conv2dInputGradient(Conv2dInputGradient(conv)) if is_product(conv) => {
-                product(conv, &of[1], &of[0], true)
-            }
-            Op::Conv2dInputGradient(Conv2dInputGradient(conv)) => phases(conv, &of[0], &of[1]),
-            _ => of[0].clone(),
+            Instead::Levels(reduce, axis, parts) => two_levels(reduce, &of[0], axis, parts),
+            Instead::Product(conv, transposed) => product(conv, &of[1], &of[0], transposed),
+            Instead::Phases(conv) => phases(conv, &of[0], &of[1]),
         });
         moved.push(whole.value());
     }
@@ -63,22 +91,8 @@ pub(crate) fn expand<'n>(nodes: &'n Nodes, limits: &Limits) -> Result<Cow<'n, No
     }))
 }
 
-/// Whether others stand for a node.
-fn expands(node: &Node, nodes: &Nodes, limits: &Limits) -> bool {
-    match &node.op {
-        Op::AttendGradient(_) => limits.class != DeviceClass::Cpu,
-        Op::Reduce(reduce) => {
-            levels(reduce, &nodes.nodes[node.inputs[0].index()].ty.shape, limits).is_some()
-        }
-        Op::Conv2d(Conv2d(conv)) => is_product(conv),
-        Op::Conv2dInputGradient(Conv2dInputGradient(conv)) => {
-            is_product(conv) || limits.class != DeviceClass::Cpu && has_phases(conv)
-        }
-        _ => false,
-    }
-}
-
-/// Most results of a reduction in two levels: with more, each of which has a workgroup or is a core's, a device is busy enough.
+/// Most results of a reduction in two levels. With more, each of which has a workgroup or is a core's, such as the channels of a batch
+/// normalisation, the sums stay in the kernel of what is done with them.
 const RESULTS: usize = 8;
 
 /// Elements of a part of a reduction, at least.
@@ -89,7 +103,7 @@ fn levels(reduce: &Reduce, shape: &[usize], limits: &Limits) -> Option<[usize; 2
     let reduced = |axis: &usize| reduce.axes.contains(axis);
     let axis = (0..shape.len()).filter(reduced).max_by_key(|&axis| shape[axis])?;
     let len: usize = reduce.axes.iter().map(|&axis| shape[axis]).product();
-    let results = numel(shape).checked_div(len)?;
+    let results = numel(shape).checked_div(len).filter(|results| *results > 0)?;
     // Parts that keep the largest devices of a class busy, and elements from which on a kernel more pays.
     let (most, long) = match limits.class {
         DeviceClass::Discrete => (limits.class.full_groups(), 1 << 16),
@@ -98,7 +112,9 @@ fn levels(reduce: &Reduce, shape: &[usize], limits: &Limits) -> Option<[usize; 2
         DeviceClass::Software => (1024, 1 << 16),
         DeviceClass::Cpu => (64, 1 << 18),
     };
-    if results > RESULTS || len < long {
+    // The CPU multiplies in f64, which parts would not.
+    let exact = limits.class == DeviceClass::Cpu && reduce.combine == Combine::Prod;
+    if results > RESULTS || len < long || exact {
         return None;
     }
     let extent = shape[axis];
@@ -108,12 +124,9 @@ fn levels(reduce: &Reduce, shape: &[usize], limits: &Limits) -> Option<[usize; 2
     Some([axis, even.unwrap_or(wanted)]).filter(|[_, parts]| *parts > 1)
 }
 
-/// A reduction of parts, and one of their results.
-fn two_levels(reduce: &Reduce, x: &Tensor, limits: &Limits) -> Tensor {
+/// A reduction of so many parts of an axis, and one of their results.
+fn two_levels(reduce: &Reduce, x: &Tensor, axis: usize, parts: usize) -> Tensor {
     let shape = x.shape();
-    let Some([axis, parts]) = levels(reduce, &shape, limits) else {
-        return x.clone();
-    };
     let combine =
         |x: &Tensor, axes: Vec<usize>| x.record(Reduce { combine: reduce.combine, axes }, &[x]);
     let each = shape[axis].div_ceil(parts);
@@ -131,13 +144,18 @@ fn two_levels(reduce: &Reduce, x: &Tensor, limits: &Limits) -> Tensor {
     combine(&first, vec![(0..axis).filter(|other| !reduce.axes.contains(other)).count()])
 }
 
-/// Whether a convolution and its input's gradient are products of all channels of a pixel with one matrix.
+/// Pixels of an image from which on its product fills tiles.
+const PIXELS: usize = 32;
+
+/// Whether a convolution and its input's gradient are products of the channels of pixels with one matrix, and large enough: of images
+/// of one pixel all together.
 fn is_product(conv: &Conv) -> bool {
-    conv.input == conv.output
-        && conv.kernel == [1, 1]
-        && conv.stride == [1, 1]
+    let pixels = conv.input[0] * conv.input[1];
+    let plain = conv.kernel == [1, 1] && conv.stride == [1, 1] && conv.groups == 1;
+    plain
         && conv.padding == [0, 0]
-        && conv.groups == 1
+        && conv.input == conv.output
+        && (pixels == 1 || pixels >= PIXELS)
 }
 
 /// The product of a convolution's filters of one element, or of their transpose, with the pixels of all images.
@@ -149,9 +167,13 @@ fn product(conv: &Conv, weight: &Tensor, images: &Tensor, transposed: bool) -> T
     let pixels = conv.input[0] * conv.input[1];
     let matrix = weight.reshape(&[conv.out_channels, conv.in_channels]);
     let matrix = if transposed { matrix.transpose(0, 1) } else { matrix };
-    let matrices = matrix.unsqueeze(0).expand(&[conv.batch, to, from]);
-    let columns = images.reshape(&[conv.batch, from, pixels]);
-    matrices.matmul(&columns).reshape(&[conv.batch, to, conv.input[0], conv.input[1]])
+    let products = if pixels == 1 {
+        images.reshape(&[conv.batch, from]).matmul(&matrix.transpose(0, 1))
+    } else {
+        let matrices = matrix.unsqueeze(0).expand(&[conv.batch, to, from]);
+        matrices.matmul(&images.reshape(&[conv.batch, from, pixels]))
+    };
+    products.reshape(&[conv.batch, to, conv.input[0], conv.input[1]])
 }
 
 /// Most convolutions that stand for one: each is a shader.

@@ -70,7 +70,8 @@ impl Across {
         }
         let plan = |terms: &[TermId]| Plan::new(&expr, terms, slices);
         let pass = |range: Range<usize>| {
-            plan(&reductions[range].iter().map(|r| r.term).collect::<Vec<_>>())
+            let terms: Vec<TermId> = reductions[range].iter().map(|r| r.term).collect();
+            Plan::unstored(&expr, &terms, slices, None)
         };
         Some(Across {
             rows: numel(rows),
@@ -107,9 +108,11 @@ impl Task for Across {
                 for [at, len] in self.blocks() {
                     let found = each(&found[..done]);
                     // SAFETY: nothing writes to what is loaded (`Program::verify`).
-                    unsafe { plan.evaluate(&mut registers, start + at, len, &found) };
-                    for (root, sums) in sums.iter_mut().enumerate() {
-                        add_column_sums(sums, plan.root(&registers, root, len, &found), width);
+                    unsafe {
+                        plan.evaluate(&mut registers, start + at, len, &found);
+                        for (root, sums) in sums.iter_mut().enumerate() {
+                            add_column_sums(sums, plan.root(&registers, root, len, &found), width);
+                        }
                     }
                 }
                 for (found, sums) in found[done..].iter_mut().zip(sums) {

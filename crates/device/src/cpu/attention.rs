@@ -2,7 +2,7 @@
 
 use super::Task;
 use super::block::Slice;
-use super::contract::{Matrix, Operand, product};
+use super::contract::{Matrices, Matrix, Operand, product};
 use super::scratch::{Dense, Few, with_tile};
 use super::stores::{Source, Stores};
 use super::vectors::arch;
@@ -25,9 +25,7 @@ const SUMS: usize = 1 << 22;
 pub(super) struct AttentionTask {
     attention: Attention,
     role: AttentionRole,
-    sources: Vec<Source>,
-    /// Rows and columns of each source's matrices.
-    sizes: Vec<[usize; 2]>,
+    sources: Vec<Matrices>,
     bias: Option<Bias>,
     stores: Stores,
 }
@@ -63,9 +61,8 @@ impl AttentionTask {
             attention: a.clone(),
             role: *role,
             sources: (sources.iter().zip(&shapes))
-                .map(|(&term, shape)| source(&kernel.expr, term, shape))
+                .map(|(&term, shape)| Matrices::new(&kernel.expr, term, shape, slices))
                 .collect(),
-            sizes: shapes.iter().filter_map(|shape| shape.last_chunk().copied()).collect(),
             bias,
             stores: Stores::new(&kernel.expr, stores, slices),
         }
@@ -78,7 +75,7 @@ impl Task for AttentionTask {
         let operands: Few<_> = self.sources.iter().map(|s| unsafe { Operand::new(s) }).collect();
         // SAFETY: as above.
         let bias = self.bias.as_ref().map(|bias| (unsafe { bias.source.dense() }, bias.shared));
-        let ready = Ready { attention: &self.attention, operands, sizes: &self.sizes, bias };
+        let ready = Ready { attention: &self.attention, operands, bias };
         // SAFETY: passed on to the caller.
         unsafe {
             match self.role {
@@ -230,7 +227,6 @@ impl AttentionTask {
 struct Ready<'a> {
     attention: &'a Attention,
     operands: Few<Operand<'a>>,
-    sizes: &'a [[usize; 2]],
     bias: Option<(Dense<'a>, bool)>,
 }
 
@@ -243,7 +239,7 @@ impl Ready<'_> {
 
     /// Matrix `g` of a source.
     fn matrix(&self, source: usize, g: usize) -> Matrix<'_> {
-        self.operands[source].matrix(&self.attention.batch, g, self.sizes[source])
+        self.operands[source].matrix(&self.attention.batch, g)
     }
 
     /// The weights of all keys for some queries of a matrix; whether any is masked.

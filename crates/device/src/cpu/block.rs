@@ -225,7 +225,17 @@ impl Registers {
 
 impl Plan {
     pub(super) fn new(expr: &Expr, roots: &[TermId], slices: &[Slice]) -> Plan {
-        Plan::over(expr, roots, slices, &vec![false; expr.terms.len()])
+        Plan::over(expr, roots, slices, None, true)
+    }
+
+    /// A plan for what is used before anything is stored, perhaps for blocks that don't leave a row, as [`Plan::over_rows`].
+    pub(super) fn unstored(
+        expr: &Expr,
+        roots: &[TermId],
+        slices: &[Slice],
+        cols: Option<Range<usize>>,
+    ) -> Plan {
+        Plan::over(expr, roots, slices, cols, false)
     }
 
     /// A plan for blocks that don't leave a row: what doesn't depend on the axes of columns is computed once for each.
@@ -235,15 +245,22 @@ impl Plan {
         slices: &[Slice],
         cols: Range<usize>,
     ) -> Plan {
-        Plan::over(expr, roots, slices, &expr.uniform(cols))
+        Plan::over(expr, roots, slices, Some(cols), true)
     }
 
-    fn over(expr: &Expr, roots: &[TermId], slices: &[Slice], same: &[bool]) -> Plan {
+    fn over(
+        expr: &Expr,
+        roots: &[TermId],
+        slices: &[Slice],
+        cols: Option<Range<usize>>,
+        stored: bool,
+    ) -> Plan {
         let needed = expr.needed(roots);
+        let same = cols.map_or_else(|| vec![false; expr.terms.len()], |cols| expr.uniform(cols));
         // What is stored as it was loaded is copied first: another store may overwrite it.
         let lines = |id: TermId, slice: &Slice, view: &View| {
             let along = view.strides.last() == Some(&1) && !view.is_masked() && !same[id];
-            along && slice.dtype.bytes() == 4 && !roots.contains(&id)
+            along && slice.dtype.bytes() == 4 && !(stored && roots.contains(&id))
         };
         let mut uniform = Vec::new();
         let mut register = vec![usize::MAX; expr.terms.len()];
@@ -389,8 +406,11 @@ impl Plan {
     }
 
     /// The values of a root after [`Plan::evaluate`] of `len` points with the same accumulators.
-    pub(super) fn root<'r>(
-        &self,
+    ///
+    /// # Safety
+    /// Nothing writes to the operands that the plan loads while they are used, unless they are stored (see [`Plan::unstored`]).
+    pub(super) unsafe fn root<'r>(
+        &'r self,
         registers: &'r Registers,
         root: usize,
         len: usize,
@@ -398,6 +418,10 @@ impl Plan {
     ) -> &'r [u32] {
         let step = registers.held[self.roots[root]];
         match &self.steps[step] {
+            Step::Load { slice, .. } if registers.lies[step] != NOWHERE => {
+                // SAFETY: passed on to the caller.
+                unsafe { slice.part(registers.lies[step], len) }
+            }
             Step::Accumulator(number) if let Accumulated::Each(values) = accumulated[*number] => {
                 &values[..len]
             }

@@ -4,11 +4,11 @@ use super::Task;
 use super::block::{BLOCK, Slice};
 use super::rows::Total;
 use super::scratch::{Dense, Scratch, with_tile};
-use super::stores::{Source, Stores};
+use super::stores::{Source, Stores, memory};
 use super::tile::{GROUP, MOST_COLUMNS, Steps, Sum, columns};
 use super::vectors::arch;
 use crate::special::{Vectorized, vectorized};
-use crate::{Body, Combine, Contraction, DType, Kernel, View, numel};
+use crate::{Body, Combine, Contraction, DType, Expr, Kernel, TermId, View, numel};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -69,7 +69,7 @@ pub(super) fn panel_words([k, n]: [usize; 2]) -> usize {
 }
 
 /// Steps through a panel.
-pub(super) fn panel_steps(k: usize) -> Steps {
+pub(super) fn panel_steps(k: usize) -> Steps<'static> {
     Steps::even(k, columns() as isize)
 }
 
@@ -169,17 +169,32 @@ pub(super) const SUMMED: usize = 64;
 
 /// Adds lines of `width` words to the sums of their columns, in blocks of lines and in f64 between them.
 pub(super) fn add_column_sums(sums: &mut [f64], words: &[u32], width: usize) {
-    for lines in words.chunks(width * BLOCK) {
-        let mut block = [0f32; SUMMED];
-        for line in lines.chunks_exact(width) {
-            block.iter_mut().zip(line).for_each(|(sum, &word)| *sum += f32::from_bits(word));
+    vectorized(arch(), ColumnSums { sums, words, width });
+}
+
+struct ColumnSums<'a> {
+    sums: &'a mut [f64],
+    words: &'a [u32],
+    width: usize,
+}
+
+impl Vectorized for ColumnSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        for lines in self.words.chunks(self.width * BLOCK) {
+            let mut block = [0f32; SUMMED];
+            for line in lines.chunks_exact(self.width) {
+                block.iter_mut().zip(line).for_each(|(sum, &word)| *sum += f32::from_bits(word));
+            }
+            self.sums.iter_mut().zip(block).for_each(|(sum, part)| *sum += f64::from(part));
         }
-        sums.iter_mut().zip(block).for_each(|(sum, part)| *sum += f64::from(part));
     }
 }
 
 /// The steps through the rows of a matrix for [`multiply`], by the step between its columns.
-pub(super) fn row_steps(k: usize, col: isize) -> Steps {
+pub(super) fn row_steps(k: usize, col: isize) -> Steps<'static> {
     Steps::even(k, if col == 1 { 1 } else { GROUP as isize })
 }
 
@@ -213,8 +228,8 @@ fn group_starts(rows: Range<usize>, k: usize) -> Scratch<isize> {
 /// there; `out` has `pitch` words from row to row.
 fn multiply_rows(
     (out, pitch, add): (&mut [u32], usize, bool),
-    (left, rows, left_steps): (&[u32], &[isize], &Steps),
-    (right, width, right_steps): (&[u32], usize, &Steps),
+    (left, rows, left_steps): (&[u32], &[isize], &Steps<'_>),
+    (right, width, right_steps): (&[u32], usize, &Steps<'_>),
 ) {
     let panel = left_steps.len() * columns();
     let sides = Sum { left, rows, left_steps, right, right_steps, panel, out, pitch, width, add };
@@ -224,8 +239,8 @@ fn multiply_rows(
 /// [`multiply_rows`] of some rows of `a`, which are laid out in groups first if they have to be.
 pub(super) fn multiply(
     out: (&mut [u32], usize, bool),
-    (a, rows, steps): (Matrix<'_>, Range<usize>, &Steps),
-    right: (&[u32], usize, &Steps),
+    (a, rows, steps): (Matrix<'_>, Range<usize>, &Steps<'_>),
+    right: (&[u32], usize, &Steps<'_>),
 ) {
     let k = steps.len();
     if a.col == 1 {
@@ -276,8 +291,9 @@ pub(super) fn add_row_sums(sums: &mut [f64], a: Matrix<'_>, k: usize) {
                 .iter_mut()
                 .zip(cols.clone())
                 .for_each(|(word, col)| *word = a.words[a.at(row, col)]);
-            let mut total = Total::new(Combine::Sum, DType::F32);
-            total.add(words);
+            let how = (Combine::Sum, DType::F32);
+            let mut total = Total::of(how);
+            total.add(how, words);
             *sum += total.float;
         }
     }
@@ -286,10 +302,10 @@ pub(super) fn add_row_sums(sums: &mut [f64], a: Matrix<'_>, k: usize) {
 pub(super) struct MatMul {
     batch: Vec<usize>,
     shape: [usize; 3],
-    left: Source,
-    left_steps: Steps,
-    right: Source,
-    right_steps: Steps,
+    left: Matrices,
+    left_steps: Steps<'static>,
+    right: Matrices,
+    right_steps: Steps<'static>,
     row_stores: Stores,
     stores: Stores,
 }
@@ -304,19 +320,19 @@ impl MatMul {
             unreachable!("prepared as a matrix product because the contraction is one")
         };
         let [left_shape, right_shape] = contraction.sources();
-        let mut left = Source::new(&kernel.expr, *left, &left_shape, slices);
-        let mut right = Source::new(&kernel.expr, *right, &right_shape, slices);
+        let mut left = Matrices::new(&kernel.expr, *left, &left_shape, slices);
+        let mut right = Matrices::new(&kernel.expr, *right, &right_shape, slices);
         let mut shape = [*m, *n, *k];
         // One row by columns that lie in lines, such as a sample by the weight of a linear layer, is computed as these lines by a
         // column: the vector is laid out then, and the matrix read where it lies.
-        if *m == 1 && row_stores.is_empty() && right.step(batch.len()) == Some(1) {
-            (left, right) = (right.turned(batch.len()), left.turned(batch.len()));
+        if *m == 1 && row_stores.is_empty() && right.view.strides[batch.len()] == 1 {
+            (left, right) = (right.turned(), left.turned());
             shape.swap(0, 1);
         }
         MatMul {
             batch: batch.clone(),
             shape,
-            left_steps: row_steps(*k, left.step(batch.len() + 1).unwrap_or(1)),
+            left_steps: row_steps(*k, left.view.strides[batch.len() + 1]),
             left,
             right_steps: panel_steps(*k),
             right,
@@ -346,7 +362,7 @@ impl Task for MatMul {
         let kinds = if right.is_one(&self.batch) { batch.min(1) } else { batch };
         with_tile(kinds * words, |packed| {
             packed.par_chunks_mut(words.max(1)).enumerate().for_each(|(b, packed)| {
-                let matrix = right.matrix(&self.batch, b, [k, n]);
+                let matrix = right.matrix(&self.batch, b);
                 let some = (k * columns() * PANELS).max(1);
                 packed.par_chunks_mut(some).enumerate().for_each(|(number, panels)| {
                     pack_panels(matrix, number * PANELS, [k, n], panels);
@@ -354,7 +370,7 @@ impl Task for MatMul {
             });
             let packed = &*packed;
             // What several tasks would lay out is laid out once for all.
-            let again = across > 1 && batch > 0 && left.matrix(&self.batch, 0, [m, k]).col != 1;
+            let again = across > 1 && batch > 0 && left.matrix(&self.batch, 0).col != 1;
             let size = if again { group_words(m, k) } else { 0 };
             let left_kinds = if left.is_one(&self.batch) { 1 } else { batch };
             with_tile(left_kinds * size, |groups| {
@@ -364,7 +380,7 @@ impl Task for MatMul {
                     |(number, group)| {
                         let (b, first) = (number / each, number % each * GROUP);
                         let rows = first..(first + GROUP).min(m);
-                        pack_rows(left.matrix(&self.batch, b, [m, k]), rows, k, group);
+                        pack_rows(left.matrix(&self.batch, b), rows, k, group);
                     },
                 );
                 let groups = &*groups;
@@ -372,7 +388,7 @@ impl Task for MatMul {
                     let (b, tile) = (task / (down * across), task % (down * across));
                     let (row, col) = (tile / across * rows, tile % across * cols);
                     let (height, width) = (rows.min(m - row), cols.min(n - col));
-                    let a = left.matrix(&self.batch, b, [m, k]);
+                    let a = left.matrix(&self.batch, b);
                     let laid_out = again.then(|| &groups[b.min(left_kinds - 1) * size..][..size]);
                     let panels = &packed[b.min(kinds - 1) * words..][..words][col * k..];
                     // SAFETY: tasks have disjoint rows and columns.
@@ -435,65 +451,56 @@ impl MatMul {
     }
 }
 
-impl Source {
-    /// Words from one element to the next along an axis of memory.
-    fn step(&self, axis: usize) -> Option<isize> {
-        match self {
-            Source::Memory(_, view, _) => Some(view.strides[axis]),
-            Source::Computed(..) => None,
+/// Matrices that are multiplied, each of a batch: where they lie in memory, or computed row by row.
+pub(super) struct Matrices {
+    source: Source,
+    view: View,
+}
+
+impl Matrices {
+    pub(super) fn new(expr: &Expr, term: TermId, shape: &[usize], slices: &[Slice]) -> Matrices {
+        match memory(expr, term, slices) {
+            Some((slice, view)) => {
+                Matrices { source: Source::Memory(slice.clone()), view: view.clone() }
+            }
+            None => {
+                let source = Source::new(expr, term, shape, slices);
+                Matrices { source, view: View::contiguous(shape) }
+            }
         }
     }
 
-    /// The same matrices transposed; of a vector, what is computed lies in the same order.
-    fn turned(self, batch: usize) -> Source {
-        match self {
-            Source::Memory(slice, view, ordered) => {
-                let mut order: Vec<usize> = (0..batch + 2).collect();
-                order.swap(batch, batch + 1);
-                Source::Memory(slice, view.permute(&order), ordered)
-            }
-            computed => computed,
-        }
+    /// The same matrices transposed.
+    fn turned(mut self) -> Matrices {
+        let axes = self.view.shape.len();
+        let order: Vec<usize> = (0..axes - 2).chain([axes - 1, axes - 2]).collect();
+        self.view = self.view.permute(&order);
+        self
     }
 }
 
-/// A source ready to be multiplied: words and the view that finds matrices in them.
+/// Matrices ready to be multiplied: words and the view that finds them there.
 pub(super) struct Operand<'a> {
     words: Dense<'a>,
-    view: Option<&'a View>,
+    view: &'a View,
 }
 
 impl<'a> Operand<'a> {
     /// # Safety
     /// Nothing writes to what the source loads while the operand lives.
-    pub(super) unsafe fn new(source: &'a Source) -> Operand<'a> {
-        match source {
-            Source::Memory(slice, view, _) => {
-                // SAFETY: passed on to the caller.
-                let words = unsafe { slice.read() };
-                Operand { words: Dense::Lies(words), view: Some(view) }
-            }
-            // SAFETY: passed on to the caller.
-            Source::Computed(..) => Operand { words: unsafe { source.dense() }, view: None },
-        }
+    pub(super) unsafe fn new(matrices: &'a Matrices) -> Operand<'a> {
+        // SAFETY: passed on to the caller.
+        Operand { words: unsafe { matrices.source.dense() }, view: &matrices.view }
     }
 
     /// Whether all of a batch are one matrix.
     fn is_one(&self, batch: &[usize]) -> bool {
-        let still = |view: &View| (0..batch.len()).all(|axis| view.strides[axis] == 0);
-        numel(batch) == 1 || self.view.is_some_and(still)
+        numel(batch) == 1 || self.view.strides[..batch.len()].iter().all(|&stride| stride == 0)
     }
 
-    pub(super) fn matrix(
-        &self,
-        batch: &[usize],
-        number: usize,
-        [rows, cols]: [usize; 2],
-    ) -> Matrix<'_> {
-        let Some(view) = self.view else {
-            let dense = Matrix::dense(&self.words, cols);
-            return Matrix { offset: (number * rows * cols) as isize, ..dense };
-        };
+    /// One of a batch.
+    pub(super) fn matrix(&self, batch: &[usize], number: usize) -> Matrix<'_> {
+        let view = self.view;
         let (mut offset, mut rest) = (view.offset, number);
         for (&extent, stride) in batch.iter().zip(&view.strides).rev() {
             offset += (rest % extent) as isize * stride;

@@ -39,7 +39,7 @@ pub(super) struct ConvTask {
 /// What a role needs besides the planes.
 enum Role {
     /// The steps through a weight and through planes.
-    Forward([Steps; 2]),
+    Forward([Steps<'static>; 2]),
     /// The phases of the input.
     InputGradient(Vec<Phase>),
     /// Where each element of the filter begins in the planes.
@@ -53,7 +53,7 @@ struct Phase {
     /// How many rows and columns.
     size: [usize; 2],
     /// The steps through a weight and through planes of the output's gradient.
-    steps: [Steps; 2],
+    steps: [Steps<'static>; 2],
 }
 
 /// Filter elements along an axis, each with the place and phase that it reads.
@@ -282,9 +282,7 @@ impl ConvTask {
                     }
                 }
                 let role = match role {
-                    ConvRole::Forward => {
-                        Role::Forward([Steps::even(at.len(), 1), Steps::new(at.into_iter())])
-                    }
+                    ConvRole::Forward => Role::Forward([Steps::even(at.len(), 1), Steps::new(at)]),
                     _ => Role::WeightGradient(at),
                 };
                 (planes, role)
@@ -322,7 +320,7 @@ fn phases(c: &Conv, planes: &Planes, reaching: &[Vec<Taps>; 2], per_output: usiz
             phases.push(Phase {
                 first: [ry, rx],
                 size: [count(0, ry), count(1, rx)],
-                steps: [weight, source].map(|at| Steps::new(at.into_iter())),
+                steps: [weight, source].map(Steps::new),
             });
         }
     }
@@ -387,7 +385,7 @@ impl ConvTask {
         &self,
         (image, tile): (&[u32], Range<usize>),
         (left, rows): (&[u32], &[isize]),
-        [left_steps, right_steps]: &[Steps; 2],
+        [left_steps, right_steps]: &[Steps<'_>; 2],
         (first, pixels): (usize, usize),
     ) {
         let (planes, channels) = (&self.planes, rows.len());
@@ -428,7 +426,7 @@ impl ConvTask {
 
     /// # Safety
     /// Nothing else touches the stored operands.
-    unsafe fn forward(&self, steps: &[Steps; 2], x: &[u32], w: &[u32]) {
+    unsafe fn forward(&self, steps: &[Steps<'_>; 2], x: &[u32], w: &[u32]) {
         let (c, [ci, co, window]) = (&self.conv, self.sizes());
         let pixels = c.output[0] * c.output[1];
         if pixels == 0 {
@@ -594,13 +592,13 @@ impl ConvTask {
                 let (image, at) = (at / count, at % count);
                 (image * planes.words() + at / width * pitch + at % width) as isize
             };
-            let steps = |images: usize| {
-                (Steps::new((0..images * count).map(along)), panel_steps(images * count))
-            };
-            let whole = steps(together);
+            let table = |images: usize| Scratch::of((0..images * count).map(along));
+            let whole = table(together);
+            let whole = (Steps::new(&*whole), panel_steps(whole.len()));
             for first in images.clone().step_by(together) {
                 let some = first..(first + together).min(images.end);
-                let rest = (some.len() < together).then(|| steps(some.len()));
+                let rest = (some.len() < together).then(|| table(some.len()));
+                let rest = rest.as_deref().map(|at| (Steps::new(at), panel_steps(at.len())));
                 let (along, down) = rest.as_ref().unwrap_or(&whole);
                 for group in lines.start / starts.len()..lines.end.div_ceil(starts.len()) {
                     let add = first > images.start || tile.start > 0;

@@ -1,7 +1,7 @@
 //! The CPU backend: kernels on the host's threads.
 //!
-//! Work is cut into pieces whose size depends on shapes only, and every piece writes its own range,
-//! so results don't depend on the number of threads. Contractions are tiles in
+//! Every piece of work writes its own range, and how sums are cut depends on shapes only, so results don't depend on the number of
+//! threads. Contractions are tiles in
 //! registers (see `tile`); what surrounds them is evaluated in blocks (see `block`).
 
 mod across;
@@ -80,16 +80,18 @@ pub(crate) struct Cpu {
 
 impl Cpu {
     pub(crate) fn new(threads: Option<usize>, vectors: Vectors) -> Cpu {
-        let info = info(threads);
+        let mut info = info(threads);
+        info.description += vectors.about();
         let builder = || {
             rayon::ThreadPoolBuilder::new()
                 .thread_name(|i| format!("shadegrad {i}"))
                 .start_handler(move |_| vectors.enter())
         };
-        let pool = builder()
-            .num_threads(threads.unwrap_or(0))
-            .build()
-            .or_else(|_| builder().num_threads(1).use_current_thread().build());
+        let pool = builder().num_threads(threads.unwrap_or(0)).build().or_else(|_| {
+            // That thread runs no handler.
+            vectors.enter();
+            builder().num_threads(1).use_current_thread().build()
+        });
         // A process that can't have one thread has no way to report anything either.
         #[expect(clippy::expect_used, reason = "the calling thread itself always exists")]
         let pool = Arc::new(pool.expect("a pool of the calling thread alone"));

@@ -87,8 +87,8 @@ impl Task for Recurrent {
 struct Weight<'a> {
     panels: &'a [u32],
     size: [usize; 2],
-    steps: Steps,
-    down: Steps,
+    steps: Steps<'static>,
+    down: Steps<'static>,
 }
 
 impl Weight<'_> {

@@ -6,16 +6,22 @@
 use super::block::{Accumulated, BLOCK, Plan, Registers, Slice};
 use super::scratch::{Few, Scratch};
 use super::stores::{Stores, roots};
+use super::vectors::arch;
 use super::{TASK_POINTS, Task};
+use crate::special::{Vectorized, vectorized};
 use crate::{Body, Combine, DType, Expr, Kernel, Term, TermId, View, numel};
+use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 use smallvec::SmallVec;
 use std::ops::Range;
 
 const LANES: usize = 16;
 
-/// Elements of a task's rows, which go through all passes together: as many of some operands stay in a first-level cache.
+/// Elements of rows that go through all passes together: as many of some operands stay in a first-level cache.
 const GROUP: usize = TASK_POINTS / 4;
+
+/// Tasks that there are at least, where groups are so many.
+const TASKS: usize = 64;
 
 /// Whatever is found of a row, by a stage or by a pass, is an accumulator of all that is evaluated later, in the order of finding.
 pub(super) struct Rows {
@@ -43,15 +49,17 @@ impl Rows {
         let elements: Vec<_> = reductions.iter().map(|r| r.term).chain(roots(stores)).collect();
         let (expr, stages) = stages(&kernel.expr, &elements, columns.clone(), &passes);
         let together = (BLOCK / numel(cols).max(1)).max(1);
-        let plan = |terms: &[TermId]| match together {
-            1 => Plan::over_rows(&expr, terms, slices, columns.clone()),
-            _ => Plan::new(&expr, terms, slices),
+        // Of one row, or of several.
+        let within = (together == 1).then(|| columns.clone());
+        let plan = |terms: &[TermId]| match within.clone() {
+            Some(columns) => Plan::over_rows(&expr, terms, slices, columns),
+            None => Plan::new(&expr, terms, slices),
         };
         let pass = |range: Range<usize>| {
             let all = &reductions[range];
             let terms: Vec<_> = all.iter().map(|r| r.term).collect();
             let combines = all.iter().map(|r| (r.combine, expr.types[r.term])).collect();
-            (combines, plan(&terms))
+            (combines, Plan::unstored(&expr, &terms, slices, within.clone()))
         };
         let of_rows = |(expr, terms): (Expr, Vec<TermId>)| {
             Plan::new(&expr.without(columns.clone()), &terms, slices)
@@ -82,9 +90,11 @@ impl Rows {
             if !stage.roots.is_empty() {
                 let known = each(known);
                 // SAFETY: passed on to the caller.
-                unsafe { stage.evaluate(registers, first, count, &known) };
-                for (root, next) in next[..stage.roots.len()].iter_mut().enumerate() {
-                    next[..count].copy_from_slice(stage.root(registers, root, count, &known));
+                unsafe {
+                    stage.evaluate(registers, first, count, &known);
+                    for (root, next) in next[..stage.roots.len()].iter_mut().enumerate() {
+                        next[..count].copy_from_slice(stage.root(registers, root, count, &known));
+                    }
                 }
                 done += stage.roots.len();
             }
@@ -95,19 +105,25 @@ impl Rows {
                 let registers = &mut passes[number];
                 registers.begin_row();
                 let each_row = rows.clone().flat_map(|_| combines);
-                totals.clear();
-                totals.extend(each_row.map(|&(c, ty)| Total::new(c, ty)));
+                let totals = &mut totals[..rows.len() * combines.len()];
+                totals.iter_mut().zip(each_row).for_each(|(total, &how)| *total = Total::of(how));
                 for [start, len] in self.points(first, &rows) {
                     // SAFETY: passed on to the caller.
                     unsafe { plan.evaluate(registers, start, len, &known) };
                     for root in 0..combines.len() {
-                        let values = plan.root(registers, root, len, &known).chunks(self.cols);
+                        // SAFETY: as above.
+                        let values = unsafe { plan.root(registers, root, len, &known) };
+                        let values = values.chunks(self.cols);
                         let totals = totals.iter_mut().skip(root).step_by(combines.len());
-                        totals.zip(values).for_each(|(total, values)| total.add(values));
+                        let how = combines[root];
+                        totals.zip(values).for_each(|(total, values)| total.add(how, values));
                     }
                 }
                 for (row, totals) in rows.zip(totals.chunks(combines.len())) {
-                    next.iter_mut().zip(totals).for_each(|(next, total)| next[row] = total.bits());
+                    let totals = totals.iter().zip(combines);
+                    for (next, (total, &how)) in next.iter_mut().zip(totals) {
+                        next[row] = total.bits(how);
+                    }
                 }
             }
             done += combines.len();
@@ -231,16 +247,19 @@ struct State {
     /// The same for each point of a block, where rows share blocks.
     spread: Scratch,
     /// The reductions of the rows of a block.
-    totals: SmallVec<[Total; 32]>,
+    totals: Scratch<Total>,
 }
 
 impl Task for Rows {
     unsafe fn run(&self) {
         let found = self.stages.iter().map(|plan| plan.roots.len()).sum::<usize>()
             + self.passes.iter().map(|(combines, _)| combines.len()).sum::<usize>();
-        let rows_each = (GROUP / self.cols.max(1)).max(1);
+        let fit = |points: usize| (points / self.cols.max(1)).max(1);
         // What is found of rows takes a point of a block for each.
-        let group = rows_each.min(BLOCK);
+        let group = fit(GROUP).min(BLOCK);
+        // Several groups, but not so many that cores have nothing to do.
+        let rows_each = fit(TASK_POINTS).min(self.rows.div_ceil(TASKS)).max(fit(GROUP));
+        let most = self.passes.iter().map(|(combines, _)| combines.len()).max().unwrap_or(0);
         (0..self.rows.div_ceil(rows_each)).into_par_iter().for_each(|task| {
             let mut state = State {
                 stages: self.stages.iter().map(Plan::registers).collect(),
@@ -249,7 +268,7 @@ impl Task for Rows {
                 stores: self.stores.registers(),
                 found: Scratch::new(found * BLOCK),
                 spread: Scratch::new(if self.together > 1 { found * BLOCK } else { 0 }),
-                totals: SmallVec::new(),
+                totals: Scratch::new(self.together.min(group) * most),
             };
             let rows = task * rows_each..((task + 1) * rows_each).min(self.rows);
             for first in rows.clone().step_by(group) {
@@ -260,24 +279,48 @@ impl Task for Rows {
     }
 }
 
+/// How what is combined, of which type.
+type How = (Combine, DType);
+
 /// A reduction under way.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
 pub(super) struct Total {
-    combine: Combine,
-    dtype: DType,
     /// Sums and products of floats.
     pub(super) float: f64,
-    bits: u32,
+    /// Everything else.
+    bits: u64,
+}
+
+struct Adding<'a> {
+    total: &'a mut Total,
+    how: How,
+    block: &'a [u32],
+}
+
+impl Vectorized for Adding<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        self.total.add_up(self.how, self.block);
+    }
 }
 
 impl Total {
-    pub(super) fn new(combine: Combine, dtype: DType) -> Total {
-        let identity = combine.identity(dtype);
+    pub(super) fn of((combine, dtype): How) -> Total {
         let float = if combine == Combine::Prod { 1.0 } else { 0.0 };
-        Total { combine, dtype, float, bits: identity.bits }
+        Total { float, bits: combine.identity(dtype).bits.into() }
     }
 
-    pub(super) fn add(&mut self, block: &[u32]) {
-        match (self.combine, self.dtype) {
+    pub(super) fn add(&mut self, how: How, block: &[u32]) {
+        vectorized(arch(), Adding { total: self, how, block });
+    }
+
+    #[inline(always)]
+    fn add_up(&mut self, how: How, block: &[u32]) {
+        let bits = self.bits as u32;
+        match how {
             (Combine::Sum, DType::F32) => {
                 let floats: &[f32] = bytemuck::cast_slice(block);
                 let mut lanes = [0f32; LANES];
@@ -300,14 +343,14 @@ impl Total {
                 self.float += lanes[0];
             }
             (Combine::Sum, _) => {
-                self.bits = block.iter().fold(self.bits, |sum, &v| sum.wrapping_add(v));
+                self.bits = block.iter().fold(bits, |sum, &v| sum.wrapping_add(v)).into();
             }
             (Combine::Prod, DType::F32) => {
                 let floats: &[f32] = bytemuck::cast_slice(block);
                 self.float = floats.iter().fold(self.float, |all, &v| all * f64::from(v));
             }
             (Combine::Prod, _) => {
-                self.bits = block.iter().fold(self.bits, |all, &v| all.wrapping_mul(v));
+                self.bits = block.iter().fold(bits, |all, &v| all.wrapping_mul(v)).into();
             }
             (Combine::Max, DType::F32) => {
                 self.extreme(block, |a, b| if b > a || b.is_nan() { b } else { a })
@@ -317,14 +360,15 @@ impl Total {
             }
             (Combine::Max, DType::I32) => self.signed(block, i32::max),
             (Combine::Min, DType::I32) => self.signed(block, i32::min),
-            (Combine::Max, _) => self.bits = block.iter().fold(self.bits, |a, &b| a.max(b)),
-            (Combine::Min, _) => self.bits = block.iter().fold(self.bits, |a, &b| a.min(b)),
+            (Combine::Max, _) => self.bits = block.iter().fold(bits, |a, &b| a.max(b)).into(),
+            (Combine::Min, _) => self.bits = block.iter().fold(bits, |a, &b| a.min(b)).into(),
         }
     }
 
     /// In lanes, because each comparison would wait for the one before.
+    #[inline(always)]
     fn extreme(&mut self, block: &[u32], f: impl Fn(f32, f32) -> f32) {
-        let start = f32::from_bits(self.bits);
+        let start = f32::from_bits(self.bits as u32);
         let mut lanes = [start; LANES];
         let (whole, rest) = block.as_chunks::<LANES>();
         for chunk in whole {
@@ -333,17 +377,19 @@ impl Total {
             }
         }
         let rest = rest.iter().map(|&value| f32::from_bits(value));
-        self.bits = lanes.into_iter().chain(rest).fold(start, f).to_bits();
+        self.bits = lanes.into_iter().chain(rest).fold(start, f).to_bits().into();
     }
 
+    #[inline(always)]
     fn signed(&mut self, block: &[u32], f: impl Fn(i32, i32) -> i32) {
-        self.bits = block.iter().fold(self.bits as i32, |a, &b| f(a, b as i32)) as u32;
+        let bits = block.iter().fold(self.bits as u32 as i32, |a, &b| f(a, b as i32));
+        self.bits = (bits as u32).into();
     }
 
-    fn bits(&self) -> u32 {
-        match (self.combine, self.dtype) {
+    fn bits(&self, how: How) -> u32 {
+        match how {
             (Combine::Sum | Combine::Prod, DType::F32) => (self.float as f32).to_bits(),
-            _ => self.bits,
+            _ => self.bits as u32,
         }
     }
 }

@@ -22,8 +22,16 @@ pub(super) struct Scratch<T = u32> {
 }
 
 impl<T: Pod> Scratch<T> {
+    /// What so many numbers take.
+    fn words(len: usize) -> usize {
+        (len * size_of::<T>()).div_ceil(size_of::<u64>())
+    }
+
     pub(super) fn new(len: usize) -> Scratch<T> {
-        let words = (len * size_of::<T>()).div_ceil(size_of::<u64>());
+        let words = Scratch::<T>::words(len);
+        if words == 0 {
+            return Scratch { memory: Vec::new(), len, of: PhantomData };
+        }
         // The smallest that is large enough, so that large ones are there for who needs them.
         let memory = FREE.with_borrow_mut(|free| {
             let fits = (0..free.len()).filter(|&at| free[at].len() >= words);
@@ -55,19 +63,23 @@ impl<T: Pod> Deref for Scratch<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        &bytemuck::cast_slice(&self.memory)[..self.len]
+        &bytemuck::cast_slice(&self.memory[..Scratch::<T>::words(self.len)])[..self.len]
     }
 }
 
 impl<T: Pod> DerefMut for Scratch<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut bytemuck::cast_slice_mut(&mut self.memory)[..self.len]
+        let words = Scratch::<T>::words(self.len);
+        &mut bytemuck::cast_slice_mut(&mut self.memory[..words])[..self.len]
     }
 }
 
 impl<T> Drop for Scratch<T> {
     fn drop(&mut self) {
         let memory = std::mem::take(&mut self.memory);
+        if memory.is_empty() {
+            return;
+        }
         // Where the thread ends, its memory goes with it.
         let _ = FREE.try_with(|free| free.borrow_mut().push(memory));
     }

@@ -179,23 +179,33 @@ impl Task for Map {
 
 /// Where a core's source comes from.
 pub(super) enum Source {
-    /// Memory, seen through a view without a mask, and a plan that puts its elements in order, unless they are.
-    Memory(Slice, View, Option<Plan>),
+    /// All of an operand.
+    Memory(Slice),
     /// An expression, stored to scratch memory before the core runs.
     Computed(Plan, usize),
 }
 
+/// The operand and view of a term that is memory as it is, without a mask.
+pub(super) fn memory<'a>(
+    expr: &'a Expr,
+    term: TermId,
+    slices: &'a [Slice],
+) -> Option<(&'a Slice, &'a View)> {
+    match &expr.terms[term] {
+        Term::Load { operand, view }
+            if !view.is_masked() && slices[*operand].dtype.bytes() == 4 =>
+        {
+            Some((&slices[*operand], view))
+        }
+        _ => None,
+    }
+}
+
 impl Source {
     pub(super) fn new(expr: &Expr, term: TermId, shape: &[usize], slices: &[Slice]) -> Source {
-        match &expr.terms[term] {
-            Term::Load { operand, view }
-                if !view.is_masked() && slices[*operand].dtype.bytes() == 4 =>
-            {
-                let ordered = || Plan::new(expr, &[term], slices);
-                let ordered = (!view.is_contiguous()).then(ordered);
-                Source::Memory(slices[*operand].clone(), view.clone(), ordered)
-            }
-            _ => Source::Computed(Plan::new(expr, &[term], slices), numel(shape)),
+        match memory(expr, term, slices) {
+            Some((slice, view)) if view.is_contiguous() => Source::Memory(slice.clone()),
+            _ => Source::Computed(Plan::unstored(expr, &[term], slices, None), numel(shape)),
         }
     }
 
@@ -206,11 +216,7 @@ impl Source {
     pub(super) unsafe fn dense(&self) -> Dense<'_> {
         match self {
             // SAFETY: passed on to the caller.
-            Source::Memory(slice, _, None) => Dense::Lies(unsafe { slice.read() }),
-            Source::Memory(_, view, Some(plan)) => {
-                // SAFETY: passed on to the caller.
-                Dense::Computed(unsafe { evaluate(plan, numel(&view.shape)) })
-            }
+            Source::Memory(slice) => Dense::Lies(unsafe { slice.read() }),
             // SAFETY: passed on to the caller.
             Source::Computed(plan, points) => Dense::Computed(unsafe { evaluate(plan, *points) }),
         }
@@ -226,8 +232,10 @@ unsafe fn evaluate(plan: &Plan, points: usize) -> Scratch {
         for (number, block) in chunk.chunks_mut(BLOCK).enumerate() {
             let start = task * TASK_POINTS + number * BLOCK;
             // SAFETY: passed on to the caller.
-            unsafe { plan.evaluate(&mut registers, start, block.len(), &[]) };
-            block.copy_from_slice(plan.root(&registers, 0, block.len(), &[]));
+            unsafe {
+                plan.evaluate(&mut registers, start, block.len(), &[]);
+                block.copy_from_slice(plan.root(&registers, 0, block.len(), &[]));
+            }
         }
     });
     values

@@ -4,9 +4,9 @@
 //! lies, so that a matrix in any layout, a matrix packed in panels and the windows of an image are read where they
 //! are, and nothing is unfolded. Each element is one sum in the order of the steps, whatever tile it falls into.
 
-use super::scratch::Scratch;
 use super::vectors::arch;
 use pulp::{Simd, WithSimd};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Most vectors of a tile.
@@ -25,31 +25,32 @@ pub(super) const GROUP: usize = 24;
 const STEPS: usize = 256;
 
 /// Where the steps of a sum lie, relative to a start.
-pub(super) struct Steps {
+pub(super) struct Steps<'a> {
     count: usize,
-    /// Of each, unless they are even.
-    at: Scratch<isize>,
+    /// Of each; none where they are even.
+    at: Cow<'a, [isize]>,
     low: isize,
     high: isize,
     /// The distance of steps that begin at the start and are as far from each other.
     even: Option<isize>,
 }
 
-impl Steps {
-    pub(super) fn new(at: impl ExactSizeIterator<Item = isize>) -> Steps {
-        let at = Scratch::of(at);
+impl<'a> Steps<'a> {
+    pub(super) fn new(at: impl Into<Cow<'a, [isize]>>) -> Steps<'a> {
+        let at = at.into();
         let low = at.iter().copied().min().unwrap_or(0);
         let high = at.iter().copied().max().unwrap_or(0);
         let distance = at.get(1).copied().unwrap_or(0);
         let evenly = at.iter().enumerate().all(|(step, &at)| at == step as isize * distance);
-        Steps { count: at.len(), at, low, high, even: evenly.then_some(distance) }
+        let (count, even) = (at.len(), evenly.then_some(distance));
+        Steps { count, at: if evenly { Cow::default() } else { at }, low, high, even }
     }
 
     /// Steps at the same distance from each other.
-    pub(super) fn even(count: usize, distance: isize) -> Steps {
+    pub(super) fn even(count: usize, distance: isize) -> Steps<'a> {
         let last = count.saturating_sub(1) as isize * distance;
         let (low, high) = (last.min(0), last.max(0));
-        Steps { count, at: Scratch::new(0), low, high, even: Some(distance) }
+        Steps { count, at: Cow::default(), low, high, even: Some(distance) }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -62,9 +63,9 @@ impl Steps {
 pub(super) struct Sum<'a> {
     pub(super) left: &'a [u32],
     pub(super) rows: &'a [isize],
-    pub(super) left_steps: &'a Steps,
+    pub(super) left_steps: &'a Steps<'a>,
     pub(super) right: &'a [u32],
-    pub(super) right_steps: &'a Steps,
+    pub(super) right_steps: &'a Steps<'a>,
     /// Words from the columns of a tile to those of the next.
     pub(super) panel: usize,
     pub(super) out: &'a mut [u32],
@@ -176,9 +177,10 @@ impl Strip<'_, '_> {
     #[inline(always)]
     unsafe fn tile<S: Simd, const R: usize, const V: usize>(&mut self, simd: S, row: usize) {
         let (left, right) = (self.sum.left_steps, self.sum.right_steps);
-        // SAFETY: passed on to the caller; tables are as long as there are steps.
+        // SAFETY: passed on to the caller; the tables of steps that aren't even are as long as there are steps, and no others are
+        // looked up.
         unsafe {
-            let table = |steps: &Steps, step: usize| *steps.at.get_unchecked(step);
+            let table = |steps: &Steps<'_>, step: usize| *steps.at.get_unchecked(step);
             let (across, down) = (|step| table(left, step), |step| table(right, step));
             // What is as far from each other isn't looked up, which takes registers.
             match (left.even, right.even) {

@@ -3,8 +3,8 @@
 use pulp::Arch;
 use std::cell::Cell;
 
-/// The vectors of a CPU's kernels. Sums of products have the same order with all of them, but are rounded once for each product
-/// and sum where there are no vectors.
+/// The vectors of a CPU's kernels. Sums have the same order with all of them, but where there are no vectors a product is rounded before
+/// it is added, in products of matrices as in exponentials, so that bits differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Vectors {
     /// The widest that the machine has, found out when the device is opened.
@@ -17,6 +17,15 @@ pub enum Vectors {
 }
 
 impl Vectors {
+    /// What a device's description says of it.
+    pub(super) fn about(self) -> &'static str {
+        match self {
+            Vectors::Widest => "",
+            Vectors::Avx2 => ", vectors of eight floats at most",
+            Vectors::None => ", no vectors",
+        }
+    }
+
     fn arch(self) -> Arch {
         match self {
             Vectors::Widest => Arch::new(),
