@@ -130,6 +130,18 @@ fn short_reductions_and_those_with_many_results_have_one_level() {
     }
 }
 
+#[test]
+fn what_is_put_together_is_reduced_without_being_stored() {
+    for limits in [Limits::CPU, Limits::profile("h200").unwrap()] {
+        let device = Device::null(limits);
+        let graph = Graph::new();
+        let [x, y] = [1, 2].map(|n| graph.variable(&numbers("x", &[n * 300_001], n as u32)));
+        let sum = (graph.concat(&[&x, &y], 0) * 2.0).sum(&[0]);
+        let loaded = Session::new(&device).compile(&graph, &[&sum]).unwrap();
+        assert_eq!(loaded.report().counts.dispatches, 1);
+    }
+}
+
 /// Images by filters of one element with what follows: the result, and the gradients by both.
 fn pointwise(graph: &Graph, [height, width]: [usize; 2], inside: bool) -> Vec<Tensor> {
     let x = graph.variable(&numbers("x", &[3, 20, height, width], 1));
@@ -181,19 +193,19 @@ fn filters_of_one_element_are_products() {
 fn gradients_through_strides_leave_out_what_meets_nothing() {
     // Strides that filters are longer and shorter than, that don't divide the image, along one axis only, in groups, that are filled
     // by the filters, and more than are taken apart.
-    let cases: [([usize; 2], [usize; 2], [usize; 2], [usize; 2], usize); 7] = [
-        ([8, 8], [3, 3], [2, 2], [1, 1], 1),
-        ([13, 9], [5, 4], [2, 2], [2, 0], 1),
-        ([11, 10], [1, 1], [2, 2], [0, 0], 1),
-        ([9, 12], [2, 3], [3, 1], [1, 1], 2),
-        ([7, 15], [3, 7], [1, 4], [0, 3], 4),
-        ([6, 8], [2, 2], [2, 2], [0, 0], 1),
-        ([7, 7], [3, 3], [3, 3], [1, 1], 1),
+    let cases: [([[usize; 2]; 4], usize); 7] = [
+        ([[8, 8], [3, 3], [2, 2], [1, 1]], 1),
+        ([[13, 9], [5, 4], [2, 2], [2, 0]], 1),
+        ([[11, 10], [1, 1], [2, 2], [0, 0]], 1),
+        ([[9, 12], [2, 3], [3, 1], [1, 1]], 2),
+        ([[7, 15], [3, 7], [1, 4], [0, 3]], 4),
+        ([[6, 8], [2, 2], [2, 2], [0, 0]], 1),
+        ([[7, 7], [3, 3], [3, 3], [1, 1]], 1),
     ];
     // The last of all classes has the tiles of GPUs, the first shaders for the host's cores.
     let all = devices();
     for device in all.iter().filter(|d| d.limits().class != DeviceClass::Integrated) {
-        for (input, kernel, stride, padding, groups) in cases {
+        for ([input, kernel, stride, padding], groups) in cases {
             let graph = Graph::new();
             let x = graph.variable(&numbers("x", &[2, 4, input[0], input[1]], 1));
             let w = graph.variable(&numbers("w", &[8, 4 / groups, kernel[0], kernel[1]], 2));

@@ -25,13 +25,21 @@ enum Instead<'n> {
 }
 
 impl Instead<'_> {
-    fn of<'n>(node: &'n Node, nodes: &Nodes, limits: &Limits) -> Option<Instead<'n>> {
+    fn of<'n>(
+        node: &'n Node,
+        nodes: &Nodes,
+        filled: &[bool],
+        limits: &Limits,
+    ) -> Option<Instead<'n>> {
         let on_adapter = limits.class != DeviceClass::Cpu;
         match &node.op {
             Op::AttendGradient(op) if on_adapter => Some(Instead::Matrices(op)),
             Op::Reduce(reduce) => {
-                let shape = &nodes.nodes[node.inputs[0].index()].ty.shape;
-                let [axis, parts] = levels(reduce, shape, limits)?;
+                let input = node.inputs[0].index();
+                if filled[input] {
+                    return None;
+                }
+                let [axis, parts] = levels(reduce, &nodes.nodes[input].ty.shape, limits)?;
                 Some(Instead::Levels(reduce, axis, parts))
             }
             Op::Conv2d(Conv2d(conv)) if is_product(conv) => Some(Instead::Product(conv, false)),
@@ -49,7 +57,9 @@ impl Instead<'_> {
 /// # Errors
 /// A mistake in what an operation is made of.
 pub(crate) fn expand<'n>(nodes: &'n Nodes, limits: &Limits) -> Result<Cow<'n, Nodes>, GraphError> {
-    if !nodes.nodes.iter().any(|node| Instead::of(node, nodes, limits).is_some()) {
+    let filled = filled(nodes);
+    let instead = |node| Instead::of(node, nodes, &filled, limits);
+    if !nodes.nodes.iter().any(|node| instead(node).is_some()) {
         return Ok(Cow::Borrowed(nodes));
     }
     let graph = Graph::new();
@@ -61,7 +71,7 @@ pub(crate) fn expand<'n>(nodes: &'n Nodes, limits: &Limits) -> Result<Cow<'n, No
             moved.push(part.value());
             continue;
         }
-        let Some(instead) = Instead::of(node, nodes, limits) else {
+        let Some(instead) = instead(node) else {
             moved.push(graph.keep(Node { inputs, ..node.clone() }));
             continue;
         };
@@ -89,6 +99,26 @@ pub(crate) fn expand<'n>(nodes: &'n Nodes, limits: &Limits) -> Result<Cow<'n, No
         assigns: nodes.assigns.iter().map(|(id, value)| (*id, to(value))).collect(),
         outputs: nodes.outputs.iter().map(to).collect(),
     }))
+}
+
+/// Which values have elements that were filled in, such as those that were put together of several: cut somewhere else they are no
+/// views, and would be stored.
+fn filled(nodes: &Nodes) -> Vec<bool> {
+    let mut filled: Vec<bool> = Vec::with_capacity(nodes.nodes.len());
+    for node in &nodes.nodes {
+        let passes = matches!(
+            node.op,
+            Op::Reshape(_)
+                | Op::Permute(_)
+                | Op::Expand(_)
+                | Op::Slice(_)
+                | Op::Detach(_)
+                | Op::Pointwise(_)
+        );
+        let of_inputs = || node.inputs.iter().any(|input| filled[input.index()]);
+        filled.push(matches!(node.op, Op::Pad(_)) || passes && of_inputs());
+    }
+    filled
 }
 
 /// Most results of a reduction in two levels. With more, each of which has a workgroup or is a core's, such as the channels of a batch

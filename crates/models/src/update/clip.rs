@@ -11,11 +11,11 @@ pub fn get_total_norm(graph: &Graph, tensors: &[Tensor], norm_type: f64) -> Tens
     type Part = fn(&Tensor) -> Tensor;
     type Join = fn(&Tensor, &Tensor) -> Tensor;
     let (of, join): (Part, Join) = if norm_type == 1.0 {
-        (|x| x.abs().sum_all(), |a, b| a + b)
+        (|x| rows(&x.abs()).sum(&[1]).sum_all(), |a, b| a + b)
     } else if norm_type == 2.0 {
-        (|x| (x * x).sum_all(), |a, b| a + b)
+        (|x| rows(&(x * x)).sum(&[1]).sum_all(), |a, b| a + b)
     } else if norm_type == f64::INFINITY {
-        (|x| x.abs().reshape(&[numel(&x.shape())]).amax(&[0]), |a, b| a.maximum(b))
+        (|x| rows(&x.abs()).amax(&[1]).amax(&[0]), |a, b| a.maximum(b))
     } else {
         let inputs: Vec<&Tensor> = tensors.iter().collect();
         let reason = format!("the type of a norm is 1, 2 or infinity, not {norm_type}");
@@ -25,6 +25,13 @@ pub fn get_total_norm(graph: &Graph, tensors: &[Tensor], norm_type: f64) -> Tens
     let all = tensors.iter().filter(|tensor| numel(&tensor.shape()) > 0).map(of);
     let total = all.reduce(|a, b| join(&a, &b)).unwrap_or_else(|| graph.full(&[], DType::F32, 0.0));
     if norm_type == 2.0 { total.sqrt() } else { total }
+}
+
+/// Two levels, where the length allows: a row for each of up to 4096 groups of invocations.
+fn rows(x: &Tensor) -> Tensor {
+    let count = numel(&x.shape());
+    let rows = (1..=count.min(4096)).rev().find(|rows| count.is_multiple_of(*rows)).unwrap_or(1);
+    x.reshape(&[rows, count / rows])
 }
 
 /// Gradients scaled by `max_norm / (total_norm + 1e-6)` where that is less than one, as PyTorch's
