@@ -20,7 +20,7 @@ part() {
     local name=$1
     shift
     echo "== $name: $*"
-    timeout 200 "$@" 2>&1 | tee "$out/$name.txt"
+    timeout "${limit:-200}" "$@" 2>&1 | tee "$out/$name.txt"
     [ "${PIPESTATUS[0]}" = 0 ] || echo "== $name failed" | tee -a "$out/$name.txt"
 }
 
@@ -42,5 +42,5 @@ bench starts lenet --starts
 if [ $# -gt 0 ]; then
     others=()
     for command in "$@"; do others+=(--beside "$command"); done
-    bench beside steps matmul "${others[@]}" --rounds 2
+    limit=400 bench beside mlp lenet cifar lstm gpt matmul "${others[@]}" --rounds 2
 fi

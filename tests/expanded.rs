@@ -26,12 +26,12 @@ fn run(device: &Device, graph: &Graph, outputs: &[&Tensor]) -> (Vec<Array>, Vec<
     (found, kernels.iter().map(|kernel| kernel.body.clone()).collect())
 }
 
-/// Extents of which no axis can be divided evenly, and some that can.
+/// Extents that can be divided by numbers of all kinds.
 const LONG: [(&[usize], &[usize]); 6] = [
-    (&[262_147], &[0]),
-    (&[3, 100_003], &[1]),
-    (&[262_147, 2], &[0]),
-    (&[521, 2, 509], &[0, 2]),
+    (&[262_150], &[0]),
+    (&[3, 100_002], &[1]),
+    (&[262_150, 2], &[0]),
+    (&[525, 2, 509], &[0, 2]),
     (&[2, 4, 256, 256], &[2, 3]),
     (&[64, 64, 3, 128], &[0, 1, 3]),
 ];
@@ -91,9 +91,9 @@ fn long_reductions_have_two_levels() {
 fn long_reductions_of_halves_and_of_what_is_not_a_number() {
     for device in devices() {
         let graph = Graph::new();
-        let x = graph.variable(&numbers("x", &[262_147], 7));
+        let x = graph.variable(&numbers("x", &[262_150], 7));
         let place = x.along(0);
-        let hidden = place.equal(&place.full_like(262_146.0)).select(&x.full_like(f64::NAN), &x);
+        let hidden = place.equal(&place.full_like(262_149.0)).select(&x.full_like(f64::NAN), &x);
         let mut outputs = vec![hidden.amax(&[0]), hidden.amin(&[0])];
         if device.limits().f16 {
             outputs.push(whole(&x).to(DType::F16).sum(&[0]));
@@ -137,8 +137,14 @@ fn what_is_put_together_is_reduced_without_being_stored() {
         let graph = Graph::new();
         let [x, y] = [1, 2].map(|n| graph.variable(&numbers("x", &[n * 300_001], n as u32)));
         let sum = (graph.concat(&[&x, &y], 0) * 2.0).sum(&[0]);
-        let loaded = Session::new(&device).compile(&graph, &[&sum]).unwrap();
-        assert_eq!(loaded.report().counts.dispatches, 1);
+        // Nor is what is computed, and what can't be divided stays one row.
+        let [x, y, z] = [262_150, 262_150, 262_147]
+            .map(|len| graph.variable(&numbers("x", &[len], len as u32)));
+        let (most, whole) = ((&x + &y).amax(&[0]), (&z * &z).sum(&[0]));
+        for (output, dispatches) in [(sum, 1), (most, 2), (whole, 1)] {
+            let loaded = Session::new(&device).compile(&graph, &[&output]).unwrap();
+            assert_eq!(loaded.report().counts.dispatches, dispatches);
+        }
     }
 }
 

@@ -149,9 +149,10 @@ fn levels(reduce: &Reduce, shape: &[usize], limits: &Limits) -> Option<[usize; 2
     }
     let extent = shape[axis];
     let wanted = (most / results).min(len / PART).min(extent);
-    // No part is filled up where the extent can be divided evenly.
-    let even = (wanted..=(2 * wanted).min(extent)).find(|parts| extent.is_multiple_of(*parts));
-    Some([axis, even.unwrap_or(wanted)]).filter(|[_, parts]| *parts > 1)
+    // Parts are equal: what is filled up is no view of what is computed, and would be stored.
+    let mut near = (wanted..=(2 * wanted).min(extent)).chain((wanted / 4..wanted).rev());
+    let parts = near.find(|parts| *parts > 1 && extent.is_multiple_of(*parts))?;
+    Some([axis, parts])
 }
 
 /// A reduction of so many parts of an axis, and one of their results.
@@ -159,18 +160,10 @@ fn two_levels(reduce: &Reduce, x: &Tensor, axis: usize, parts: usize) -> Tensor 
     let shape = x.shape();
     let combine =
         |x: &Tensor, axes: Vec<usize>| x.record(Reduce { combine: reduce.combine, axes }, &[x]);
-    let each = shape[axis].div_ceil(parts);
-    let mut filled = x.pad(axis, 0, each * parts - shape[axis]);
-    if each * parts > shape[axis] && reduce.combine != Combine::Sum {
-        let place = filled.along(axis);
-        let inside = place.less(&place.full_like(shape[axis] as f64));
-        let identity = filled.full_like(reduce.combine.identity(filled.dtype().loaded()).value());
-        filled = inside.select(&filled, &identity);
-    }
-    let cut = [&shape[..axis], &[parts, each], &shape[axis + 1..]].concat();
+    let cut = [&shape[..axis], &[parts, shape[axis] / parts], &shape[axis + 1..]].concat();
     // Axes behind the one that is cut are one further on.
     let axes = reduce.axes.iter().map(|&other| if other >= axis { other + 1 } else { other });
-    let first = combine(&filled.reshape(&cut), axes.collect());
+    let first = combine(&x.reshape(&cut), axes.collect());
     combine(&first, vec![(0..axis).filter(|other| !reduce.axes.contains(other)).count()])
 }
 
