@@ -52,6 +52,28 @@ fn training_steps_take_so_many_dispatches_and_hardly_more_memory_than_lives_at_o
 }
 
 #[test]
+fn kernels_have_dispatches_of_their_own_where_that_is_asked_for() {
+    let device = Device::null(Limits::profile("h200").unwrap());
+    let dispatches = |apart: bool| {
+        let step = Step { apart, ..Step::default() };
+        let (program, _) = bench::program("mlp", &device, step).unwrap().unwrap();
+        assert_eq!(program.compiled().program.kernels.len(), 14);
+        program.report().counts.dispatches
+    };
+    assert_eq!([dispatches(false), dispatches(true)], [11, 14]);
+    // Processes of their own get every setting.
+    let step = Step {
+        batch: Some(3),
+        recompute: Some(2_500_000),
+        mixed: true,
+        one_dispatch: true,
+        apart: true,
+    };
+    let arguments = ["--batch", "3", "--recompute", "2.5", "--mixed", "--one-dispatch", "--apart"];
+    assert_eq!(step.arguments(), arguments);
+}
+
+#[test]
 fn every_training_step_is_listed() {
     let listed: Vec<&str> = bench::TRAINING.iter().map(|training| training.name).collect();
     assert_eq!(listed, DISPATCHES.map(|(workload, ..)| workload));
