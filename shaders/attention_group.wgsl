@@ -9,6 +9,7 @@ var<workgroup> totals: array<f32, {{invocations}}>;
 var<workgroup> parts: array<f32, {{held}}>;
 @compute @workgroup_size({{invocations}})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    opaque_zero = group.z;
     let block = (group.y + first_line()) * {{line}}u + group.x;
     let own = lane % {{block}}u;
     let share = lane / {{block}}u;

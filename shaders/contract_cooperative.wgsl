@@ -51,7 +51,7 @@ fn place_right(at: u32) -> u32 {
 // Stores what the subgroup has put into workgroup memory: a matrix of results from a row and a column on.
 fn keep_matrix(split: u32, g: u32, row: u32, col: u32, own: u32, member: u32) {
     workgroupBarrier();
-    for (var at = member; at < {{counted}}({{elements}}u); at += {{lanes}}u) {
+    for (var at = member; at < {{elements}}u; at += {{lanes}}u) {
         let m = row + at / {{side}}u;
         let n = col + at % {{side}}u;
         let sum = {{sum}};
@@ -61,6 +61,7 @@ fn keep_matrix(split: u32, g: u32, row: u32, col: u32, own: u32, member: u32) {
 }
 @compute @workgroup_size({{invocations}})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    opaque_zero = group.z;
     // Tiles in a line: columns, then rows, then splits, then groups.
     let t = (group.y + first_line()) * {{line}}u + group.x;
     if (t >= {{tiles}}u) { return; }
@@ -70,7 +71,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let g = part / {{splits}}u;
     let split = part % {{splits}}u;
     let first = split * {{chunk}}u;
-    let end = min(first + {{chunk}}u, {{counted}}({{k}}u));
+    let end = min(first + {{chunk}}u, {{k}}u);
     let top = tile_row * {{height}}u;
     let side = tile_col * {{width}}u;
     // Subgroups are invocations in a row.
@@ -85,7 +86,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 {{load}}
 {{put}}
         workgroupBarrier();
-        for (var step = 0u; step < {{counted}}({{steps}}u); step += {{side}}u) {
+        for (var step = 0u; step < {{steps}}u; step += {{side}}u) {
 {{multiply}}
         }
         workgroupBarrier();

@@ -11,6 +11,7 @@ fn main(
     @builtin(subgroup_id) number: u32,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
+    opaque_zero = group.z;
     // Tiles in a line: columns, then rows, then splits, then groups.
     let t = (group.y + first_line()) * {{line}}u + group.x;
     if (t >= {{tiles}}u) { return; }
@@ -36,9 +37,14 @@ fn main(
 {{add_rows}}
     }
 {{keep_rows}}
-    for (var j = 0u; j < 4u; j += 1u) {
-        let n = col + j;
-        if (n >= {{n}}u) { break; }
-{{keep}}
+    var sums = array<vec4<f32>, {{rows}}>({{sums}});
+    let inside = min({{rows}}u, {{m}}u - row);
+    for (var i = 0u; i < inside; i += 1u) {
+        let sum = sums[i];
+        for (var j = 0u; j < 4u; j += 1u) {
+            let n = col + j;
+            if (n >= {{n}}u) { break; }
+            keep(split, g, row + i, n, sum[j]);
+        }
     }
 }

@@ -2,5 +2,6 @@
 // workgroup's place in all lines.
 @compute @workgroup_size({{size}})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    opaque_zero = group.z;
     let t = (group.y + first_line()) * {{line}}u + group.x;
 {{statements}}}

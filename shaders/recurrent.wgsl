@@ -9,6 +9,7 @@ var<workgroup> states: array<f32, {{terms}}>;
 var<workgroup> sums: array<f32, {{all}}>;
 @compute @workgroup_size({{size}})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    opaque_zero = group.z;
     let b = (group.y + first_line()) * {{line}}u + group.x;
     if (b >= {{batch}}u) { return; }
 {{held}}

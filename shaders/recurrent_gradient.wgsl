@@ -11,6 +11,7 @@ var<workgroup> by_h: array<f32, {{hidden}}>;
 {{sums}}
 @compute @workgroup_size({{size}})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    opaque_zero = group.z;
     let b = (group.y + first_line()) * {{line}}u + group.x;
     if (b >= {{batch}}u) { return; }
 {{held}}

@@ -6,7 +6,8 @@
 {{found}}
 {{past}}
 @compute @workgroup_size({{size}})
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(global_invocation_id) id: vec3<u32>) {
+    opaque_zero = group.z;
     let point = (id.y + first_line()) * {{line}}u + id.x;
     if (point >= {{points}}u) { return; }
     let b = point / {{hidden}}u;

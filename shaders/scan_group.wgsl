@@ -7,6 +7,7 @@
 var<workgroup> states: array<array<f32, {{inner}}>, 2>;
 @compute @workgroup_size({{size}})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    opaque_zero = group.z;
     let o = (group.y + first_line()) * {{line}}u + group.x;
     if (o >= {{lines}}u) { return; }
     for (var j = 0u; j < {{steps}}u; j += 1u) {

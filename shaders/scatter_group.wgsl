@@ -7,6 +7,7 @@ var<workgroup> hits: array<u32, {{size}}>;
 var<workgroup> summary: array<u32, {{summaries}}>;
 @compute @workgroup_size({{size}})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    opaque_zero = group.z;
     let tile = (group.y + first_line()) * {{line}}u + group.x;
     if (tile >= {{tiles}}u) { return; }
     let o = tile / {{row_tiles}}u / {{column_tiles}}u;

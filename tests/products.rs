@@ -1,5 +1,5 @@
-//! Products of matrices on adapters. In subgroups, loaded in vectors or one by one, and in one or two blocks of rows, they have the
-//! same bits; through workgroup memory, every tile computes what the reference does.
+//! Products of matrices on adapters. In subgroups, loaded in vectors or one by one, and in one, two or four blocks of rows, they have
+//! the same bits; through workgroup memory, every tile computes what the reference does.
 #![allow(clippy::unwrap_used, reason = "a test that fails should say where")]
 
 mod harness;
@@ -29,7 +29,8 @@ fn record(
     vec![(a.matmul(&b) + bias).relu(), a.sum(&[2])]
 }
 
-fn run(device: &Device, sizes: [usize; 4], form: Form) -> (Vec<Array>, usize) {
+/// The results, and the shaders that compute them in subgroups and load vectors.
+fn run(device: &Device, sizes: [usize; 4], form: Form) -> (Vec<Array>, Vec<String>) {
     let graph = Graph::new();
     let outputs = record(&graph, sizes, form);
     let options = Options { guard: 64, ..Options::default() };
@@ -40,11 +41,9 @@ fn run(device: &Device, sizes: [usize; 4], form: Form) -> (Vec<Array>, usize) {
     let found = (0..outputs.len()).map(|output| loaded.read_array(output).unwrap()).collect();
     let algorithm = Some(Algorithm::Subgroups);
     let variant = Variant { vectors: Some(true), algorithm, ..Variant::default() };
-    let vectors = loaded.compiled().program.kernels.iter().filter(|kernel| {
-        let rendered = render(kernel, device.limits(), &variant).unwrap();
-        rendered.source.contains("left4(") && rendered.source.contains("right4(")
-    });
-    (found, vectors.count())
+    let kernels = &loaded.compiled().program.kernels;
+    let source = |kernel| render(kernel, device.limits(), &variant).unwrap().source;
+    (found, kernels.iter().map(source).collect())
 }
 
 fn with_vectors(vectors: Option<bool>) -> Option<Device> {
@@ -69,7 +68,9 @@ fn vectors_have_the_bits_of_single_elements() {
     ] {
         for number in 0..8 {
             let form = [0, 1, 2].map(|bit| number >> bit & 1 == 1);
-            let ((a, vectors), (b, _)) = (run(&fours, sizes, form), run(&ones, sizes, form));
+            let ((a, sources), (b, _)) = (run(&fours, sizes, form), run(&ones, sizes, form));
+            let loads = |source: &&String| source.contains("left4(") && source.contains("right4(");
+            let vectors = sources.iter().filter(loads).count();
             assert!(bits(&a) == bits(&b), "{sizes:?}, {form:?}");
             // What doesn't come in fours isn't loaded in vectors.
             assert!(vectors == 0 || sizes[1..] != [7, 5, 9], "{sizes:?}, {form:?}");
@@ -81,18 +82,29 @@ fn vectors_have_the_bits_of_single_elements() {
 
 #[test]
 fn large_products_have_the_bits_of_small_ones() {
-    let (Some(chosen), Some(ones)) = (with_vectors(None), with_vectors(Some(false))) else {
+    let direct = Variant { algorithm: Some(Algorithm::Direct), ..Variant::default() };
+    let (Some(chosen), Some(ones), Some(direct)) =
+        (with_vectors(None), with_vectors(Some(false)), harness::adapter_with(direct))
+    else {
         return;
     };
-    // 2 m n k is more than 2^30: two blocks of rows, the last of which has one row.
-    let sizes = [1, 1025, 1024, 512];
-    for form in [[false, false, false], [false, true, false]] {
-        assert!(bits(&run(&chosen, sizes, form).0) == bits(&run(&ones, sizes, form).0), "{form:?}");
+    // The last of two or four blocks of rows has one of its own; transposed, the left one's rows come in fours.
+    for (blocks, sizes, form) in [
+        (2, [1, 265, 256, 512], [false, false, false]),
+        (2, [2, 66, 260, 1024], [false, true, true]),
+        (2, [1, 268, 256, 512], [true, false, false]),
+        (4, [1, 1025, 1024, 512], [false, false, false]),
+        (4, [1, 1025, 1024, 512], [false, true, false]),
+        (4, [1, 1028, 1024, 512], [true, false, false]),
+    ] {
+        let expected = bits(&run(&direct, sizes, form).0);
+        for device in [&chosen, &ones] {
+            let (found, sources) = run(device, sizes, form);
+            assert!(bits(&found) == expected, "{sizes:?}, {form:?}");
+            let rows = sources.iter().map(|source| source.matches(" = vec4<f32>();").count()).max();
+            assert!(rows == Some(8 * blocks) || device.limits().subgroup == 0, "{rows:?} rows");
+        }
     }
-    // Transposed, the left one's rows come in fours.
-    let sizes = [1, 1028, 1024, 512];
-    let form = [true, false, false];
-    assert!(bits(&run(&chosen, sizes, form).0) == bits(&run(&ones, sizes, form).0), "{form:?}");
 }
 
 /// Runs what is recorded with one tile, and compares it with the reference: sums of so many terms, none of them above two.

@@ -144,6 +144,22 @@ pub fn numbered(functions: &str, statements: &str, number: usize) -> (String, St
     (renamed(functions), renamed(statements))
 }
 
+/// Functions, and from some place on the entry point's statements, whose loops compilers don't unroll, since a zero is added to what
+/// they begin at that isn't known before they run: in the entry point, where barriers need uniform control flow, the grid's third
+/// index, and elsewhere what it was put into.
+pub fn rolled(shader: &str, entry: usize) -> String {
+    let mut text = String::with_capacity(shader.len() + 512);
+    let mut done = 0;
+    for (head, _) in shader.match_indices("for (var ") {
+        let Some(first) = shader[head..].find(" = ").map(|at| head + at + 3) else { continue };
+        let Some(last) = shader[first..].find(';').map(|at| first + at) else { continue };
+        let zero = if head >= entry { "group.z" } else { "zero()" };
+        text += &format!("{}({}) + {zero}", &shader[done..first], &shader[first..last]);
+        done = last;
+    }
+    text + &shader[done..]
+}
+
 /// Fills the holes `{{name}}` of a template.
 ///
 /// # Errors
@@ -170,7 +186,7 @@ pub fn fill(template: &str, holes: &[(&str, String)]) -> Result<String, String> 
 
 #[cfg(test)]
 mod tests {
-    use super::{fill, library, numbered};
+    use super::{fill, library, numbered, rolled};
 
     #[test]
     fn holes_and_values_must_match() {
@@ -192,6 +208,14 @@ mod tests {
         assert_eq!(statements, "w_7[lane] = sum_7();");
         assert!(functions.contains("var<workgroup> w_7:"), "{functions}");
         assert!(functions.contains("return w_7[0] + new[1];"), "{functions}");
+    }
+
+    #[test]
+    fn loops_that_are_rolled_begin_at_what_compilers_cannot_know() {
+        let text = "fn f() { for (var j = 0u; j < 4u; j += 1u) {} }\nfn main(group: vec3<u32>) { for (var k = a & b; k < 4u; k += 1u) {} }";
+        let expected = "fn f() { for (var j = (0u) + zero(); j < 4u; j += 1u) {} }\nfn main(group: vec3<u32>) { for (var k = (a & b) + group.z; k < 4u; k += 1u) {} }";
+        assert_eq!(rolled(text, text.find("fn main").unwrap_or(0)), expected);
+        assert_eq!(rolled("fn f() {}", 0), "fn f() {}");
     }
 
     #[test]

@@ -25,6 +25,7 @@ fn kernel(group: u32, lane: u32) {
 // workgroup's place in all lines.
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    opaque_zero = group.z;
     let t = (group.y + first_line()) * 1u + group.x;
     if (t >= 1u) { return; }
     kernel(t, lane);
@@ -33,8 +34,9 @@ fn first_line() -> u32 { return 0u; }
 // What WGSL leaves open, settled by bits: compilers may assume that NaN and infinity don't occur, and
 // `max`, `min` and `clamp` may then drop a NaN that should be seen.
 
-// A zero that compilers can't see through, for constants that WGSL can't spell.
-var<private> opaque_zero: u32 = 0u;
+// A zero that compilers can't foresee, for constants that WGSL can't spell: entry points take it from the grid, whose third
+// index is always zero.
+var<private> opaque_zero: u32;
 fn zero() -> u32 { return opaque_zero; }
 fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
 fn max_nan(a: f32, b: f32) -> f32 { return select(select(max(a, b), b, is_nan(b)), a, is_nan(a)); }

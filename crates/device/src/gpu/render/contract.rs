@@ -116,7 +116,7 @@ impl Renderer<'_> {
         } else {
             1
         };
-        let rows = BLOCK * self.blocks();
+        let rows = BLOCK * self.blocks(contraction, splits);
         let tile = Tile::of(contraction, splits, self.limits, self.variant.tile);
         let (height, width) = match algorithm {
             Algorithm::Cooperative => (cooperative.rows, cooperative.cols),

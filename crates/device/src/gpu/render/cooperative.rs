@@ -103,8 +103,6 @@ impl Renderer<'_> {
         let emulated = self.variant.emulated.is_some();
         // Halves that are loaded and lie in memory together.
         let width = if self.fours.is_some() { 4 } else { 1 };
-        // Loops have as many turns as written, but where matrices are emulated the compiler isn't to know.
-        let counted = if emulated { "counted" } else { "" };
         let strides = [
             ("left_by_m", left.by_side.to_string()),
             ("left_by_k", left.by_sum.to_string()),
@@ -220,7 +218,7 @@ impl Renderer<'_> {
                 // A loop: software adapters would compile for long what is written out, and sums of rows are an array.
                 let _ = writeln!(
                     put,
-                    "        for (var t = 0u; t < {counted}({turns}u); t += 1u) {{
+                    "        for (var t = 0u; t < {turns}u; t += 1u) {{
             let at = t * {invocations}u + lane;
             let value = {};
             put_{name}(at, value);
@@ -248,7 +246,7 @@ impl Renderer<'_> {
             let _ = writeln!(begin, "    var z = array<f32, {rounds}>();");
             keep_rows = format!(
                 "    if (tile_col == 0u) {{
-        for (var round = 0u; round < {counted}({rounds}u); round += 1u) {{
+        for (var round = 0u; round < {rounds}u; round += 1u) {{
             tile_sum[lane] = z[round];
             workgroupBarrier();
             let m = top + round * {rows}u + lane;
@@ -305,7 +303,6 @@ impl Renderer<'_> {
             ("load", load),
             ("put", put),
             ("sum_size", (down * across * halves * elements).to_string()),
-            ("counted", counted.to_string()),
             ("elements", elements.to_string()),
             ("second_left", second("left", left.len)),
             ("second_right", second("right", right.len)),

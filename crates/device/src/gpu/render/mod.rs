@@ -265,6 +265,9 @@ pub fn render_whole(
         };
         calls += "        storageBarrier();\n";
     }
+    if rolls(limits, variant) {
+        calls = shaders::rolled(&calls, 0);
+    }
     let (first, lane) = match count {
         1 => ("0u".to_string(), "index".to_string()),
         _ => (format!("index / {SIZE}u"), format!("index % {SIZE}u")),
@@ -355,8 +358,29 @@ type Source = Result<Family, String>;
 /// A hole of a shader and what fills it.
 type Hole = (&'static str, String);
 
+/// Whether loops are rolled: what software adapters compile takes as long as it is, and what stands for cooperative matrices
+/// runs on them only.
+fn rolls(limits: &Limits, variant: &Variant) -> bool {
+    limits.class == DeviceClass::Software || variant.emulated.is_some()
+}
+
 impl Renderer<'_> {
     fn family(&self) -> Source {
+        let Family { text, entry } = self.as_written()?;
+        if !rolls(self.limits, self.variant) {
+            return Ok(Family { text, entry });
+        }
+        let main = text.find("fn main(").unwrap_or(text.len());
+        let entry = match entry {
+            Entry::Own(groups) => Entry::Own(groups),
+            Entry::Statements(statements, workgroups) => {
+                Entry::Statements(shaders::rolled(&statements, 0), workgroups)
+            }
+        };
+        Ok(Family { text: shaders::rolled(&text, main), entry })
+    }
+
+    fn as_written(&self) -> Source {
         match &self.kernel.body {
             Body::Map { shape, stores } => self.map(shape, stores),
             Body::Rows { .. } => self.rows(),

@@ -2,8 +2,8 @@
 //! steps of the sum are loaded, and multiplied.
 
 use super::super::term::address;
-use super::Renderer;
 use super::contract::MatMulPoints;
+use super::{Renderer, SIZE};
 use crate::{Algorithm, Body, Contraction, DType, Kernel, Limits, Term, TermId, Variant};
 use std::fmt::Write;
 
@@ -80,16 +80,24 @@ pub(super) fn fours(kernel: &Kernel) -> Option<Fours> {
 /// Rows that eight invocations load.
 pub(super) const BLOCK: usize = 8;
 
-/// Multiplications and additions of a large product.
-const LARGE: u64 = 1 << 30;
-/// Those from which on vectors are worth the code that they are.
+/// Multiplications and additions from which on vectors are worth the code that they are.
 const PAYS: u64 = 1 << 24;
+/// Blocks of rows that a subgroup may have, and multiplications and additions from which on they are worth the code.
+const BLOCKS: [(usize, u64); 2] = [(4, 1 << 30), (2, 1 << 26)];
+/// Workgroups below which results aren't shared by fewer of them.
+const FEW: usize = 4;
 
 impl Renderer<'_> {
     /// Blocks of rows of a subgroup: what is loaded for the columns serves all of them. Each is more code, which takes about
-    /// as long to compile as it saves in hundreds of steps, so only large products of plain matrices have two.
-    pub(super) fn blocks(&self) -> usize {
-        if self.fours.is_some() && self.kernel.body.flops() >= LARGE { 2 } else { 1 }
+    /// as long to compile as it saves in a hundred steps where the contraction is large enough.
+    pub(super) fn blocks(&self, contraction: &Contraction, splits: usize) -> usize {
+        let [groups, m, n, _] = contraction.matrix();
+        let pays = |&(blocks, least): &(usize, u64)| {
+            // Columns beyond those of a subgroup are another's, as far as a workgroup has any.
+            let workgroups = groups * splits * m * n / (blocks * BLOCK * 4 * SIZE);
+            contraction.flops() >= least && m > blocks / 2 * BLOCK && workgroups >= FEW
+        };
+        BLOCKS.iter().find(|&blocks| pays(blocks)).map_or(1, |(blocks, _)| *blocks)
     }
 
     /// The holes of the shader for subgroups: how rows and columns are loaded, multiplied and stored.
@@ -106,7 +114,8 @@ impl Renderer<'_> {
             None => [None; 2],
         };
         let steps = if self.fours.is_some() { STEPS } else { 1 };
-        let rows = self.blocks() * BLOCK;
+        let blocks = self.blocks(contraction, splits);
+        let rows = blocks * BLOCK;
         // Past the end of the range, zeros are added.
         let whole = k.div_ceil(splits).is_multiple_of(steps) && k.is_multiple_of(steps);
         let vector = |load: &dyn Fn(&str) -> String, step: &str| match whole {
@@ -116,9 +125,9 @@ impl Renderer<'_> {
                 format!("select(vec4<f32>(), {value}, k + {step} < end)")
             }
         };
-        let [mut begin, mut load, mut multiply, mut add_rows, mut keep_rows, mut keep] =
-            [const { String::new() }; 6];
-        for block in 0..self.blocks() {
+        let [mut begin, mut load, mut multiply, mut add_rows, mut keep_rows] =
+            [const { String::new() }; 5];
+        for block in 0..blocks {
             let first = block * BLOCK;
             let last = m - 1;
             let _ =
@@ -187,14 +196,11 @@ impl Renderer<'_> {
                 }
             };
             let _ = writeln!(begin, "    var s{row} = vec4<f32>();");
-            let _ = writeln!(
-                keep,
-                "        if (row + {row}u < {m}u) {{ keep(split, g, row + {row}u, n, s{row}[j]); }}"
-            );
             let sum = (0..steps)
                 .fold(format!("s{row}"), |sum, u| format!("({sum} + {} * b{u})", element(u)));
             let _ = writeln!(multiply, "        s{row} = {sum};");
         }
+        let sums: Vec<String> = (0..rows).map(|row| format!("s{row}")).collect();
         holes.extend([
             ("rows", rows.to_string()),
             ("steps", steps.to_string()),
@@ -203,7 +209,7 @@ impl Renderer<'_> {
             ("multiply", multiply),
             ("add_rows", add_rows),
             ("keep_rows", keep_rows),
-            ("keep", keep),
+            ("sums", sums.join(", ")),
         ]);
     }
 
