@@ -1,4 +1,4 @@
-    // The query and the sum of values stay in registers.
+    // The query is loaded once, and what is added to the sum of values stays with the invocation.
     var q: array<f32, {{width}}>;
     for (var d = 0u; d < {{width}}u; d += 1u) { q[d] = query(g, m, d) * {{scale}}; }
     var sums: array<f32, {{held_sums}}>;

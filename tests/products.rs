@@ -29,33 +29,43 @@ fn record(
     vec![(a.matmul(&b) + bias).relu(), a.sum(&[2])]
 }
 
-/// The results, and the shaders that compute them in subgroups and load vectors.
-fn run(device: &Device, sizes: [usize; 4], form: Form) -> (Vec<Array>, Vec<String>) {
-    let graph = Graph::new();
-    let outputs = record(&graph, sizes, form);
-    let options = Options { guard: 64, ..Options::default() };
-    let outputs: Vec<&Tensor> = outputs.iter().collect();
-    let mut loaded = Session::new(device).compile_with(&graph, &outputs, &options).unwrap();
-    loaded.run(1).unwrap();
-    loaded.check_guards().unwrap();
-    let found = (0..outputs.len()).map(|output| loaded.read_array(output).unwrap()).collect();
-    let algorithm = Some(Algorithm::Subgroups);
-    let variant = Variant { vectors: Some(true), algorithm, ..Variant::default() };
-    let kernels = &loaded.compiled().program.kernels;
-    let source = |kernel| render(kernel, device.limits(), &variant).unwrap().source;
-    (found, kernels.iter().map(source).collect())
+/// An adapter that computes in one way, and how its shaders are made.
+struct Way {
+    device: Device,
+    variant: Variant,
 }
 
-fn with_vectors(vectors: Option<bool>) -> Option<Device> {
-    let algorithm = Some(Algorithm::Subgroups);
-    harness::adapter_with(Variant { vectors, algorithm, ..Variant::default() })
+impl Way {
+    fn new(algorithm: Algorithm, vectors: Option<bool>) -> Option<Way> {
+        let variant = Variant { algorithm: Some(algorithm), vectors, ..Variant::default() };
+        Some(Way { device: harness::adapter_with(variant.clone())?, variant })
+    }
+
+    /// Of what is recorded, with sums in so many parts: the results, and the shaders that compute them.
+    fn run(
+        &self,
+        splits: Option<usize>,
+        record: &dyn Fn(&Graph) -> Vec<Tensor>,
+    ) -> (Vec<Array>, Vec<String>) {
+        let device = &self.device;
+        let graph = Graph::new();
+        let outputs = record(&graph);
+        let options = Options { guard: 64, splits, ..Options::default() };
+        let outputs: Vec<&Tensor> = outputs.iter().collect();
+        let mut loaded = Session::new(device).compile_with(&graph, &outputs, &options).unwrap();
+        loaded.run(1).unwrap();
+        loaded.check_guards().unwrap();
+        let found = (0..outputs.len()).map(|output| loaded.read_array(output).unwrap()).collect();
+        let kernels = &loaded.compiled().program.kernels;
+        let source = |kernel| render(kernel, device.limits(), &self.variant).unwrap().source;
+        (found, kernels.iter().map(source).collect())
+    }
 }
 
 #[test]
 fn vectors_have_the_bits_of_single_elements() {
-    let (Some(fours), Some(ones)) = (with_vectors(Some(true)), with_vectors(Some(false))) else {
-        return;
-    };
+    let way = |vectors| Way::new(Algorithm::Subgroups, Some(vectors));
+    let (Some(fours), Some(ones)) = (way(true), way(false)) else { return };
     let mut in_vectors = 0;
     for sizes in [
         [1, 8, 32, 16],
@@ -68,7 +78,8 @@ fn vectors_have_the_bits_of_single_elements() {
     ] {
         for number in 0..8 {
             let form = [0, 1, 2].map(|bit| number >> bit & 1 == 1);
-            let ((a, sources), (b, _)) = (run(&fours, sizes, form), run(&ones, sizes, form));
+            let product = |graph: &Graph| record(graph, sizes, form);
+            let ((a, sources), (b, _)) = (fours.run(None, &product), ones.run(None, &product));
             let loads = |source: &&String| source.contains("left4(") && source.contains("right4(");
             let vectors = sources.iter().filter(loads).count();
             assert!(bits(&a) == bits(&b), "{sizes:?}, {form:?}");
@@ -77,33 +88,64 @@ fn vectors_have_the_bits_of_single_elements() {
             in_vectors += vectors;
         }
     }
-    assert!(in_vectors > 12 || fours.limits().subgroup == 0, "{in_vectors} products in vectors");
+    assert!(
+        in_vectors > 12 || fours.device.limits().subgroup == 0,
+        "{in_vectors} products in vectors"
+    );
+}
+
+/// A convolution and the gradients of its filter and bias.
+fn convolution(
+    graph: &Graph,
+    input: [usize; 4],
+    channels: usize,
+    stride: [usize; 2],
+) -> Vec<Tensor> {
+    let x = graph.variable(&numbers("x", &input, 4));
+    let w = graph.variable(&numbers("w", &[channels, input[1], 3, 3], 5));
+    let bias = graph.variable(&numbers("bias", &[channels], 6));
+    let options = ConvOptions { stride, ..ConvOptions::default() };
+    let y = x.conv2d(&w, Some(&bias), &options);
+    let slope = harness::in_memory(&graph.variable(&numbers("slope", &y.shape(), 7)));
+    let mut outputs = graph.gradients(&(&y * &slope).sum_all(), &[&x, &w, &bias]);
+    outputs.push(y);
+    outputs
 }
 
 #[test]
-fn large_products_have_the_bits_of_small_ones() {
-    let direct = Variant { algorithm: Some(Algorithm::Direct), ..Variant::default() };
+fn large_contractions_have_the_bits_of_small_ones() {
+    let subgroups = |vectors| Way::new(Algorithm::Subgroups, vectors);
     let (Some(chosen), Some(ones), Some(direct)) =
-        (with_vectors(None), with_vectors(Some(false)), harness::adapter_with(direct))
+        (subgroups(None), subgroups(Some(false)), Way::new(Algorithm::Direct, None))
     else {
         return;
     };
-    // The last of two or four blocks of rows has one of its own; transposed, the left one's rows come in fours.
-    for (blocks, sizes, form) in [
-        (2, [1, 265, 256, 512], [false, false, false]),
-        (2, [2, 66, 260, 1024], [false, true, true]),
-        (2, [1, 268, 256, 512], [true, false, false]),
-        (4, [1, 1025, 1024, 512], [false, false, false]),
-        (4, [1, 1025, 1024, 512], [false, true, false]),
-        (4, [1, 1028, 1024, 512], [true, false, false]),
-    ] {
-        let expected = bits(&run(&direct, sizes, form).0);
-        for device in [&chosen, &ones] {
-            let (found, sources) = run(device, sizes, form);
-            assert!(bits(&found) == expected, "{sizes:?}, {form:?}");
-            let rows = sources.iter().map(|source| source.matches(" = vec4<f32>();").count()).max();
-            assert!(rows == Some(8 * blocks) || device.limits().subgroup == 0, "{rows:?} rows");
+    let follows = |about: &str, blocks: usize, splits, record: &dyn Fn(&Graph) -> Vec<Tensor>| {
+        let expected = bits(&direct.run(splits, record).0);
+        for way in [&chosen, &ones] {
+            let (found, sources) = way.run(splits, record);
+            assert!(bits(&found) == expected, "{about}");
+            let sums = |source: &String| source.matches(" = vec4<f32>();").count();
+            let rows = sources.iter().map(sums).max();
+            let subgroups = way.device.limits().subgroup > 0;
+            assert!(rows == Some(8 * blocks) || !subgroups, "{rows:?} rows: {about}");
         }
+    };
+    // The last subgroup's last block of rows is cut; transposed, the left one's rows come in fours.
+    for (blocks, splits, sizes, form) in [
+        (2, None, [1, 265, 256, 512], [false, false, false]),
+        (2, None, [2, 62, 264, 1040], [false, true, true]),
+        (2, Some(3), [1, 268, 256, 512], [true, false, false]),
+        (4, None, [1, 1049, 1024, 512], [false, false, false]),
+        (4, Some(3), [1, 1050, 1024, 512], [false, true, false]),
+        (4, None, [2, 540, 1024, 512], [true, false, false]),
+    ] {
+        let about = format!("{sizes:?}, {form:?}, {splits:?}");
+        follows(&about, blocks, splits, &|graph| record(graph, sizes, form));
+    }
+    for (blocks, input, channels) in [(2, [2, 32, 34, 34], 60), (4, [9, 64, 34, 34], 125)] {
+        let about = format!("{input:?}, {channels} channels");
+        follows(&about, blocks, None, &|graph| convolution(graph, input, channels, [1, 1]));
     }
 }
 
@@ -180,18 +222,7 @@ fn every_tile_computes_what_the_reference_does() {
 fn convolutions_in_tiles_compute_what_the_reference_does() {
     for (tile, splits) in [(Tile::ALL[5], Some(3)), (Tile::ALL[6], None)] {
         follows_the_reference(tile, splits, 2 * 11 * 6, &|graph| {
-            let x = graph.variable(&numbers("x", &[2, 5, 11, 6], 4));
-            let w = graph.variable(&numbers("w", &[7, 5, 3, 3], 5));
-            let bias = graph.variable(&numbers("bias", &[7], 6));
-            let y = x.conv2d(
-                &w,
-                Some(&bias),
-                &ConvOptions { stride: [2, 1], ..ConvOptions::default() },
-            );
-            let slope = harness::in_memory(&graph.variable(&numbers("slope", &y.shape(), 7)));
-            let mut outputs = graph.gradients(&(&y * &slope).sum_all(), &[&x, &w, &bias]);
-            outputs.push(y);
-            outputs
+            convolution(graph, [2, 5, 11, 6], 7, [2, 1])
         });
     }
 }

@@ -21,8 +21,15 @@ use std::collections::BTreeSet;
 /// The kernels of every operation's samples and of a whole training step.
 fn kernels(limits: &Limits, splits: Option<usize>) -> Vec<Kernel> {
     let graph = Graph::new();
-    let outputs: Vec<Tensor> =
+    let mut outputs: Vec<Tensor> =
         Op::samples().iter().map(|s| check::record(&graph, s, 1).0).collect();
+    // Contractions that are large enough for several blocks of rows in a subgroup.
+    for rows in [268, 1028] {
+        let matrix = |shape: &[usize]| {
+            graph.variable(&Variable::new("matrix", shape, DType::F32, Init::Full(1.0)))
+        };
+        outputs.push(matrix(&[rows, 1024]).matmul(&matrix(&[1024, 512])));
+    }
     let nodes = graph.nodes(&outputs.iter().collect::<Vec<_>>()).unwrap();
     let options = Options { splits, ..Options::default() };
     let mut kernels = compile(&nodes, limits, &options).unwrap().program.kernels;

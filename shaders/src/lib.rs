@@ -144,20 +144,21 @@ pub fn numbered(functions: &str, statements: &str, number: usize) -> (String, St
     (renamed(functions), renamed(statements))
 }
 
-/// Functions, and from some place on the entry point's statements, whose loops compilers don't unroll, since a zero is added to what
-/// they begin at that isn't known before they run: in the entry point, where barriers need uniform control flow, the grid's third
-/// index, and elsewhere what it was put into.
-pub fn rolled(shader: &str, entry: usize) -> String {
-    let mut text = String::with_capacity(shader.len() + 512);
-    let mut done = 0;
-    for (head, _) in shader.match_indices("for (var ") {
-        let Some(first) = shader[head..].find(" = ").map(|at| head + at + 3) else { continue };
-        let Some(last) = shader[first..].find(';').map(|at| first + at) else { continue };
-        let zero = if head >= entry { "group.z" } else { "zero()" };
-        text += &format!("{}({}) + {zero}", &shader[done..first], &shader[first..last]);
-        done = last;
+/// Statements whose loops compilers don't unroll, since `zero`, which they can't foresee, is added to what loops begin at.
+///
+/// # Errors
+/// A loop that isn't written `for (var name = start; `, as text.
+pub fn rolled(text: &str, zero: &str) -> Result<String, String> {
+    let mut loops = text.split("for (var ");
+    let mut rolled = loops.next().unwrap_or_default().to_string();
+    for after in loops {
+        let begin =
+            after.split_once(';').and_then(|(begin, rest)| Some((begin.split_once(" = ")?, rest)));
+        let ((name, start), rest) =
+            begin.ok_or_else(|| format!("a loop without a start: `{after}`"))?;
+        rolled += &format!("for (var {name} = ({start}) + {zero};{rest}");
     }
-    text + &shader[done..]
+    Ok(rolled)
 }
 
 /// Fills the holes `{{name}}` of a template.
@@ -212,10 +213,11 @@ mod tests {
 
     #[test]
     fn loops_that_are_rolled_begin_at_what_compilers_cannot_know() {
-        let text = "fn f() { for (var j = 0u; j < 4u; j += 1u) {} }\nfn main(group: vec3<u32>) { for (var k = a & b; k < 4u; k += 1u) {} }";
-        let expected = "fn f() { for (var j = (0u) + zero(); j < 4u; j += 1u) {} }\nfn main(group: vec3<u32>) { for (var k = (a & b) + group.z; k < 4u; k += 1u) {} }";
-        assert_eq!(rolled(text, text.find("fn main").unwrap_or(0)), expected);
-        assert_eq!(rolled("fn f() {}", 0), "fn f() {}");
+        let text = "for (var j = 0u; j < 4u; j += 1u) { for (var k = a & b; k < j; k += 1u) {} }";
+        let expected = "for (var j = (0u) + z; j < 4u; j += 1u) { for (var k = (a & b) + z; k < j; k += 1u) {} }";
+        assert_eq!(rolled(text, "z").as_deref(), Ok(expected));
+        assert_eq!(rolled("let x = 1;", "z").as_deref(), Ok("let x = 1;"));
+        assert!(rolled("for (var j: u32; j < 4u; j += 1u) { k = 1u; }", "z").is_err());
     }
 
     #[test]

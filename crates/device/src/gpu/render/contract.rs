@@ -1,7 +1,7 @@
 //! Contractions: how the elements of both sources are found, and how results are stored.
 
 use super::super::term::{Point, coordinates};
-use super::subgroup::{self, Along, BLOCK};
+use super::subgroup::{self, Along};
 use super::{Family, Renderer, SIZE, Source, accumulated};
 use crate::{
     Algorithm, Body, Contraction, Conv, ConvRole, Expr, Kernel, Store, TermId, Tile, numel,
@@ -116,7 +116,7 @@ impl Renderer<'_> {
         } else {
             1
         };
-        let rows = BLOCK * self.blocks(contraction, splits);
+        let rows = subgroup::rows(contraction, splits);
         let tile = Tile::of(contraction, splits, self.limits, self.variant.tile);
         let (height, width) = match algorithm {
             Algorithm::Cooperative => (cooperative.rows, cooperative.cols),
@@ -168,7 +168,7 @@ impl Renderer<'_> {
                 ("across", across.to_string()),
                 ("stripe", stripe.to_string()),
             ]);
-            self.subgroups(contraction, splits, sums, &mut holes);
+            self.subgroups(contraction, splits, rows, sums, &mut holes);
             return Ok(Family::own(shaders::fill(shaders::CONTRACT_SUBGROUP, &holes)?, grid));
         }
         let along_sum = match self.fours {

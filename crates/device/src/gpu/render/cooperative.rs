@@ -57,7 +57,7 @@ const PRODUCTS: [(usize, usize, usize); 3] = [(0, 0, 0), (0, 1, 1), (1, 0, 1)];
 
 impl Renderer<'_> {
     /// What a workgroup computes: a large tile where there are enough of them to keep a large GPU busy. Software adapters, which
-    /// emulate matrices in tests, would compile for a minute what holds many of them; there each subgroup has one of 16x16 or two of 8x8.
+    /// emulate matrices in tests, would compile what holds many of them for long; there each subgroup has one of 16x16 or two of 8x8.
     pub(super) fn cooperative_tile(
         &self,
         contraction: &Contraction,

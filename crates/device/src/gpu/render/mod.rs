@@ -266,7 +266,7 @@ pub fn render_whole(
         calls += "        storageBarrier();\n";
     }
     if rolls(limits, variant) {
-        calls = shaders::rolled(&calls, 0);
+        calls = shaders::rolled(&calls, UNIFORM_ZERO)?;
     }
     let (first, lane) = match count {
         1 => ("0u".to_string(), "index".to_string()),
@@ -358,8 +358,13 @@ type Source = Result<Family, String>;
 /// A hole of a shader and what fills it.
 type Hole = (&'static str, String);
 
-/// Whether loops are rolled: what software adapters compile takes as long as it is, and what stands for cooperative matrices
-/// runs on them only.
+/// A zero that compilers can't foresee.
+const ZERO: &str = "zero()";
+/// The same in entry points, as [`ZERO`] is a private variable, which WGSL doesn't take for uniform, and their loops may hold barriers.
+const UNIFORM_ZERO: &str = "group.z";
+
+/// Whether loops are rolled: compilers of software adapters unroll those whose turns they can count, and take as long as the code is
+/// long. What stands for cooperative matrices runs on such adapters only.
 fn rolls(limits: &Limits, variant: &Variant) -> bool {
     limits.class == DeviceClass::Software || variant.emulated.is_some()
 }
@@ -370,14 +375,15 @@ impl Renderer<'_> {
         if !rolls(self.limits, self.variant) {
             return Ok(Family { text, entry });
         }
-        let main = text.find("fn main(").unwrap_or(text.len());
+        let (functions, main) = text.split_at(text.find("@compute").unwrap_or(text.len()));
+        let text = shaders::rolled(functions, ZERO)? + &shaders::rolled(main, UNIFORM_ZERO)?;
         let entry = match entry {
             Entry::Own(groups) => Entry::Own(groups),
             Entry::Statements(statements, workgroups) => {
-                Entry::Statements(shaders::rolled(&statements, 0), workgroups)
+                Entry::Statements(shaders::rolled(&statements, UNIFORM_ZERO)?, workgroups)
             }
         };
-        Ok(Family { text: shaders::rolled(&text, main), entry })
+        Ok(Family { text, entry })
     }
 
     fn as_written(&self) -> Source {

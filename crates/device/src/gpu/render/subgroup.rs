@@ -78,33 +78,36 @@ pub(super) fn fours(kernel: &Kernel) -> Option<Fours> {
 }
 
 /// Rows that eight invocations load.
-pub(super) const BLOCK: usize = 8;
+const BLOCK: usize = 8;
 
 /// Multiplications and additions from which on vectors are worth the code that they are.
 const PAYS: u64 = 1 << 24;
-/// Blocks of rows that a subgroup may have, and multiplications and additions from which on they are worth the code.
-const BLOCKS: [(usize, u64); 2] = [(4, 1 << 30), (2, 1 << 26)];
-/// Workgroups below which results aren't shared by fewer of them.
-const FEW: usize = 4;
+/// Blocks of rows that a subgroup may have, with the multiplications and additions from which on they are worth the code, and the
+/// workgroups that there must be, so that all cores have some: software adapters mostly run on a few.
+const BLOCKS: [(usize, u64, usize); 2] = [(4, 1 << 30, 16), (2, 1 << 26, 4)];
+
+/// Rows of a subgroup, in blocks: what is loaded for the columns serves all of them. Each block is more code, which takes about
+/// as long to compile as it saves in a few dozen steps of contractions so large.
+pub(super) fn rows(contraction: &Contraction, splits: usize) -> usize {
+    let [groups, m, n, _] = contraction.matrix();
+    let pays = |&(blocks, operations, workgroups): &(usize, u64, usize)| {
+        let rows = blocks * BLOCK;
+        // Four columns for each invocation of a workgroup, however its subgroups lie; little may be computed past the last row.
+        let found = groups * splits * m * n / (rows * 4 * SIZE);
+        contraction.flops() >= operations
+            && found >= workgroups
+            && m.next_multiple_of(rows) * 3 <= m * 4
+    };
+    BLOCK * BLOCKS.iter().find(|&blocks| pays(blocks)).map_or(1, |(blocks, ..)| *blocks)
+}
 
 impl Renderer<'_> {
-    /// Blocks of rows of a subgroup: what is loaded for the columns serves all of them. Each is more code, which takes about
-    /// as long to compile as it saves in a hundred steps where the contraction is large enough.
-    pub(super) fn blocks(&self, contraction: &Contraction, splits: usize) -> usize {
-        let [groups, m, n, _] = contraction.matrix();
-        let pays = |&(blocks, least): &(usize, u64)| {
-            // Columns beyond those of a subgroup are another's, as far as a workgroup has any.
-            let workgroups = groups * splits * m * n / (blocks * BLOCK * 4 * SIZE);
-            contraction.flops() >= least && m > blocks / 2 * BLOCK && workgroups >= FEW
-        };
-        BLOCKS.iter().find(|&blocks| pays(blocks)).map_or(1, |(blocks, _)| *blocks)
-    }
-
     /// The holes of the shader for subgroups: how rows and columns are loaded, multiplied and stored.
     pub(super) fn subgroups(
         &self,
         contraction: &Contraction,
         splits: usize,
+        rows: usize,
         row_stores: bool,
         holes: &mut Vec<(&'static str, String)>,
     ) {
@@ -114,8 +117,6 @@ impl Renderer<'_> {
             None => [None; 2],
         };
         let steps = if self.fours.is_some() { STEPS } else { 1 };
-        let blocks = self.blocks(contraction, splits);
-        let rows = blocks * BLOCK;
         // Past the end of the range, zeros are added.
         let whole = k.div_ceil(splits).is_multiple_of(steps) && k.is_multiple_of(steps);
         let vector = |load: &dyn Fn(&str) -> String, step: &str| match whole {
@@ -127,7 +128,7 @@ impl Renderer<'_> {
         };
         let [mut begin, mut load, mut multiply, mut add_rows, mut keep_rows] =
             [const { String::new() }; 5];
-        for block in 0..blocks {
+        for block in 0..rows / BLOCK {
             let first = block * BLOCK;
             let last = m - 1;
             let _ =
