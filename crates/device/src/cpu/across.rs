@@ -18,6 +18,10 @@ const WIDTHS: [usize; 3] = [SUMMED, 32, 16];
 /// Cores that there should be enough for.
 const CORES: usize = 4;
 
+/// Most chunks of rows that a task takes, and tasks for each thread below which it takes one.
+const STRIP: usize = 16;
+const TASKS: usize = 2;
+
 /// Sums over elements, block by block and in f64 between blocks, of rows that are taken together. All plans are over
 /// `[rows / width, cols, width]`.
 pub(super) struct Across {
@@ -94,42 +98,61 @@ impl Across {
 impl Task for Across {
     unsafe fn run(&self) {
         let width = self.width;
-        (0..self.rows / width).into_par_iter().for_each(|chunk| {
-            let start = chunk * width * self.cols;
-            // The sums so far, for each point of a block.
-            let count = self.passes.iter().map(|plan| plan.roots.len()).sum::<usize>();
-            let mut found = Scratch::new(count * BLOCK);
-            let (found, _) = found.as_chunks_mut();
+        let chunks = self.rows / width;
+        // Chunks of a task are gone through side by side, so that longer lines are read, while each is summed as it would be alone.
+        // Elements that are needed again are in cache still only if there are few.
+        let once = self.passes.len() == 1 && self.stores.is_empty();
+        let most = if once { STRIP } else { 1 };
+        let strip = (chunks / (TASKS * rayon::current_num_threads())).clamp(1, most);
+        let count = self.passes.iter().map(|plan| plan.roots.len()).sum::<usize>();
+        (0..chunks.div_ceil(strip)).into_par_iter().for_each(|task| {
+            let strip = task * strip..((task + 1) * strip).min(chunks);
+            let start = |chunk: usize| chunk * width * self.cols;
+            // The sums so far of each chunk, for each point of a block.
+            let mut found = Scratch::new(strip.len() * count * BLOCK);
+            let (found, _) = found.as_chunks_mut::<BLOCK>();
             let mut done = 0;
             for plan in &self.passes {
+                let roots = plan.roots.len();
                 let mut registers = plan.registers();
-                let mut sums = Scratch::filled(plan.roots.len() * SUMMED, 0f64);
+                let mut sums = Scratch::filled(strip.len() * roots * SUMMED, 0f64);
                 let (sums, _) = sums.as_chunks_mut::<SUMMED>();
                 for [at, len] in self.blocks() {
-                    let found = each(&found[..done]);
-                    // SAFETY: nothing writes to what is loaded (`Program::verify`).
-                    unsafe {
-                        plan.evaluate(&mut registers, start + at, len, &found);
-                        for (root, sums) in sums.iter_mut().enumerate() {
-                            add_column_sums(sums, plan.root(&registers, root, len, &found), width);
+                    for (number, chunk) in strip.clone().enumerate() {
+                        let found = each(&found[number * count..][..done]);
+                        let sums = &mut sums[number * roots..][..roots];
+                        // SAFETY: nothing writes to what is loaded (`Program::verify`).
+                        unsafe {
+                            plan.evaluate(&mut registers, start(chunk) + at, len, &found);
+                            for (root, sums) in sums.iter_mut().enumerate() {
+                                let values = plan.root(&registers, root, len, &found);
+                                add_column_sums(sums, values, width);
+                            }
                         }
                     }
                 }
-                for (found, sums) in found[done..].iter_mut().zip(sums) {
-                    let sum = |point: usize| (sums[point % width] as f32).to_bits();
-                    found.iter_mut().enumerate().for_each(|(point, found)| *found = sum(point));
+                for (number, sums) in sums.chunks(roots.max(1)).enumerate() {
+                    for (found, sums) in found[number * count + done..].iter_mut().zip(sums) {
+                        let sum = |point: usize| (sums[point % width] as f32).to_bits();
+                        found.iter_mut().enumerate().for_each(|(point, found)| *found = sum(point));
+                    }
                 }
-                done += plan.roots.len();
+                done += roots;
             }
-            let found = each(found);
-            // SAFETY: each row belongs to one task, and nothing loaded is stored.
-            unsafe {
-                let mut registers = self.row_stores.registers();
-                self.row_stores.block(&mut registers, start, chunk * width, width, &found);
-                if !self.stores.is_empty() {
-                    let mut registers = self.stores.registers();
+            let mut row_registers = self.row_stores.registers();
+            let mut registers = self.stores.registers();
+            for (number, chunk) in strip.enumerate() {
+                let found = each(&found[number * count..][..count]);
+                // SAFETY: each row belongs to one task, and nothing loaded is stored.
+                unsafe {
+                    let first = chunk * width;
+                    self.row_stores.block(&mut row_registers, start(chunk), first, width, &found);
+                    if self.stores.is_empty() {
+                        continue;
+                    }
                     for [at, len] in self.blocks() {
-                        self.stores.spread(&mut registers, &self.layout, [start + at, len], &found);
+                        let points = [start(chunk) + at, len];
+                        self.stores.spread(&mut registers, &self.layout, points, &found);
                     }
                 }
             }
