@@ -17,11 +17,7 @@ fn devices() -> Vec<Device> {
 }
 
 fn run(device: &Device, graph: &Graph, outputs: &[&Tensor]) -> (Vec<Array>, Vec<Body>) {
-    let options = Options { guard: 64, ..Options::default() };
-    let mut loaded = Session::new(device).compile_with(graph, outputs, &options).unwrap();
-    loaded.run(1).unwrap();
-    loaded.check_guards().unwrap();
-    let found = (0..outputs.len()).map(|output| loaded.read_array(output).unwrap()).collect();
+    let (loaded, found) = harness::run_guarded(device, graph, outputs, Options::default(), 1);
     let kernels = &loaded.compiled().program.kernels;
     (found, kernels.iter().map(|kernel| kernel.body.clone()).collect())
 }

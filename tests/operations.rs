@@ -5,9 +5,9 @@
 mod harness;
 
 use shadegrad::device::{Device, Vectors};
-use shadegrad::graph::Options;
 use shadegrad::graph::check::{self, Settings};
 use shadegrad::graph::ops::Op;
+use shadegrad::graph::{Graph, Options, Session, Tensor};
 use shadegrad::operations::{sections, table};
 use std::collections::BTreeMap;
 
@@ -74,6 +74,36 @@ fn values_and_gradients_on_the_cpu() {
 fn values_and_gradients_on_the_cpu_with_narrower_vectors_and_with_more_threads_than_cores() {
     for vectors in [Vectors::Avx2, Vectors::None] {
         check_all(&Device::cpu_with(Some(16), vectors), &guarded());
+    }
+}
+
+#[test]
+fn columns_are_summed_alike_by_any_number_of_threads() {
+    // Fewer threads take more columns side by side.
+    for shape in [[37, 1936], [70, 4096]] {
+        let graph = Graph::new();
+        let x = graph.variable(&harness::numbers("x", &shape, 1));
+        let outputs = [x.sum(&[0]), x.exp().sum(&[0])];
+        let outputs: Vec<&Tensor> = outputs.iter().chain([&x]).collect();
+        let run = |threads| {
+            let mut loaded =
+                Session::new(&Device::cpu(Some(threads))).compile(&graph, &outputs).unwrap();
+            loaded.run(1).unwrap();
+            [0, 1, 2].map(|output| loaded.read_array(output).unwrap())
+        };
+        let expected = run(64);
+        for threads in [1, 2, 5] {
+            let found = run(threads);
+            assert!(harness::bits(&found) == harness::bits(&expected), "{shape:?}, {threads}");
+        }
+        let [sums, exponentials, x] = expected;
+        for column in 0..shape[1] {
+            let values: Vec<f64> = (0..shape[0]).map(|row| x.at(&[row, column])).collect();
+            let sum: f64 = values.iter().sum();
+            assert!((sums.at(&[column]) - sum).abs() < 1e-5, "{shape:?}, column {column}");
+            let sum_exp: f64 = values.iter().map(|value| value.exp()).sum();
+            assert!((exponentials.at(&[column]) - sum_exp).abs() < 1e-4, "column {column}");
+        }
     }
 }
 

@@ -50,12 +50,9 @@ impl Way {
         let device = &self.device;
         let graph = Graph::new();
         let outputs = record(&graph);
-        let options = Options { guard: 64, splits, ..Options::default() };
         let outputs: Vec<&Tensor> = outputs.iter().collect();
-        let mut loaded = Session::new(device).compile_with(&graph, &outputs, &options).unwrap();
-        loaded.run(1).unwrap();
-        loaded.check_guards().unwrap();
-        let found = (0..outputs.len()).map(|output| loaded.read_array(output).unwrap()).collect();
+        let options = Options { splits, ..Options::default() };
+        let (loaded, found) = harness::run_guarded(device, &graph, &outputs, options, 1);
         let kernels = &loaded.compiled().program.kernels;
         let source = |kernel| render(kernel, device.limits(), &self.variant).unwrap().source;
         (found, kernels.iter().map(source).collect())
@@ -162,10 +159,8 @@ fn follows_the_reference(
     let graph = Graph::new();
     let outputs = record(&graph);
     let outputs: Vec<&Tensor> = outputs.iter().collect();
-    let options = Options { splits, guard: 64, ..Options::default() };
-    let mut loaded = Session::new(&device).compile_with(&graph, &outputs, &options).unwrap();
-    loaded.run(1).unwrap();
-    loaded.check_guards().unwrap();
+    let options = Options { splits, ..Options::default() };
+    let (loaded, found) = harness::run_guarded(&device, &graph, &outputs, options, 1);
     let (mut tiled, mut with_rows) = (0, 0);
     for kernel in &loaded.compiled().program.kernels {
         if let Body::Contract { row_stores, .. } = &kernel.body {
@@ -182,8 +177,8 @@ fn follows_the_reference(
     assert!(tiled > 0, "no contraction");
     assert!(with_rows > 0 || terms == 0, "no sums of rows");
     let allowed = f64::from(f32::EPSILON) * 2.0 * (terms * terms) as f64;
-    for (number, expected) in graph.reference(&outputs).unwrap().iter().enumerate() {
-        let found = loaded.read_array(number).unwrap();
+    let expected = graph.reference(&outputs).unwrap();
+    for (number, (found, expected)) in found.iter().zip(&expected).enumerate() {
         for (at, (found, expected)) in found.data.iter().zip(&expected.data).enumerate() {
             let error = (found - expected).abs();
             assert!(

@@ -696,33 +696,3 @@ fn slices_are_scattered_by_small_workgroups_in_several_rounds() {
         }
     }
 }
-
-#[test]
-fn columns_are_summed_alike_by_any_number_of_threads() {
-    // Fewer threads take more columns side by side.
-    for shape in [[37, 1936], [70, 4096]] {
-        let graph = Graph::new();
-        let x = graph.variable(&harness::numbers("x", &shape, 1));
-        let outputs = [x.sum(&[0]), x.exp().sum(&[0])];
-        let outputs: Vec<&Tensor> = outputs.iter().chain([&x]).collect();
-        let run = |threads| {
-            let mut loaded =
-                Session::new(&Device::cpu(Some(threads))).compile(&graph, &outputs).unwrap();
-            loaded.run(1).unwrap();
-            [0, 1, 2].map(|output| loaded.read_array(output).unwrap())
-        };
-        let expected = run(64);
-        for threads in [1, 2, 5] {
-            let found = run(threads);
-            assert!(harness::bits(&found) == harness::bits(&expected), "{shape:?}, {threads}");
-        }
-        let [sums, exponentials, x] = expected;
-        for column in 0..shape[1] {
-            let values: Vec<f64> = (0..shape[0]).map(|row| x.at(&[row, column])).collect();
-            let sum: f64 = values.iter().sum();
-            assert!((sums.at(&[column]) - sum).abs() < 1e-5, "{shape:?}, column {column}");
-            let sum_exp: f64 = values.iter().map(|value| value.exp()).sum();
-            assert!((exponentials.at(&[column]) - sum_exp).abs() < 1e-4, "column {column}");
-        }
-    }
-}

@@ -40,12 +40,9 @@ fn gradients(device: &Device, share: bool) -> (Vec<Array>, Loaded) {
 
 /// Runs twice and checks guard words; what was computed, and the loaded program.
 fn run(device: &Device, graph: &Graph, outputs: &[Tensor], share: bool) -> (Vec<Array>, Loaded) {
-    let options = Options { share, guard: 64, splits: Some(3), ..Options::default() };
+    let options = Options { share, splits: Some(3), ..Options::default() };
     let outputs: Vec<&Tensor> = outputs.iter().collect();
-    let mut loaded = Session::new(device).compile_with(graph, &outputs, &options).unwrap();
-    loaded.run(2).unwrap();
-    loaded.check_guards().unwrap();
-    let values = (0..outputs.len()).map(|output| loaded.read_array(output).unwrap()).collect();
+    let (loaded, values) = harness::run_guarded(device, graph, &outputs, options, 2);
     (values, loaded)
 }
 

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use shadegrad::device::{DType, Device, Variant, random};
-use shadegrad::graph::{Array, PoolOptions, Tensor, Variable};
+use shadegrad::graph::{Array, Graph, Loaded, Options, PoolOptions, Session, Tensor, Variable};
 use std::io::Write;
 
 /// The variable that makes a missing software adapter a failure.
@@ -46,6 +46,23 @@ pub(crate) fn numbers(name: &str, shape: &[usize], seed: u32) -> Variable {
         .flat_map(|i| (random(seed, i) as f32 / 4.294_967_3e9 - 0.5).to_le_bytes())
         .collect();
     Variable::from_bytes(name, shape, DType::F32, bytes)
+}
+
+/// Loads what is recorded and runs it so many times, with guard words around everything, which must be as they were; and what
+/// it computed.
+pub(crate) fn run_guarded(
+    device: &Device,
+    graph: &Graph,
+    outputs: &[&Tensor],
+    options: Options,
+    runs: usize,
+) -> (Loaded, Vec<Array>) {
+    let options = Options { guard: 64, ..options };
+    let mut loaded = Session::new(device).compile_with(graph, outputs, &options).unwrap();
+    loaded.run(runs).unwrap();
+    loaded.check_guards().unwrap();
+    let found = (0..outputs.len()).map(|output| loaded.read_array(output).unwrap()).collect();
+    (loaded, found)
 }
 
 /// All bits.

@@ -2,7 +2,7 @@
 //! columns of a matrix do. Such rows are taken together, so that memory is read in lines.
 
 use super::Task;
-use super::block::{BLOCK, Plan, Slice};
+use super::block::{BLOCK, Plan, Registers, Slice};
 use super::contract::{SUMMED, add_column_sums};
 use super::rows::{Rows, each};
 use super::scratch::Scratch;
@@ -18,8 +18,10 @@ const WIDTHS: [usize; 3] = [SUMMED, 32, 16];
 /// Cores that there should be enough for.
 const CORES: usize = 4;
 
-/// Most chunks of rows that a task takes, and tasks for each thread below which it takes one.
+/// Most chunks of rows that a task takes.
 const STRIP: usize = 16;
+
+/// Tasks that there should be for each thread.
 const TASKS: usize = 2;
 
 /// Sums over elements, block by block and in f64 between blocks, of rows that are taken together. All plans are over
@@ -93,6 +95,28 @@ impl Across {
         let points = self.width * self.cols;
         (0..points).step_by(BLOCK).map(move |at| [at, BLOCK.min(points - at)])
     }
+
+    /// Adds a block of a chunk's points to the sums of a pass, with the sums of the passes before.
+    ///
+    /// # Safety
+    /// As [`Task::run`].
+    unsafe fn add(
+        &self,
+        plan: &Plan,
+        registers: &mut Registers,
+        [start, len]: [usize; 2],
+        known: &[[u32; BLOCK]],
+        sums: &mut [[f64; SUMMED]],
+    ) {
+        let known = each(known);
+        // SAFETY: passed on to the caller.
+        unsafe {
+            plan.evaluate(registers, start, len, &known);
+            for (root, sums) in sums.iter_mut().enumerate() {
+                add_column_sums(sums, plan.root(registers, root, len, &known), self.width);
+            }
+        }
+    }
 }
 
 impl Task for Across {
@@ -119,41 +143,36 @@ impl Task for Across {
                 let (sums, _) = sums.as_chunks_mut::<SUMMED>();
                 for [at, len] in self.blocks() {
                     for (number, chunk) in strip.clone().enumerate() {
-                        let found = each(&found[number * count..][..done]);
+                        let known = &found[number * count..][..done];
                         let sums = &mut sums[number * roots..][..roots];
                         // SAFETY: nothing writes to what is loaded (`Program::verify`).
                         unsafe {
-                            plan.evaluate(&mut registers, start(chunk) + at, len, &found);
-                            for (root, sums) in sums.iter_mut().enumerate() {
-                                let values = plan.root(&registers, root, len, &found);
-                                add_column_sums(sums, values, width);
-                            }
-                        }
+                            self.add(plan, &mut registers, [start(chunk) + at, len], known, sums)
+                        };
                     }
                 }
-                for (number, sums) in sums.chunks(roots.max(1)).enumerate() {
-                    for (found, sums) in found[number * count + done..].iter_mut().zip(sums) {
-                        let sum = |point: usize| (sums[point % width] as f32).to_bits();
-                        found.iter_mut().enumerate().for_each(|(point, found)| *found = sum(point));
-                    }
+                for (at, sums) in sums.iter().enumerate() {
+                    let found = &mut found[at / roots * count + done + at % roots];
+                    let sum = |point: usize| (sums[point % width] as f32).to_bits();
+                    found.iter_mut().enumerate().for_each(|(point, found)| *found = sum(point));
                 }
                 done += roots;
             }
             let mut row_registers = self.row_stores.registers();
             let mut registers = self.stores.registers();
             for (number, chunk) in strip.enumerate() {
-                let found = each(&found[number * count..][..count]);
+                let (start, found) = (start(chunk), each(&found[number * count..][..count]));
                 // SAFETY: each row belongs to one task, and nothing loaded is stored.
                 unsafe {
-                    let first = chunk * width;
-                    self.row_stores.block(&mut row_registers, start(chunk), first, width, &found);
-                    if self.stores.is_empty() {
-                        continue;
-                    }
-                    for [at, len] in self.blocks() {
-                        let points = [start(chunk) + at, len];
-                        self.stores.spread(&mut registers, &self.layout, points, &found);
-                    }
+                    self.row_stores.block(&mut row_registers, start, chunk * width, width, &found)
+                };
+                if self.stores.is_empty() {
+                    continue;
+                }
+                for [at, len] in self.blocks() {
+                    let points = [start + at, len];
+                    // SAFETY: as above.
+                    unsafe { self.stores.spread(&mut registers, &self.layout, points, &found) };
                 }
             }
         });

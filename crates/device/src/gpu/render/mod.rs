@@ -371,19 +371,16 @@ fn rolls(limits: &Limits, variant: &Variant) -> bool {
 
 impl Renderer<'_> {
     fn family(&self) -> Source {
-        let Family { text, entry } = self.as_written()?;
-        if !rolls(self.limits, self.variant) {
-            return Ok(Family { text, entry });
-        }
-        let (functions, main) = text.split_at(text.find("@compute").unwrap_or(text.len()));
-        let text = shaders::rolled(functions, ZERO)? + &shaders::rolled(main, UNIFORM_ZERO)?;
-        let entry = match entry {
-            Entry::Own(groups) => Entry::Own(groups),
-            Entry::Statements(statements, workgroups) => {
-                Entry::Statements(shaders::rolled(&statements, UNIFORM_ZERO)?, workgroups)
+        let mut family = self.as_written()?;
+        if rolls(self.limits, self.variant) {
+            let text = &family.text;
+            let (functions, main) = text.split_at(text.find("@compute").unwrap_or(text.len()));
+            family.text = shaders::rolled(functions, ZERO)? + &shaders::rolled(main, UNIFORM_ZERO)?;
+            if let Entry::Statements(statements, _) = &mut family.entry {
+                *statements = shaders::rolled(statements, UNIFORM_ZERO)?;
             }
-        };
-        Ok(Family { text, entry })
+        }
+        Ok(family)
     }
 
     fn as_written(&self) -> Source {
