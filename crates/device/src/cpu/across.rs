@@ -4,11 +4,11 @@
 use super::Task;
 use super::block::{BLOCK, Plan, Registers, Slice};
 use super::contract::{SUMMED, add_column_sums};
+use super::crew;
 use super::rows::{Rows, each};
 use super::scratch::Scratch;
 use super::stores::{Stores, roots};
 use crate::{Body, Combine, DType, Kernel, Reduction, Term, TermId, View, numel};
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Rows that are taken together, some lines of cache: the first number that divides the rows and leaves enough for the cores, or
@@ -129,7 +129,7 @@ impl Task for Across {
         let most = if once { STRIP } else { 1 };
         let strip = (chunks / (TASKS * rayon::current_num_threads())).clamp(1, most);
         let count = self.passes.iter().map(|plan| plan.roots.len()).sum::<usize>();
-        (0..chunks.div_ceil(strip)).into_par_iter().for_each(|task| {
+        crew::each(chunks.div_ceil(strip), |task| {
             let strip = task * strip..((task + 1) * strip).min(chunks);
             let start = |chunk: usize| chunk * width * self.cols;
             // The sums so far of each chunk, for each point of a block.

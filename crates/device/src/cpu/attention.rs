@@ -3,12 +3,12 @@
 use super::Task;
 use super::block::Slice;
 use super::contract::{Matrices, Matrix, Operand, product};
+use super::crew::{each, each_of};
 use super::scratch::{Dense, Few, with_tile};
 use super::stores::{Source, Stores};
 use super::vectors::arch;
 use crate::special::{self, Vectorized, vectorized};
 use crate::{Attention, AttentionRole, Body, Expr, Kernel, numel};
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Words of scores that a task holds at once.
@@ -93,7 +93,7 @@ impl AttentionTask {
         let a = &self.attention;
         let block = ready.block();
         let blocks = a.queries.div_ceil(block);
-        (0..numel(&a.batch) * blocks).into_par_iter().for_each(|task| {
+        each(numel(&a.batch) * blocks, |task| {
             let (g, first) = (task / blocks, task % blocks * block);
             let rows = first..(first + block).min(a.queries);
             with_tile(rows.len() * a.keys, |scores| {
@@ -140,9 +140,9 @@ impl AttentionTask {
         // Without keys there is nothing to add up.
         let most = if rest == 0 { 1 } else { blocks.min(SUMS / (batch * rest).max(1)) };
         let parts = TASKS.div_ceil(batch.max(1)).clamp(1, most.max(1));
-        let each = blocks.div_ceil(parts) * ready.block();
+        let share = blocks.div_ceil(parts) * ready.block();
         let add = |g: usize, part: usize, sums: &mut [u32]| {
-            let rows = (part * each).min(a.queries)..((part + 1) * each).min(a.queries);
+            let rows = (part * share).min(a.queries)..((part + 1) * share).min(a.queries);
             // SAFETY: each part has queries of its own.
             unsafe { self.slopes(ready, g, rows, sums) };
         };
@@ -151,7 +151,7 @@ impl AttentionTask {
             unsafe { self.store(g * (queries + rest) + queries, sums) };
         };
         if parts == 1 {
-            return (0..batch).into_par_iter().for_each(|g| {
+            return each(batch, |g| {
                 with_tile(rest, |sums| {
                     add(g, 0, sums);
                     store(g, sums);
@@ -159,9 +159,9 @@ impl AttentionTask {
             });
         }
         with_tile(batch * parts * rest, |sums| {
-            let tasks = sums.par_chunks_mut(rest.max(1)).enumerate();
-            tasks.for_each(|(task, sums)| add(task / parts, task % parts, sums));
-            sums.par_chunks_mut((parts * rest).max(1)).enumerate().for_each(|(g, sums)| {
+            let tasks = sums.chunks_mut(rest.max(1)).enumerate();
+            each_of(tasks, |(task, sums)| add(task / parts, task % parts, sums));
+            each_of(sums.chunks_mut((parts * rest).max(1)).enumerate(), |(g, sums)| {
                 let (total, others) = sums.split_at_mut(rest);
                 for other in others.chunks(rest.max(1)) {
                     let pairs = total.iter_mut().zip(other);

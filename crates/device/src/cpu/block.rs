@@ -7,6 +7,7 @@ use super::vectors::arch;
 use crate::special::{Vectorized, vectorized};
 use crate::{DType, Expr, Intrinsic, Kernel, Term, TermId, View};
 use half::slice::HalfFloatSliceExt;
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -79,6 +80,14 @@ impl Slice {
         // SAFETY: passed on to the caller.
         let halves = unsafe { self.memory.write_halves(self.halves(from, values.len())) };
         halves.convert_from_f32_slice(bytemuck::cast_slice(values));
+    }
+
+    /// # Safety
+    /// Nothing else touches the elements of `from..from + len` that are used while the cells live.
+    pub(super) unsafe fn cells(&self, from: usize, len: usize) -> &[Cell<u32>] {
+        assert!(from + len <= self.len, "a store leaves its operand");
+        // SAFETY: passed on to the caller.
+        unsafe { self.memory.cells(self.start + from..self.start + from + len) }
     }
 
     /// # Safety

@@ -2,14 +2,15 @@
 
 use super::Task;
 use super::block::{BLOCK, Slice};
+use super::crew::{each, each_of};
 use super::rows::Total;
 use super::scratch::{Dense, Scratch, with_tile};
 use super::stores::{Source, Stores, memory};
-use super::tile::{GROUP, MOST_COLUMNS, Steps, Sum, columns};
+use super::tile::{GROUP, MOST_COLUMNS, Steps, Sum, columns, rows};
 use super::vectors::arch;
 use crate::special::{Vectorized, vectorized};
 use crate::{Body, Combine, Contraction, DType, Expr, Kernel, TermId, View, numel};
-use rayon::prelude::*;
+use std::cell::Cell;
 use std::ops::Range;
 
 /// A matrix inside a slice of words, with its strides.
@@ -183,8 +184,22 @@ impl Vectorized for ColumnSums<'_> {
 
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
+        // Sums stay in registers where their number is known when compiling.
+        match self.width {
+            16 => self.add::<16>(),
+            32 => self.add::<32>(),
+            48 => self.add::<48>(),
+            _ => self.add::<SUMMED>(),
+        }
+    }
+}
+
+impl ColumnSums<'_> {
+    /// For at most `MOST` columns, which a line has at the start if it has more.
+    #[inline(always)]
+    fn add<const MOST: usize>(self) {
         for lines in self.words.chunks(self.width * BLOCK) {
-            let mut block = [0f32; SUMMED];
+            let mut block = [0f32; MOST];
             for line in lines.chunks_exact(self.width) {
                 block.iter_mut().zip(line).for_each(|(sum, &word)| *sum += f32::from_bits(word));
             }
@@ -227,7 +242,7 @@ fn group_starts(rows: Range<usize>, k: usize) -> Scratch<isize> {
 /// `out = a b` for rows that begin at some words, whose steps are [`row_steps`], and the columns in `panels`, or added to what is
 /// there; `out` has `pitch` words from row to row.
 fn multiply_rows(
-    (out, pitch, add): (&mut [u32], usize, bool),
+    (out, pitch, add): (&[Cell<u32>], usize, bool),
     (left, rows, left_steps): (&[u32], &[isize], &Steps<'_>),
     (right, width, right_steps): (&[u32], usize, &Steps<'_>),
 ) {
@@ -238,7 +253,7 @@ fn multiply_rows(
 
 /// [`multiply_rows`] of some rows of `a`, which are laid out in groups first if they have to be.
 pub(super) fn multiply(
-    out: (&mut [u32], usize, bool),
+    out: (&[Cell<u32>], usize, bool),
     (a, rows, steps): (Matrix<'_>, Range<usize>, &Steps<'_>),
     right: (&[u32], usize, &Steps<'_>),
 ) {
@@ -263,6 +278,7 @@ pub(super) fn product(
     with_tile(panel_words([k, n]), |panels| {
         pack(b, [k, n], panels);
         let steps = row_steps(k, a.col);
+        let out = Cell::from_mut(out).as_slice_of_cells();
         multiply((out, n, add), (a, 0..m, &steps), (panels, n, &panel_steps(k)));
     });
 }
@@ -341,13 +357,34 @@ impl MatMul {
         }
     }
 
-    /// Rows and columns of a task: about four million products.
+    /// Rows and columns of a task, of which each thread has several: whole rows, whose elements are neighbours for the epilogue; or, where
+    /// the right side doesn't stay in a second-level cache, about as many rows as columns, so that neither side is read too often.
     fn task(&self) -> [usize; 2] {
         let [m, n, k] = self.shape;
-        let rows = m.clamp(1, 2 * GROUP);
-        let cols = ((1 << 22) / (rows * k.max(1))).next_multiple_of(columns());
-        [rows, cols.max(columns()).min(n.max(1))]
+        let elements = numel(&self.batch) * m * n / (rayon::current_num_threads() * TASKS);
+        let elements = elements.clamp(LEAST_PRODUCTS / k.max(1), MOST_PRODUCTS / k.max(1));
+        if k * n <= RIGHT_WORDS {
+            return [even(m, elements / n.max(1), rows()), n.max(1)];
+        }
+        let rows = even(m, elements.isqrt(), rows());
+        [rows, even(n, elements / rows.min(m.max(1)), columns())]
     }
+}
+
+/// Products of a task: less isn't worth the way to another thread, and the sides of more don't stay in a second-level cache.
+const LEAST_PRODUCTS: usize = 1 << 22;
+const MOST_PRODUCTS: usize = 1 << 26;
+
+/// Words of a right side that stays in a second-level cache.
+const RIGHT_WORDS: usize = 1 << 18;
+
+/// Tasks for each thread.
+const TASKS: usize = 8;
+
+/// The size of parts of `whole` that are as large as each other and no larger than `most`, if steps allow it.
+fn even(whole: usize, most: usize, step: usize) -> usize {
+    let parts = whole.div_ceil(most.max(1)).max(1);
+    whole.div_ceil(parts).next_multiple_of(step).max(step)
 }
 
 impl Task for MatMul {
@@ -361,12 +398,15 @@ impl Task for MatMul {
         let words = panel_words([k, n]);
         let kinds = if right.is_one(&self.batch) { batch.min(1) } else { batch };
         with_tile(kinds * words, |packed| {
-            packed.par_chunks_mut(words.max(1)).enumerate().for_each(|(b, packed)| {
-                let matrix = right.matrix(&self.batch, b);
-                let some = (k * columns() * PANELS).max(1);
-                packed.par_chunks_mut(some).enumerate().for_each(|(number, panels)| {
-                    pack_panels(matrix, number * PANELS, [k, n], panels);
-                });
+            let together = n.div_ceil(columns()).div_ceil(2 * rayon::current_num_threads());
+            let together = together.clamp(1, PANELS);
+            let some = (k * columns() * together).max(1);
+            let all = packed.chunks_mut(words.max(1)).enumerate().flat_map(|(b, packed)| {
+                let panels = packed.chunks_mut(some).enumerate();
+                panels.map(move |(number, panels)| (b, number, panels))
+            });
+            each_of(all, |(b, number, panels)| {
+                pack_panels(right.matrix(&self.batch, b), number * together, [k, n], panels);
             });
             let packed = &*packed;
             // What several tasks would lay out is laid out once for all.
@@ -375,16 +415,14 @@ impl Task for MatMul {
             let left_kinds = if left.is_one(&self.batch) { 1 } else { batch };
             with_tile(left_kinds * size, |groups| {
                 // Matrices one after the other, of so many groups each.
-                let each = m.div_ceil(GROUP);
-                groups.par_chunks_mut((GROUP * k).max(1)).enumerate().for_each(
-                    |(number, group)| {
-                        let (b, first) = (number / each, number % each * GROUP);
-                        let rows = first..(first + GROUP).min(m);
-                        pack_rows(left.matrix(&self.batch, b), rows, k, group);
-                    },
-                );
+                let count = m.div_ceil(GROUP);
+                each_of(groups.chunks_mut((GROUP * k).max(1)).enumerate(), |(number, group)| {
+                    let (b, first) = (number / count, number % count * GROUP);
+                    let rows = first..(first + GROUP).min(m);
+                    pack_rows(left.matrix(&self.batch, b), rows, k, group);
+                });
                 let groups = &*groups;
-                (0..batch * down * across).into_par_iter().for_each(|task| {
+                each(batch * down * across, |task| {
                     let (b, tile) = (task / (down * across), task % (down * across));
                     let (row, col) = (tile / across * rows, tile % across * cols);
                     let (height, width) = (rows.min(m - row), cols.min(n - col));
@@ -422,7 +460,7 @@ impl MatMul {
         }
         let (rows, steps) = (row..row + height, &self.left_steps);
         let right = (panels, width, &self.right_steps);
-        let sum = |out: &mut [u32], pitch: usize| match groups {
+        let sum = |out: &[Cell<u32>], pitch: usize| match groups {
             Some(groups) => {
                 let starts = group_starts(rows.clone(), k);
                 multiply_rows((out, pitch, false), (groups, &starts, steps), right)
@@ -430,12 +468,13 @@ impl MatMul {
             None => multiply((out, pitch, false), (a, rows.clone(), steps), right),
         };
         let start = (number * m + row) * n + col;
-        if self.stores.plain && width == n {
-            // SAFETY: passed on to the caller.
-            return sum(unsafe { self.stores.target(start..start + height * n) }, n);
+        if self.stores.plain && height > 0 {
+            let range = start..start + (height - 1) * n + width;
+            // SAFETY: passed on to the caller. Of the words between this part's rows, none is touched.
+            return sum(unsafe { self.stores.target(range) }, n);
         }
         with_tile(height * width, |out| {
-            sum(out, width);
+            sum(Cell::from_mut(&mut *out).as_slice_of_cells(), width);
             let mut registers = self.stores.registers();
             let mut store = |at: usize, values: &[u32]| {
                 // SAFETY: passed on to the caller.

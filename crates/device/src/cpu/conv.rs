@@ -9,12 +9,13 @@
 
 use super::block::Slice;
 use super::contract::{Matrix, add_column_sums, pack_panels, panel_steps, panel_words};
+use super::crew::{each, each_of};
 use super::scratch::{Scratch, with_tile};
 use super::stores::{Source, Stores};
 use super::tile::{GROUP, Steps, Sum, columns};
 use super::{TASK_POINTS, Task};
 use crate::{Body, Contraction, Conv, ConvRole, Kernel};
-use rayon::prelude::*;
+use std::cell::Cell;
 use std::ops::Range;
 
 /// Words of an image's planes that a task lays out at once: half a megabyte, a part of a second-level cache of today.
@@ -22,6 +23,9 @@ const TILE_WORDS: usize = 1 << 17;
 
 /// Pixels that a weight's gradient sums over before it goes to memory, where images are smaller.
 const PIXELS: usize = 512;
+
+/// Channels whose sums are added together: as many as a line of cache has.
+const CHANNELS: usize = 16;
 
 /// Words behind planes, for vectors that begin in them.
 const SLACK: usize = 64;
@@ -352,7 +356,7 @@ impl ConvTask {
     /// Calls `f` for all tiles of all groups of all images: image, group, rows of outputs.
     fn for_each(&self, f: impl Fn(usize, usize, Range<usize>) + Sync) {
         let (groups, tiles) = (self.conv.groups, self.planes.tiles());
-        (0..self.conv.batch * groups * tiles).into_par_iter().for_each(|task| {
+        each(self.conv.batch * groups * tiles, |task| {
             let (plane, tile) = (task / tiles, task % tiles);
             f(plane / groups, plane % groups, self.planes.tile(tile));
         });
@@ -397,10 +401,10 @@ impl ConvTask {
         with_tile(planes.words() + if plain { 0 } else { channels * run }, |scratch| {
             let (source, out) = scratch.split_at_mut(planes.words());
             planes.lay_out(image, &tile, source);
-            let out = match plain {
+            let to = match plain {
                 // SAFETY: passed on to the caller.
                 true => unsafe { self.stores.target(first..first + channels * pixels) },
-                false => out,
+                false => Cell::from_mut(&mut *out).as_slice_of_cells(),
             };
             Sum {
                 left,
@@ -409,7 +413,7 @@ impl ConvTask {
                 right: source,
                 right_steps,
                 panel: columns(),
-                out,
+                out: to,
                 pitch: run,
                 width: run - (pitch - width),
                 add: false,
@@ -479,7 +483,7 @@ impl ConvTask {
                         right: source,
                         right_steps: &phase.steps[1],
                         panel: columns(),
-                        out,
+                        out: Cell::from_mut(&mut *out).as_slice_of_cells(),
                         pitch: run,
                         width: (height - 1) * pitch + phase.size[1],
                         add: false,
@@ -523,16 +527,17 @@ impl ConvTask {
         let pieces = lines.div_ceil(piece).max(1);
         with_tile(parts * size, |sums| {
             let mut biases = Scratch::filled(parts * pieces * c.out_channels, 0f64);
-            let own = biases.par_chunks_mut((pieces * c.out_channels).max(1));
-            let own = sums.par_chunks_mut(size.max(1)).zip(own);
-            own.enumerate().for_each(|(part, (sums, biases))| {
+            let own = biases.chunks_mut((pieces * c.out_channels).max(1));
+            let own = sums.chunks_mut(size.max(1)).zip(own).enumerate();
+            let own = own.flat_map(|(part, (sums, biases))| {
+                let own = sums.chunks_mut((piece * co).max(1));
+                let own = own.zip(biases.chunks_mut(c.out_channels.max(1))).enumerate();
+                own.map(move |(number, own)| (part, number, own))
+            });
+            each_of(own, |(part, number, (sum, biases))| {
                 let images = part * c.batch / parts..(part + 1) * c.batch / parts;
-                let own = sums.par_chunks_mut((piece * co).max(1));
-                let own = own.zip(biases.par_chunks_mut(c.out_channels.max(1)));
-                own.enumerate().for_each(|(number, (sum, biases))| {
-                    let lines = number * piece..((number + 1) * piece).min(lines);
-                    self.add_images((rows, lines), images.clone(), [x, dy], sum, biases);
-                });
+                let lines = number * piece..((number + 1) * piece).min(lines);
+                self.add_images((rows, lines), images, [x, dy], sum, biases);
             });
             if !self.row_stores.is_empty() {
                 let (total, rest) = biases.split_at_mut(c.out_channels);
@@ -543,19 +548,26 @@ impl ConvTask {
                 unsafe { self.row_stores.sums(0..c.out_channels, total) };
             }
             let sums = &*sums;
-            // Sums lie as `[group, k, co]`; a task takes a few output channels.
-            let channels = (TASK_POINTS / k.max(1)).clamp(1, co.max(1));
+            // Sums lie as `[group, k, co]`; a task takes a few output channels, at least as many as share a line of cache.
+            let channels = (TASK_POINTS / k.max(1)).next_multiple_of(CHANNELS).min(co.max(1));
             let tasks = co.div_ceil(channels);
-            (0..c.groups * tasks).into_par_iter().for_each(|task| {
+            each(c.groups * tasks, |task| {
                 let group = task / tasks;
                 let own = task % tasks * channels..((task % tasks + 1) * channels).min(co);
                 with_tile(own.len() * k, |total| {
-                    for (channel, line) in own.clone().zip(total.chunks_mut(k)) {
-                        for (at, total) in line.iter_mut().enumerate() {
-                            let at = (group * k + at) * co + channel;
-                            let parts =
-                                (0..parts).map(|part| f32::from_bits(sums[part * size + at]));
-                            *total = parts.sum::<f32>().to_bits();
+                    for at in 0..k {
+                        for first in own.clone().step_by(CHANNELS) {
+                            let some = first..(first + CHANNELS).min(own.end);
+                            let from = (group * k + at) * co + first;
+                            let mut line = [0f32; CHANNELS];
+                            for part in 0..parts {
+                                let part = &sums[part * size + from..][..some.len()];
+                                let part = part.iter().map(|&word| f32::from_bits(word));
+                                line.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
+                            }
+                            for (channel, value) in some.zip(line) {
+                                total[(channel - own.start) * k + at] = value.to_bits();
+                            }
                         }
                     }
                     let first = (group * co + own.start) * k;
@@ -636,7 +648,7 @@ impl ConvTask {
                             right: panels,
                             right_steps: down,
                             panel,
-                            out: sum,
+                            out: Cell::from_mut(&mut *sum).as_slice_of_cells(),
                             pitch: co,
                             width: co,
                             add,

@@ -1,8 +1,9 @@
 //! Host memory that several threads write at once, each in its own place. The only unsafe code of
 //! the CPU backend besides the register tiles of contractions (`tile`).
 
+use bytemuck::{Pod, Zeroable};
 use half::f16;
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::ops::Range;
 
 /// Words of an operand, of which some may be written by other threads while others are read.
@@ -33,9 +34,14 @@ impl Words<'_> {
     }
 }
 
+/// A line of cache. Vectors of its size that begin between two lines are read from both.
+#[derive(Clone, Copy, Zeroable, Pod)]
+#[repr(C, align(64))]
+pub(super) struct Line([u32; 16]);
+
 /// Words shared between the threads that run one kernel.
 pub(crate) struct Memory {
-    words: Box<[UnsafeCell<u32>]>,
+    lines: Box<[UnsafeCell<Line>]>,
 }
 
 // SAFETY: all access goes through the unsafe methods here, whose contract forbids races.
@@ -43,15 +49,22 @@ unsafe impl Sync for Memory {}
 
 impl Memory {
     pub(crate) fn new(bytes: usize) -> Option<Memory> {
-        let mut words = Vec::new();
-        words.try_reserve_exact(bytes / 4).ok()?;
-        words.resize_with(bytes / 4, || UnsafeCell::new(0));
-        Some(Memory { words: words.into() })
+        let (mut lines, count) = (Vec::new(), bytes.div_ceil(size_of::<Line>()));
+        lines.try_reserve_exact(count).ok()?;
+        lines.resize_with(count, || UnsafeCell::new(Line::zeroed()));
+        Some(Memory { lines: lines.into() })
+    }
+
+    /// All of them, to the end of the last line.
+    fn all(&self) -> &[UnsafeCell<u32>] {
+        let words = self.lines.len() * size_of::<Line>() / size_of::<u32>();
+        // SAFETY: a line is sixteen words without anything between them, and both may be written through a shared reference.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), words) }
     }
 
     /// Words that can be read one by one.
     pub(super) fn words(&self, range: Range<usize>) -> Words<'_> {
-        Words(&self.words[range])
+        Words(&self.all()[range])
     }
 
     /// Words to read.
@@ -59,7 +72,7 @@ impl Memory {
     /// # Safety
     /// Nothing writes to the range while the slice lives.
     pub(super) unsafe fn read(&self, range: Range<usize>) -> &[u32] {
-        let cells = &self.words[range];
+        let cells = &self.all()[range];
         // SAFETY: `UnsafeCell<u32>` has the layout of `u32`; the caller excludes writers.
         unsafe { std::slice::from_raw_parts(cells.as_ptr().cast(), cells.len()) }
     }
@@ -69,7 +82,7 @@ impl Memory {
     /// # Safety
     /// Nothing writes to the range while the slice lives.
     pub(super) unsafe fn read_halves(&self, range: Range<usize>) -> &[f16] {
-        let cells = &self.words[range.start / 2..range.end.div_ceil(2)];
+        let cells = &self.all()[range.start / 2..range.end.div_ceil(2)];
         // SAFETY: the range lies in these words, whose alignment is enough for halves, and any two bytes are a half;
         // the caller excludes writers.
         unsafe {
@@ -84,12 +97,23 @@ impl Memory {
     /// Nothing else reads or writes the range while the slice lives.
     #[expect(clippy::mut_from_ref, reason = "threads write disjoint ranges of one buffer")]
     pub(super) unsafe fn write_halves(&self, range: Range<usize>) -> &mut [f16] {
-        let cells = &self.words[range.start / 2..range.end.div_ceil(2)];
+        let cells = &self.all()[range.start / 2..range.end.div_ceil(2)];
         // SAFETY: as in `read_halves`; the caller excludes everyone else.
         unsafe {
             let first = UnsafeCell::raw_get(cells.as_ptr()).cast::<f16>().add(range.start % 2);
             std::slice::from_raw_parts_mut(first, range.len())
         }
+    }
+
+    /// Words of which a thread uses some, while others may use those between them.
+    ///
+    /// # Safety
+    /// Nothing else reads or writes the words that are used while the cells live.
+    pub(super) unsafe fn cells(&self, range: Range<usize>) -> &[Cell<u32>] {
+        let cells = &self.all()[range];
+        // SAFETY: both have the layout of `u32` and may be written through a shared reference; the caller excludes everyone else
+        // from the words that it uses.
+        unsafe { std::slice::from_raw_parts(cells.as_ptr().cast(), cells.len()) }
     }
 
     /// Words to write.
@@ -98,7 +122,7 @@ impl Memory {
     /// Nothing else reads or writes the range while the slice lives.
     #[expect(clippy::mut_from_ref, reason = "threads write disjoint ranges of one buffer")]
     pub(super) unsafe fn write(&self, range: Range<usize>) -> &mut [u32] {
-        let cells = &self.words[range];
+        let cells = &self.all()[range];
         // SAFETY: `UnsafeCell<u32>` has the layout of `u32`; the caller excludes everyone else.
         unsafe { std::slice::from_raw_parts_mut(UnsafeCell::raw_get(cells.as_ptr()), cells.len()) }
     }

@@ -1,11 +1,11 @@
 //! Merge passes of a sort: the runs of a row are merged in order, pair by pair.
 
 use super::block::Slice;
+use super::crew;
 use super::scratch::with_tile;
 use super::stores::{Source, Stores};
 use super::{TASK_POINTS, Task};
 use crate::{Body, DType, Kernel, Literal, Merge};
-use rayon::prelude::*;
 
 pub(super) struct MergeTask {
     merge: Merge,
@@ -39,7 +39,7 @@ impl Task for MergeTask {
         // Tasks of whole pairs of runs.
         let each = (width * 2) * (TASK_POINTS / (width * 2)).max(1);
         let parts = len.div_ceil(each);
-        (0..rows * parts).into_par_iter().for_each(|task| {
+        crew::each(rows * parts, |task| {
             let (row, part) = (task / parts, task % parts);
             let range = part * each..((part + 1) * each).min(len);
             let key = &key[row * len..(row + 1) * len];

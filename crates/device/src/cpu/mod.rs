@@ -9,6 +9,7 @@ mod attention;
 mod block;
 mod contract;
 mod conv;
+mod crew;
 mod memory;
 mod merge;
 mod recurrent;
@@ -24,6 +25,8 @@ mod window;
 pub(crate) use memory::Memory;
 
 pub use vectors::Vectors;
+
+use crew::Crew;
 
 use crate::device::{self, Arriving, Backend, Run};
 use crate::{
@@ -53,7 +56,7 @@ fn inside(
 
 /// A kernel prepared for the host.
 trait Task: Send + Sync {
-    /// Runs the kernel on the current thread pool.
+    /// Runs the kernel with the crew that this thread leads.
     ///
     /// # Safety
     /// Nothing else touches the kernel's operands meanwhile.
@@ -74,6 +77,7 @@ pub(crate) fn info(threads: Option<usize>) -> DeviceInfo {
 pub(crate) struct Cpu {
     info: DeviceInfo,
     pool: Arc<rayon::ThreadPool>,
+    crew: Arc<Crew>,
     /// Held while kernels run or memory is copied: programs of one device share buffers.
     turn: Arc<Mutex<Counters>>,
 }
@@ -95,7 +99,7 @@ impl Cpu {
         // A process that can't have one thread has no way to report anything either.
         #[expect(clippy::expect_used, reason = "the calling thread itself always exists")]
         let pool = Arc::new(pool.expect("a pool of the calling thread alone"));
-        Cpu { info, pool, turn: Arc::default() }
+        Cpu { info, pool, crew: Arc::default(), turn: Arc::default() }
     }
 
     fn turn(&self) -> std::sync::MutexGuard<'_, Counters> {
@@ -177,7 +181,8 @@ impl Backend for Cpu {
         // By a thread of the device, since what is laid out depends on its vectors.
         let prepare = |kernel: &Kernel| prepare(kernel, &memories);
         let tasks = self.pool.install(|| program.kernels.iter().map(prepare).collect());
-        Ok(Box::new(CpuRun { tasks, pool: self.pool.clone(), turn: self.turn.clone() }))
+        let (pool, crew) = (self.pool.clone(), self.crew.clone());
+        Ok(Box::new(CpuRun { tasks, pool, crew, turn: self.turn.clone() }))
     }
 
     fn synchronize(&self) -> Result<(), DeviceError> {
@@ -210,6 +215,7 @@ fn prepare(kernel: &Kernel, memories: &[Arc<Memory>]) -> Box<dyn Task> {
 struct CpuRun {
     tasks: Vec<Box<dyn Task>>,
     pool: Arc<rayon::ThreadPool>,
+    crew: Arc<Crew>,
     turn: Arc<Mutex<Counters>>,
 }
 
@@ -218,7 +224,7 @@ impl Run for CpuRun {
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         turn.submits += 1;
         turn.dispatches += (times * self.tasks.len()) as u64;
-        self.pool.install(|| {
+        self.crew.lead(&self.pool, || {
             for _ in 0..times {
                 for task in &self.tasks {
                     // SAFETY: kernels run one after the other, and `turn` keeps copies out.
@@ -233,7 +239,7 @@ impl Run for CpuRun {
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         turn.submits += 1;
         turn.dispatches += self.tasks.len() as u64;
-        Ok(self.pool.install(|| {
+        Ok(self.crew.lead(&self.pool, || {
             let time = |task: &dyn Task| {
                 let start = Instant::now();
                 // SAFETY: kernels run one after the other, and `turn` keeps copies out.

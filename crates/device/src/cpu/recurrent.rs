@@ -3,13 +3,13 @@
 use super::Task;
 use super::block::Slice;
 use super::contract::{Matrix, multiply, pack, panel_steps, panel_words, row_steps};
+use super::crew;
 use super::scratch::{Few, Scratch, with_tile};
 use super::stores::{Source, Stores};
 use super::tile::Steps;
 use super::vectors::arch;
 use crate::special::{self, Vectorized, vectorized};
 use crate::{Body, Cell, Kernel, Sequence, SequenceRole};
-use rayon::prelude::*;
 
 /// Sequences of a task, at most and, where cores are left, at least: as many as tiles of a product have rows.
 const ROWS: [usize; 2] = [8, 4];
@@ -60,7 +60,7 @@ impl Task for Recurrent {
             let [most, least] = ROWS;
             let share = sequence.batch.div_ceil(rayon::current_num_threads());
             let each = share.next_multiple_of(2).clamp(least, most);
-            (0..sequence.batch.div_ceil(each)).into_par_iter().for_each(|task| {
+            crew::each(sequence.batch.div_ceil(each), |task| {
                 let first = task * each;
                 let rows = each.min(sequence.batch - first);
                 let keep = |step: usize, values: &[f32]| {
@@ -97,6 +97,7 @@ impl Weight<'_> {
         let [k, n] = self.size;
         let rows = states.len() / k.max(1);
         let states = (Matrix::dense(words(states), k), 0..rows, &self.steps);
+        let out = std::cell::Cell::from_mut(out).as_slice_of_cells();
         multiply((out, n, false), states, (self.panels, n, &self.down));
     }
 }

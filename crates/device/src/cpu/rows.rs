@@ -4,6 +4,7 @@
 //! depends on the length alone. Rows of which the elements lie far apart are in `across`.
 
 use super::block::{Accumulated, BLOCK, Plan, Registers, Slice};
+use super::crew;
 use super::scratch::{Few, Scratch};
 use super::stores::{Stores, roots};
 use super::vectors::arch;
@@ -11,7 +12,6 @@ use super::{TASK_POINTS, Task};
 use crate::special::{Vectorized, vectorized};
 use crate::{Body, Combine, DType, Expr, Kernel, Term, TermId, View, numel};
 use bytemuck::{Pod, Zeroable};
-use rayon::prelude::*;
 use smallvec::SmallVec;
 use std::ops::Range;
 
@@ -260,7 +260,7 @@ impl Task for Rows {
         // Several groups, but not so many that cores have nothing to do.
         let rows_each = fit(TASK_POINTS).min(self.rows.div_ceil(TASKS)).max(fit(GROUP));
         let most = self.passes.iter().map(|(combines, _)| combines.len()).max().unwrap_or(0);
-        (0..self.rows.div_ceil(rows_each)).into_par_iter().for_each(|task| {
+        crew::each(self.rows.div_ceil(rows_each), |task| {
             let mut state = State {
                 stages: self.stages.iter().map(Plan::registers).collect(),
                 passes: self.passes.iter().map(|(_, plan)| plan.registers()).collect(),

@@ -2,10 +2,10 @@
 
 use super::Task;
 use super::block::Slice;
+use super::crew::each;
 use super::scratch::{Few, with_tile};
 use super::stores::{Source, Stores};
 use crate::{Body, Kernel, Recurrence};
-use rayon::prelude::*;
 
 pub(super) struct Scan {
     recurrence: Recurrence,
@@ -40,7 +40,7 @@ impl Task for Scan {
         let source: &[f32] = bytemuck::cast_slice(&source);
         let coefficients: Few<&[f32]> =
             coefficients.iter().map(|c| bytemuck::cast_slice(c)).collect();
-        (0..outer).into_par_iter().for_each(|line| {
+        each(outer, |line| {
             let range = line * steps * inner..(line + 1) * steps * inner;
             with_tile(range.len(), |words| {
                 let states: &mut [f32] = bytemuck::cast_slice_mut(words);

@@ -1,11 +1,11 @@
 //! Scatter-add: sources are added in order, so equal indices give equal bits every time.
 
 use super::block::Slice;
+use super::crew::each;
 use super::scratch::with_tile;
 use super::stores::{Source, Stores};
 use super::{TASK_POINTS, Task};
 use crate::{Body, Kernel, lines};
-use rayon::prelude::*;
 
 pub(super) struct Scatter {
     /// Elements of the sources before the axis, along it and after it.
@@ -51,7 +51,7 @@ impl Task for Scatter {
         // A task goes through all sources for a few elements of the result.
         let rows = (TASK_POINTS * 4 / inner.max(1)).clamp(1, len.max(1));
         let tasks = len.div_ceil(rows);
-        (0..outer * tasks).into_par_iter().for_each(|task| {
+        each(outer * tasks, |task| {
             let (slab, first) = (task / tasks, task % tasks * rows);
             let rows = rows.min(len - first);
             with_tile(rows * inner, |out| {

@@ -1,14 +1,15 @@
 //! Memory that kernels use while they run and leave to the next ones, so that no step asks for much.
 
-use bytemuck::Pod;
+use super::memory::Line;
+use bytemuck::{Pod, Zeroable};
 use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 thread_local! {
-    /// What nobody uses now, in pieces that are aligned for all numbers.
-    static FREE: RefCell<Vec<Vec<u64>>> = const { RefCell::new(Vec::new()) };
+    /// What nobody uses now.
+    static FREE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A few things that hold on to something else, of which there are hardly ever more.
@@ -16,7 +17,7 @@ pub(super) type Few<T> = SmallVec<[T; 8]>;
 
 /// Numbers with any contents, whose memory goes back to what a thread has free in the end.
 pub(super) struct Scratch<T = u32> {
-    memory: Vec<u64>,
+    memory: Vec<Line>,
     len: usize,
     of: PhantomData<T>,
 }
@@ -24,7 +25,7 @@ pub(super) struct Scratch<T = u32> {
 impl<T: Pod> Scratch<T> {
     /// What so many numbers take.
     fn words(len: usize) -> usize {
-        (len * size_of::<T>()).div_ceil(size_of::<u64>())
+        (len * size_of::<T>()).div_ceil(size_of::<Line>())
     }
 
     pub(super) fn new(len: usize) -> Scratch<T> {
@@ -40,7 +41,7 @@ impl<T: Pod> Scratch<T> {
             found.or_else(instead).map(|at| free.swap_remove(at)).unwrap_or_default()
         });
         // Not grown: nobody reads what is in it.
-        let memory = if memory.len() < words { vec![0; words] } else { memory };
+        let memory = if memory.len() < words { vec![Line::zeroed(); words] } else { memory };
         Scratch { memory, len, of: PhantomData }
     }
 

@@ -2,10 +2,11 @@
 //! that a pointwise kernel does), and evaluating a source that isn't plain memory.
 
 use super::block::{Accumulated, BLOCK, Plan, Registers, Slice, runs};
+use super::crew::{each, each_of};
 use super::scratch::{Dense, Scratch};
 use super::{TASK_POINTS, Task};
 use crate::{Body, Expr, Kernel, Store, Term, TermId, View, numel};
-use rayon::prelude::*;
+use std::cell::Cell;
 use std::ops::Range;
 
 /// The terms that are stored.
@@ -47,11 +48,10 @@ impl Stores {
     /// The part of the only target that `range` covers, for a core that stores by itself.
     ///
     /// # Safety
-    /// Nothing else touches that part while it lives.
-    #[expect(clippy::mut_from_ref, reason = "threads write disjoint ranges of one operand")]
-    pub(super) unsafe fn target(&self, range: Range<usize>) -> &mut [u32] {
+    /// Nothing else touches the words of that part that are used while it lives.
+    pub(super) unsafe fn target(&self, range: Range<usize>) -> &[Cell<u32>] {
         // SAFETY: passed on to the caller.
-        unsafe { self.targets[0].write(range.start, range.len()) }
+        unsafe { self.targets[0].cells(range.start, range.len()) }
     }
 
     /// Evaluates and stores the points of `range`; `accumulated` are values for those points.
@@ -167,7 +167,7 @@ impl Map {
 
 impl Task for Map {
     unsafe fn run(&self) {
-        (0..self.points.div_ceil(TASK_POINTS)).into_par_iter().for_each(|task| {
+        each(self.points.div_ceil(TASK_POINTS), |task| {
             let start = task * TASK_POINTS;
             let range = start..(start + TASK_POINTS).min(self.points);
             // SAFETY: tasks cover disjoint ranges; a point that is loaded from a stored operand is
@@ -227,7 +227,7 @@ impl Source {
 /// Nothing writes to what the plan loads while this runs.
 unsafe fn evaluate(plan: &Plan, points: usize) -> Scratch {
     let mut values = Scratch::new(points);
-    values.par_chunks_mut(TASK_POINTS).enumerate().for_each(|(task, chunk)| {
+    each_of(values.chunks_mut(TASK_POINTS).enumerate(), |(task, chunk)| {
         let mut registers = plan.registers();
         for (number, block) in chunk.chunks_mut(BLOCK).enumerate() {
             let start = task * TASK_POINTS + number * BLOCK;

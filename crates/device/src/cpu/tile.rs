@@ -7,6 +7,7 @@
 use super::vectors::arch;
 use pulp::{Simd, WithSimd};
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::ops::Range;
 
 /// Most vectors of a tile.
@@ -68,7 +69,8 @@ pub(super) struct Sum<'a> {
     pub(super) right_steps: &'a Steps<'a>,
     /// Words from the columns of a tile to those of the next.
     pub(super) panel: usize,
-    pub(super) out: &'a mut [u32],
+    /// Words that this thread alone has, where sums go; what lies between them may be others'.
+    pub(super) out: &'a [Cell<u32>],
     /// Words from one row of `out` to the next.
     pub(super) pitch: usize,
     /// Columns that are computed. Right words are read up to the next whole vector.
@@ -86,8 +88,8 @@ impl Sum<'_> {
         assert!((rows - 1) * self.pitch + width <= self.out.len(), "a sum leaves its target");
         if self.left_steps.len() == 0 {
             if !self.add {
-                let lines = self.out.chunks_mut(self.pitch).take(rows);
-                lines.for_each(|line| line[..width].fill(0));
+                let lines = self.out.chunks(self.pitch).take(rows);
+                lines.for_each(|line| line[..width].iter().for_each(|word| word.set(0)));
             }
             return;
         }
@@ -213,7 +215,8 @@ impl Strip<'_, '_> {
     ) {
         let lanes = S::F32_LANES;
         let Sum { left, rows, right, panel, out, pitch, .. } = &mut *self.sum;
-        let mut sums = [[simd.splat_f32s(0.0); V]; R];
+        let zero = simd.splat_f32s(0.0);
+        let mut sums = [[zero; V]; R];
         // SAFETY: passed on to the caller. Words and floats have one layout; vectors are read unaligned.
         unsafe {
             let mut lines = [left.as_ptr().cast::<f32>(); R];
@@ -224,7 +227,7 @@ impl Strip<'_, '_> {
             let columns = right.as_ptr().cast::<f32>().add(panel);
             for step in self.steps.clone() {
                 let (x, vectors) = (across(step), columns.offset(down(step)));
-                let mut b = [simd.splat_f32s(0.0); V];
+                let mut b = [zero; V];
                 for (v, b) in b.iter_mut().enumerate() {
                     *b = vectors.add(v * lanes).cast::<S::f32s>().read_unaligned();
                 }
@@ -235,39 +238,44 @@ impl Strip<'_, '_> {
                     }
                 }
             }
-            for (number, sums) in sums.iter().enumerate() {
+            let target = out.as_ptr().cast_mut().cast::<f32>().add(row * *pitch + self.cols.start);
+            let target = |number: usize, v: usize| target.add(number * *pitch + v * lanes);
+            // Loops that are short enough to be written out, so that sums stay in registers: one that isn't finds them in memory.
+            if self.cols.len() == V * lanes {
+                for (number, sums) in sums.iter().enumerate() {
+                    for (v, &sum) in sums.iter().enumerate() {
+                        let target = target(number, v).cast::<S::f32s>();
+                        let before = if self.add { target.read_unaligned() } else { zero };
+                        target.write_unaligned(simd.add_f32s(before, sum));
+                    }
+                }
+                return;
+            }
+            let mut edge = [[zero; V]; R];
+            for (copies, sums) in edge.iter_mut().zip(&sums) {
+                copies.iter_mut().zip(sums).for_each(|(copy, &sum)| *copy = sum);
+            }
+            for (number, sums) in edge.iter().enumerate() {
                 for (v, &sum) in sums.iter().enumerate() {
-                    let col = self.cols.start + v * lanes;
-                    let target = out.as_mut_ptr().cast::<f32>().add((row + number) * *pitch + col);
-                    let count = (self.cols.end - col).min(lanes);
-                    if count == lanes {
-                        let target = target.cast::<S::f32s>();
-                        let sum = match self.add {
-                            true => simd.add_f32s(target.read_unaligned(), sum),
-                            false => sum,
-                        };
-                        target.write_unaligned(sum);
-                        continue;
-                    }
-                    let values: &[f32] = bytemuck::cast_slice(std::slice::from_ref(&sum));
-                    for (lane, &value) in values[..count].iter().enumerate() {
-                        let before = if self.add { *target.add(lane) } else { 0.0 };
-                        *target.add(lane) = before + value;
-                    }
+                    let count = (self.cols.len() - v * lanes).min(lanes);
+                    let target = std::slice::from_raw_parts_mut(target(number, v), count);
+                    let before = if self.add { simd.partial_load_f32s(target) } else { zero };
+                    simd.partial_store_f32s(target, simd.add_f32s(before, sum));
                 }
             }
         }
     }
 }
 
-/// Floats of a vector, and vectors of a tile.
-fn vectors() -> [usize; 2] {
+/// Floats of a vector, and rows and vectors of a tile.
+fn vectors() -> [usize; 3] {
     struct Vectors;
     impl WithSimd for Vectors {
-        type Output = [usize; 2];
+        type Output = [usize; 3];
         #[inline(always)]
-        fn with_simd<S: Simd>(self, _: S) -> [usize; 2] {
-            [S::F32_LANES, shape(S::REGISTER_COUNT)[1]]
+        fn with_simd<S: Simd>(self, _: S) -> [usize; 3] {
+            let [rows, vectors] = shape(S::REGISTER_COUNT);
+            [S::F32_LANES, rows, vectors]
         }
     }
     arch().dispatch(Vectors)
@@ -278,7 +286,13 @@ pub(super) const MOST_COLUMNS: usize = 16 * MOST_VECTORS;
 
 /// Columns of a tile, and of a panel.
 pub(super) fn columns() -> usize {
-    vectors().iter().product()
+    let [lanes, _, vectors] = vectors();
+    lanes * vectors
+}
+
+/// Rows of a tile.
+pub(super) fn rows() -> usize {
+    vectors()[1]
 }
 
 #[cfg(test)]
@@ -290,13 +304,13 @@ mod tests {
     #[test]
     fn tiles_are_made_of_the_widest_vectors_that_the_machine_has() {
         let expected = if pulp::x86::V4::try_new().is_some() {
-            [16, 3]
+            [16, 8, 3]
         } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            [8, 2]
+            [8, 6, 2]
         } else {
             return;
         };
-        assert_eq!(vectors(), expected, "floats of a vector and vectors of a tile");
+        assert_eq!(vectors(), expected, "floats of a vector, rows and vectors of a tile");
     }
 
     #[cfg(target_arch = "x86_64")]

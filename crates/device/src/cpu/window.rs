@@ -1,11 +1,11 @@
 //! Pooling windows, one plane after the other.
 
 use super::block::Slice;
+use super::crew::each;
 use super::scratch::with_tile;
 use super::stores::{Source, Stores};
 use super::{TASK_POINTS, Task, inside};
 use crate::{Body, Kernel, Window, WindowRole, numel};
-use rayon::prelude::*;
 
 pub(super) struct WindowTask {
     window: Window,
@@ -47,7 +47,7 @@ impl Task for WindowTask {
         let (from, to) = if self.role.is_gradient() { (to, from) } else { (from, to) };
         let planes = (TASK_POINTS / from.max(to).max(1)).max(1);
         let all = numel(&w.planes);
-        (0..all.div_ceil(planes)).into_par_iter().for_each(|task| {
+        each(all.div_ceil(planes), |task| {
             let range = task * planes..((task + 1) * planes).min(all);
             with_tile(range.len() * to * 2, |out| {
                 let (values, places) = out.split_at_mut(range.len() * to);
