@@ -108,6 +108,45 @@ fn columns_are_summed_alike_by_any_number_of_threads() {
 }
 
 #[test]
+fn products_are_right_and_alike_by_any_number_of_threads() {
+    // The sizes of parts depend on the threads: of whole rows, and of rows and columns where the right side is large.
+    let shapes = [[2001, 130, 67], [301, 517, 523], [1, 700, 1600], [530, 1000, 1], [9, 3, 700]];
+    for [m, n, k] in shapes {
+        for [turned, alone] in [[false, false], [false, true], [true, false], [true, true]] {
+            let graph = Graph::new();
+            let shape = if turned { [k, m] } else { [m, k] };
+            let a = graph.variable(&harness::numbers("a", &shape, 1));
+            let b = graph.variable(&harness::numbers("b", &[k, n], 2));
+            let left = if turned { a.permute(&[1, 0]) } else { a.clone() };
+            let product = left.matmul(&b);
+            let result = if alone { product } else { (product + 1.0).relu() };
+            let run = |threads| {
+                let mut session = Session::new(&Device::cpu(Some(threads)));
+                let mut loaded = session.compile(&graph, &[&result, &a, &b]).unwrap();
+                loaded.run(1).unwrap();
+                [0, 1, 2].map(|output| loaded.read_array(output).unwrap())
+            };
+            let case = format!("[{m}, {k}] x [{k}, {n}], transposed: {turned}, alone: {alone}");
+            let expected = run(16);
+            for threads in [1, 2, 5] {
+                let same = harness::bits(&run(threads)) == harness::bits(&expected);
+                assert!(same, "{case}, {threads} threads");
+            }
+            let [result, a, b] = expected;
+            for row in 0..m {
+                for col in 0..n {
+                    let place = |step| if turned { [step, row] } else { [row, step] };
+                    let sum: f64 = (0..k).map(|step| a.at(&place(step)) * b.at(&[step, col])).sum();
+                    let expected = if alone { sum } else { (sum + 1.0).max(0.0) };
+                    let off = (result.at(&[row, col]) - expected).abs();
+                    assert!(off < 1e-4, "{case}: {row}, {col}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn values_and_gradients_on_the_adapter() {
     let Some(device) = harness::adapter() else {
         return;

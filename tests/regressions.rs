@@ -8,7 +8,7 @@ use shadegrad::device::{
     Recurrence, Store, Term, View,
 };
 use shadegrad::graph::ops::{CustomOperation, Gradient};
-use shadegrad::graph::{Options, check, compile};
+use shadegrad::graph::{ConvOptions, Options, check, compile};
 use shadegrad::models::{
     Initializer, Reduction, binary_cross_entropy_with_logits, cross_entropy, gaussian_nll_loss,
     kl_div, multi_margin_loss,
@@ -693,6 +693,35 @@ fn slices_are_scattered_by_small_workgroups_in_several_rounds() {
                 expected += source.at(&[place, column]) as f32;
             }
             assert_eq!(sums.at(&[row, column]), f64::from(expected), "row {row}, column {column}");
+        }
+    }
+}
+
+#[test]
+fn weights_of_more_than_a_task_for_each_channel_have_a_gradient() {
+    // A task of no channels, and a division by it.
+    let (channels, outputs) = (2048, 17);
+    let graph = Graph::new();
+    let x = graph.variable(&harness::numbers("x", &[1, channels, 4, 4], 1));
+    let w = graph.variable(&harness::numbers("w", &[outputs, channels, 3, 3], 2));
+    let dy = graph.variable(&harness::numbers("dy", &[1, outputs, 2, 2], 3));
+    let loss = (x.conv2d(&w, None, &ConvOptions::default()) * &dy).sum_all();
+    let slope = graph.gradients(&loss, &[&w]).remove(0);
+    let mut loaded =
+        Session::new(&Device::cpu(Some(2))).compile(&graph, &[&slope, &x, &dy]).unwrap();
+    loaded.run(1).unwrap();
+    let [slope, x, dy] = [0, 1, 2].map(|output| loaded.read_array(output).unwrap());
+    for output in 0..outputs {
+        for channel in 0..channels {
+            for [ky, kx] in [[0, 0], [1, 2], [2, 1]] {
+                let places = [[0, 0], [0, 1], [1, 0], [1, 1]];
+                let term = |[r, c]: [usize; 2]| {
+                    x.at(&[0, channel, r + ky, c + kx]) * dy.at(&[0, output, r, c])
+                };
+                let sum: f64 = places.into_iter().map(term).sum();
+                let found = slope.at(&[output, channel, ky, kx]);
+                assert!((found - sum).abs() < 1e-5, "{output}, {channel}: {found}, not {sum}");
+            }
         }
     }
 }

@@ -160,8 +160,9 @@ impl AttentionTask {
         }
         with_tile(batch * parts * rest, |sums| {
             let tasks = sums.chunks_mut(rest.max(1)).enumerate();
-            each_of(tasks, |(task, sums)| add(task / parts, task % parts, sums));
-            each_of(sums.chunks_mut((parts * rest).max(1)).enumerate(), |(g, sums)| {
+            each_of(batch * parts, tasks, |(task, sums)| add(task / parts, task % parts, sums));
+            let matrices = sums.chunks_mut((parts * rest).max(1)).enumerate();
+            each_of(batch, matrices, |(g, sums)| {
                 let (total, others) = sums.split_at_mut(rest);
                 for other in others.chunks(rest.max(1)) {
                     let pairs = total.iter_mut().zip(other);

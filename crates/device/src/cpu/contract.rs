@@ -6,7 +6,7 @@ use super::crew::{each, each_of};
 use super::rows::Total;
 use super::scratch::{Dense, Scratch, with_tile};
 use super::stores::{Source, Stores, memory};
-use super::tile::{GROUP, MOST_COLUMNS, Steps, Sum, columns, rows};
+use super::tile::{GROUP, MOST_COLUMNS, Steps, Sum, cells, columns, lanes, rows};
 use super::vectors::arch;
 use crate::special::{Vectorized, vectorized};
 use crate::{Body, Combine, Contraction, DType, Expr, Kernel, TermId, View, numel};
@@ -184,22 +184,8 @@ impl Vectorized for ColumnSums<'_> {
 
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
-        // Sums stay in registers where their number is known when compiling.
-        match self.width {
-            16 => self.add::<16>(),
-            32 => self.add::<32>(),
-            48 => self.add::<48>(),
-            _ => self.add::<SUMMED>(),
-        }
-    }
-}
-
-impl ColumnSums<'_> {
-    /// For at most `MOST` columns, which a line has at the start if it has more.
-    #[inline(always)]
-    fn add<const MOST: usize>(self) {
         for lines in self.words.chunks(self.width * BLOCK) {
-            let mut block = [0f32; MOST];
+            let mut block = [0f32; SUMMED];
             for line in lines.chunks_exact(self.width) {
                 block.iter_mut().zip(line).for_each(|(sum, &word)| *sum += f32::from_bits(word));
             }
@@ -278,8 +264,7 @@ pub(super) fn product(
     with_tile(panel_words([k, n]), |panels| {
         pack(b, [k, n], panels);
         let steps = row_steps(k, a.col);
-        let out = Cell::from_mut(out).as_slice_of_cells();
-        multiply((out, n, add), (a, 0..m, &steps), (panels, n, &panel_steps(k)));
+        multiply((cells(out), n, add), (a, 0..m, &steps), (panels, n, &panel_steps(k)));
     });
 }
 
@@ -361,10 +346,12 @@ impl MatMul {
     /// the right side doesn't stay in a second-level cache, about as many rows as columns, so that neither side is read too often.
     fn task(&self) -> [usize; 2] {
         let [m, n, k] = self.shape;
-        let elements = numel(&self.batch) * m * n / (rayon::current_num_threads() * TASKS);
-        let elements = elements.clamp(LEAST_PRODUCTS / k.max(1), MOST_PRODUCTS / k.max(1));
+        // A vector that isn't full takes as long as one that is, and an element without products takes its time, too.
+        let (wide, deep) = (n.next_multiple_of(lanes()).max(1), k.max(LEAST_STEPS));
+        let elements = numel(&self.batch) * m * wide / (rayon::current_num_threads() * TASKS);
+        let elements = elements.clamp(LEAST_PRODUCTS / deep, (MOST_PRODUCTS / deep).max(1));
         if k * n <= RIGHT_WORDS {
-            return [even(m, elements / n.max(1), rows()), n.max(1)];
+            return [even(m, elements / wide, rows()), n.max(1)];
         }
         let rows = even(m, elements.isqrt(), rows());
         [rows, even(n, elements / rows.min(m.max(1)), columns())]
@@ -374,6 +361,9 @@ impl MatMul {
 /// Products of a task: less isn't worth the way to another thread, and the sides of more don't stay in a second-level cache.
 const LEAST_PRODUCTS: usize = 1 << 22;
 const MOST_PRODUCTS: usize = 1 << 26;
+
+/// Steps of a sum that take as long as what is done for each element beside.
+const LEAST_STEPS: usize = 64;
 
 /// Words of a right side that stays in a second-level cache.
 const RIGHT_WORDS: usize = 1 << 18;
@@ -398,14 +388,15 @@ impl Task for MatMul {
         let words = panel_words([k, n]);
         let kinds = if right.is_one(&self.batch) { batch.min(1) } else { batch };
         with_tile(kinds * words, |packed| {
-            let together = n.div_ceil(columns()).div_ceil(2 * rayon::current_num_threads());
-            let together = together.clamp(1, PANELS);
+            let tasks = (2 * rayon::current_num_threads()).div_ceil(kinds.max(1));
+            let together = n.div_ceil(columns()).div_ceil(tasks).clamp(1, PANELS);
             let some = (k * columns() * together).max(1);
             let all = packed.chunks_mut(words.max(1)).enumerate().flat_map(|(b, packed)| {
                 let panels = packed.chunks_mut(some).enumerate();
                 panels.map(move |(number, panels)| (b, number, panels))
             });
-            each_of(all, |(b, number, panels)| {
+            let count = kinds * n.div_ceil(columns()).div_ceil(together);
+            each_of(count, all, |(b, number, panels)| {
                 pack_panels(right.matrix(&self.batch, b), number * together, [k, n], panels);
             });
             let packed = &*packed;
@@ -415,9 +406,11 @@ impl Task for MatMul {
             let left_kinds = if left.is_one(&self.batch) { 1 } else { batch };
             with_tile(left_kinds * size, |groups| {
                 // Matrices one after the other, of so many groups each.
-                let count = m.div_ceil(GROUP);
-                each_of(groups.chunks_mut((GROUP * k).max(1)).enumerate(), |(number, group)| {
-                    let (b, first) = (number / count, number % count * GROUP);
+                let each_has = m.div_ceil(GROUP);
+                let count = if again { left_kinds * each_has } else { 0 };
+                let all = groups.chunks_mut((GROUP * k).max(1)).enumerate();
+                each_of(count, all, |(number, group)| {
+                    let (b, first) = (number / each_has, number % each_has * GROUP);
                     let rows = first..(first + GROUP).min(m);
                     pack_rows(left.matrix(&self.batch, b), rows, k, group);
                 });
@@ -458,35 +451,38 @@ impl MatMul {
             // SAFETY: passed on to the caller.
             unsafe { self.row_stores.sums(at..at + height, &sums) };
         }
-        let (rows, steps) = (row..row + height, &self.left_steps);
-        let right = (panels, width, &self.right_steps);
-        let sum = |out: &[Cell<u32>], pitch: usize| match groups {
+        let (right, steps) = ((panels, width, &self.right_steps), &self.left_steps);
+        let sum = |out: (&[Cell<u32>], usize, bool), rows: Range<usize>| match groups {
             Some(groups) => {
-                let starts = group_starts(rows.clone(), k);
-                multiply_rows((out, pitch, false), (groups, &starts, steps), right)
+                let starts = group_starts(rows, k);
+                multiply_rows(out, (groups, &starts, steps), right)
             }
-            None => multiply((out, pitch, false), (a, rows.clone(), steps), right),
+            None => multiply(out, (a, rows, steps), right),
         };
-        let start = (number * m + row) * n + col;
-        if self.stores.plain && height > 0 {
-            let range = start..start + (height - 1) * n + width;
-            // SAFETY: passed on to the caller. Of the words between this part's rows, none is touched.
-            return sum(unsafe { self.stores.target(range) }, n);
+        // What is computed, or laid out, on the way is of a few rows, so that it stays in cache.
+        let plain = self.stores.plain;
+        let some = if plain && (groups.is_some() || a.col == 1) { height } else { 4 * GROUP };
+        let mut registers = self.stores.registers();
+        for first in (row..row + height).step_by(some) {
+            let rows = first..(first + some).min(row + height);
+            let (count, start) = (rows.len(), (number * m + first) * n + col);
+            if plain {
+                let range = start..start + (count - 1) * n + width;
+                // SAFETY: passed on to the caller. Of the words between this part's rows, none is touched.
+                sum((unsafe { self.stores.target(range) }, n, false), rows);
+                continue;
+            }
+            with_tile(count * width, |out| {
+                sum((cells(out), width, false), rows);
+                // Neighbours, if rows are whole.
+                let line = if width == n { count * n } else { width };
+                for (number, values) in out.chunks(line).enumerate() {
+                    let at = start + number * n;
+                    // SAFETY: passed on to the caller.
+                    unsafe { self.stores.run(&mut registers, at..at + values.len(), &[values]) };
+                }
+            });
         }
-        with_tile(height * width, |out| {
-            sum(Cell::from_mut(&mut *out).as_slice_of_cells(), width);
-            let mut registers = self.stores.registers();
-            let mut store = |at: usize, values: &[u32]| {
-                // SAFETY: passed on to the caller.
-                unsafe { self.stores.run(&mut registers, at..at + values.len(), &[values]) };
-            };
-            if width == n {
-                return store(start, out);
-            }
-            for (line, values) in out.chunks(width).enumerate() {
-                store(start + line * n, values);
-            }
-        });
     }
 }
 

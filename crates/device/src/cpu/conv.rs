@@ -12,10 +12,9 @@ use super::contract::{Matrix, add_column_sums, pack_panels, panel_steps, panel_w
 use super::crew::{each, each_of};
 use super::scratch::{Scratch, with_tile};
 use super::stores::{Source, Stores};
-use super::tile::{GROUP, Steps, Sum, columns};
+use super::tile::{GROUP, Steps, Sum, cells, columns};
 use super::{TASK_POINTS, Task};
 use crate::{Body, Contraction, Conv, ConvRole, Kernel};
-use std::cell::Cell;
 use std::ops::Range;
 
 /// Words of an image's planes that a task lays out at once: half a megabyte, a part of a second-level cache of today.
@@ -404,7 +403,7 @@ impl ConvTask {
             let to = match plain {
                 // SAFETY: passed on to the caller.
                 true => unsafe { self.stores.target(first..first + channels * pixels) },
-                false => Cell::from_mut(&mut *out).as_slice_of_cells(),
+                false => cells(out),
             };
             Sum {
                 left,
@@ -483,7 +482,7 @@ impl ConvTask {
                         right: source,
                         right_steps: &phase.steps[1],
                         panel: columns(),
-                        out: Cell::from_mut(&mut *out).as_slice_of_cells(),
+                        out: cells(out),
                         pitch: run,
                         width: (height - 1) * pitch + phase.size[1],
                         add: false,
@@ -527,14 +526,14 @@ impl ConvTask {
         let pieces = lines.div_ceil(piece).max(1);
         with_tile(parts * size, |sums| {
             let mut biases = Scratch::filled(parts * pieces * c.out_channels, 0f64);
-            let own = biases.chunks_mut((pieces * c.out_channels).max(1));
-            let own = sums.chunks_mut(size.max(1)).zip(own).enumerate();
-            let own = own.flat_map(|(part, (sums, biases))| {
-                let own = sums.chunks_mut((piece * co).max(1));
-                let own = own.zip(biases.chunks_mut(c.out_channels.max(1))).enumerate();
-                own.map(move |(number, own)| (part, number, own))
+            let of_parts = biases.chunks_mut((pieces * c.out_channels).max(1));
+            let of_parts = sums.chunks_mut(size.max(1)).zip(of_parts).enumerate();
+            let of_pieces = of_parts.flat_map(|(part, (sums, biases))| {
+                let sums = sums.chunks_mut((piece * co).max(1));
+                let both = sums.zip(biases.chunks_mut(c.out_channels.max(1))).enumerate();
+                both.map(move |(number, both)| (part, number, both))
             });
-            each_of(own, |(part, number, (sum, biases))| {
+            each_of(parts * pieces, of_pieces, |(part, number, (sum, biases))| {
                 let images = part * c.batch / parts..(part + 1) * c.batch / parts;
                 let lines = number * piece..((number + 1) * piece).min(lines);
                 self.add_images((rows, lines), images, [x, dy], sum, biases);
@@ -549,7 +548,8 @@ impl ConvTask {
             }
             let sums = &*sums;
             // Sums lie as `[group, k, co]`; a task takes a few output channels, at least as many as share a line of cache.
-            let channels = (TASK_POINTS / k.max(1)).next_multiple_of(CHANNELS).min(co.max(1));
+            let channels =
+                (TASK_POINTS / k.max(1)).max(1).next_multiple_of(CHANNELS).min(co.max(1));
             let tasks = co.div_ceil(channels);
             each(c.groups * tasks, |task| {
                 let group = task / tasks;
@@ -648,7 +648,7 @@ impl ConvTask {
                             right: panels,
                             right_steps: down,
                             panel,
-                            out: Cell::from_mut(&mut *sum).as_slice_of_cells(),
+                            out: cells(sum),
                             pitch: co,
                             width: co,
                             add,

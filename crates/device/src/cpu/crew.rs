@@ -2,8 +2,8 @@
 //!
 //! A thread of the pool that finds no work sleeps after some microseconds and takes tens of them to wake up, as long as a small
 //! kernel takes. So the pool's threads belong to a crew while a program runs: one leads it, which is to say runs the program, and
-//! the others follow, looking for tasks that it has for them. A thread that the system doesn't run holds nobody up unless it has
-//! begun a task.
+//! the others follow, looking for tasks that it has for them. A thread that the system doesn't run holds nobody up unless it was
+//! about to look for a task or has one.
 
 use smallvec::SmallVec;
 use std::any::Any;
@@ -15,16 +15,19 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How often a thread looks again at once, and then after it has let others run, before it sleeps for a moment each time.
+/// How often a thread looks again at once; how often in all before it sleeps for a moment each time, letting others run in between.
 const AT_ONCE: usize = 100;
-const YIELDS: usize = 2000;
+const LOOKS: usize = 2000;
 const MOMENT: Duration = Duration::from_micros(50);
 
 /// The threads of a pool while a program runs.
 #[derive(Default)]
 pub(super) struct Crew {
-    /// Whether a program runs.
-    running: AtomicBool,
+    /// The number of the program that runs, or zero, and of the last one.
+    program: AtomicUsize,
+    last: AtomicUsize,
+    /// Whether threads were called for it: before the first work that is for several.
+    called: AtomicBool,
     /// The work that there is now, if any.
     work: AtomicPtr<Work<'static>>,
     /// How much work there was so far.
@@ -39,7 +42,7 @@ pub(super) struct Crew {
 struct Work<'a> {
     task: &'a (dyn Fn(usize) + Sync),
     /// The numbers that each thread begins with, so that it finds in its caches what it had there in the kernel before.
-    shares: SmallVec<[Share; 8]>,
+    shares: SmallVec<[Share; 16]>,
 }
 
 /// Numbers from one on that nobody has taken, on a line of cache of its own.
@@ -81,7 +84,7 @@ impl Crew {
         impl Drop for Running<'_> {
             fn drop(&mut self) {
                 LEADS.take();
-                self.0.running.store(false, Release);
+                self.0.program.store(0, Release);
             }
         }
         pool.install(|| {
@@ -90,11 +93,10 @@ impl Crew {
             }
             // One that nobody waited for, since the thread that led had one of its own.
             *self.panic() = None;
-            self.running.store(true, Release);
+            self.called.store(false, Relaxed);
+            let number = self.last.fetch_add(1, Relaxed) + 1;
+            self.program.store(number, Release);
             let _running = Running(self);
-            let crew = self.clone();
-            // For the thread that leads, too, which finds it when all is over.
-            rayon::spawn_broadcast(move |context| crew.follow(context.index()));
             LEADS.set(Some(self.clone()));
             program()
         })
@@ -104,9 +106,10 @@ impl Crew {
         self.panic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn follow(&self, thread: usize) {
+    /// Takes part in the work of a program until it ends.
+    fn follow(&self, program: usize, thread: usize) {
         let (mut seen, mut looks) = (0, 0);
-        while self.running.load(Acquire) {
+        while self.program.load(Acquire) == program {
             let number = self.number.load(Acquire);
             if number == seen {
                 wait(&mut looks);
@@ -127,7 +130,7 @@ impl Crew {
     }
 
     /// Calls a function with each number below `count`, on all threads.
-    fn each(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+    fn each(self: &Arc<Crew>, count: usize, task: &(dyn Fn(usize) + Sync)) {
         /// Takes the work away, and waits for who is busy with it.
         struct Open<'a>(&'a Crew);
         impl Drop for Open<'_> {
@@ -138,6 +141,11 @@ impl Crew {
                     wait(&mut looks);
                 }
             }
+        }
+        if !self.called.swap(true, Relaxed) {
+            let (crew, program) = (self.clone(), self.program.load(Relaxed));
+            // This thread is called, too, and finds it when the program has ended.
+            rayon::spawn_broadcast(move |context| crew.follow(program, context.index()));
         }
         let threads = rayon::current_num_threads();
         let share = |thread: usize| Share {
@@ -162,7 +170,7 @@ fn wait(looks: &mut usize) {
     *looks += 1;
     match *looks {
         ..AT_ONCE => std::hint::spin_loop(),
-        ..YIELDS => std::thread::yield_now(),
+        AT_ONCE..LOOKS => std::thread::yield_now(),
         _ => std::thread::sleep(MOMENT),
     }
 }
@@ -182,11 +190,15 @@ pub(super) fn each(count: usize, task: impl Fn(usize) + Sync) {
     }
 }
 
-/// Calls `task` with each of some items, as [`each`], in no order.
-pub(super) fn each_of<T>(items: impl Iterator<Item = T> + Send, task: impl Fn(T) + Sync) {
+/// Calls `task` with each of `count` items, as [`each`], in no order.
+pub(super) fn each_of<T>(
+    count: usize,
+    items: impl Iterator<Item = T> + Send,
+    task: impl Fn(T) + Sync,
+) {
     let items = Mutex::new(items);
     let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
-    each(rayon::current_num_threads(), |_| {
+    each(count.min(rayon::current_num_threads()), |_| {
         while let Some(item) = next() {
             task(item);
         }
@@ -228,7 +240,7 @@ mod tests {
         let mut words = vec![0; 1000];
         for round in 1..100 {
             crew.lead(&pool, || {
-                each_of(words.chunks_mut(7).enumerate(), |(number, chunk)| {
+                each_of(143, words.chunks_mut(7).enumerate(), |(number, chunk)| {
                     chunk.iter_mut().for_each(|word| *word += number);
                 });
             });

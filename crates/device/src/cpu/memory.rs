@@ -1,5 +1,5 @@
 //! Host memory that several threads write at once, each in its own place. The only unsafe code of
-//! the CPU backend besides the register tiles of contractions (`tile`).
+//! the CPU backend besides the register tiles of contractions (`tile`) and the work of a crew (`crew`).
 
 use bytemuck::{Pod, Zeroable};
 use half::f16;
@@ -34,7 +34,7 @@ impl Words<'_> {
     }
 }
 
-/// A line of cache. Vectors of its size that begin between two lines are read from both.
+/// A line of cache. A vector of its size that doesn't begin with one is read from two.
 #[derive(Clone, Copy, Zeroable, Pod)]
 #[repr(C, align(64))]
 pub(super) struct Line([u32; 16]);
@@ -125,5 +125,21 @@ impl Memory {
         let cells = &self.all()[range];
         // SAFETY: `UnsafeCell<u32>` has the layout of `u32`; the caller excludes everyone else.
         unsafe { std::slice::from_raw_parts_mut(UnsafeCell::raw_get(cells.as_ptr()), cells.len()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_begins_with_a_line_of_cache_and_is_zero() {
+        for bytes in [4, 64, 1000] {
+            let memory = Memory::new(bytes).expect("so little memory");
+            // SAFETY: nobody else has it.
+            let words = unsafe { memory.read(0..bytes / 4) };
+            assert_eq!(words.as_ptr() as usize % size_of::<Line>(), 0, "{bytes} bytes");
+            assert!(words.iter().all(|&word| word == 0), "{bytes} bytes");
+        }
     }
 }

@@ -6,7 +6,7 @@ use super::contract::{Matrix, multiply, pack, panel_steps, panel_words, row_step
 use super::crew;
 use super::scratch::{Few, Scratch, with_tile};
 use super::stores::{Source, Stores};
-use super::tile::Steps;
+use super::tile::{Steps, cells};
 use super::vectors::arch;
 use crate::special::{self, Vectorized, vectorized};
 use crate::{Body, Cell, Kernel, Sequence, SequenceRole};
@@ -97,8 +97,7 @@ impl Weight<'_> {
         let [k, n] = self.size;
         let rows = states.len() / k.max(1);
         let states = (Matrix::dense(words(states), k), 0..rows, &self.steps);
-        let out = std::cell::Cell::from_mut(out).as_slice_of_cells();
-        multiply((out, n, false), states, (self.panels, n, &self.down));
+        multiply((cells(out), n, false), states, (self.panels, n, &self.down));
     }
 }
 

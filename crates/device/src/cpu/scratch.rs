@@ -23,25 +23,25 @@ pub(super) struct Scratch<T = u32> {
 }
 
 impl<T: Pod> Scratch<T> {
-    /// What so many numbers take.
-    fn words(len: usize) -> usize {
+    /// Lines that so many numbers take.
+    fn lines(len: usize) -> usize {
         (len * size_of::<T>()).div_ceil(size_of::<Line>())
     }
 
     pub(super) fn new(len: usize) -> Scratch<T> {
-        let words = Scratch::<T>::words(len);
-        if words == 0 {
+        let lines = Scratch::<T>::lines(len);
+        if lines == 0 {
             return Scratch { memory: Vec::new(), len, of: PhantomData };
         }
         // The smallest that is large enough, so that large ones are there for who needs them.
         let memory = FREE.with_borrow_mut(|free| {
-            let fits = (0..free.len()).filter(|&at| free[at].len() >= words);
+            let fits = (0..free.len()).filter(|&at| free[at].len() >= lines);
             let found = fits.min_by_key(|&at| free[at].len());
             let instead = || (0..free.len()).max_by_key(|&at| free[at].len());
             found.or_else(instead).map(|at| free.swap_remove(at)).unwrap_or_default()
         });
         // Not grown: nobody reads what is in it.
-        let memory = if memory.len() < words { vec![Line::zeroed(); words] } else { memory };
+        let memory = if memory.len() < lines { vec![Line::zeroed(); lines] } else { memory };
         Scratch { memory, len, of: PhantomData }
     }
 
@@ -64,14 +64,14 @@ impl<T: Pod> Deref for Scratch<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        &bytemuck::cast_slice(&self.memory[..Scratch::<T>::words(self.len)])[..self.len]
+        &bytemuck::cast_slice(&self.memory[..Scratch::<T>::lines(self.len)])[..self.len]
     }
 }
 
 impl<T: Pod> DerefMut for Scratch<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        let words = Scratch::<T>::words(self.len);
-        &mut bytemuck::cast_slice_mut(&mut self.memory[..words])[..self.len]
+        let lines = Scratch::<T>::lines(self.len);
+        &mut bytemuck::cast_slice_mut(&mut self.memory[..lines])[..self.len]
     }
 }
 

@@ -227,7 +227,8 @@ impl Source {
 /// Nothing writes to what the plan loads while this runs.
 unsafe fn evaluate(plan: &Plan, points: usize) -> Scratch {
     let mut values = Scratch::new(points);
-    each_of(values.chunks_mut(TASK_POINTS).enumerate(), |(task, chunk)| {
+    let tasks = points.div_ceil(TASK_POINTS);
+    each_of(tasks, values.chunks_mut(TASK_POINTS).enumerate(), |(task, chunk)| {
         let mut registers = plan.registers();
         for (number, block) in chunk.chunks_mut(BLOCK).enumerate() {
             let start = task * TASK_POINTS + number * BLOCK;

@@ -79,7 +79,7 @@ pub(super) struct Sum<'a> {
 }
 
 impl Sum<'_> {
-    pub(super) fn run(mut self) {
+    pub(super) fn run(self) {
         let (rows, width) = (self.rows.len(), self.width);
         assert_eq!(self.left_steps.len(), self.right_steps.len(), "sides of different lengths");
         if rows == 0 || width == 0 {
@@ -113,7 +113,7 @@ impl Sum<'_> {
                 for col in (0..width).step_by(tile) {
                     let (steps, cols) = (steps.clone(), col..(col + tile).min(width));
                     // The assertions above bound every element that rows, steps and columns can reach.
-                    arch.dispatch(Strip { sum: &mut self, rows: rows.clone(), steps, cols, add });
+                    arch.dispatch(Strip { sum: &self, rows: rows.clone(), steps, cols, add });
                 }
             }
         }
@@ -122,7 +122,7 @@ impl Sum<'_> {
 
 /// Some steps of a few rows and the columns of a tile, of a sum whose bounds were checked.
 struct Strip<'s, 'a> {
-    sum: &'s mut Sum<'a>,
+    sum: &'s Sum<'a>,
     rows: Range<usize>,
     steps: Range<usize>,
     cols: Range<usize>,
@@ -214,10 +214,11 @@ impl Strip<'_, '_> {
         down: impl Fn(usize) -> isize,
     ) {
         let lanes = S::F32_LANES;
-        let Sum { left, rows, right, panel, out, pitch, .. } = &mut *self.sum;
+        let Sum { left, rows, right, panel, out, pitch, .. } = self.sum;
         let zero = simd.splat_f32s(0.0);
         let mut sums = [[zero; V]; R];
-        // SAFETY: passed on to the caller. Words and floats have one layout; vectors are read unaligned.
+        // SAFETY: passed on to the caller. Words and floats have one layout; vectors are read unaligned. The words of `out` that a tile
+        // has are this thread's alone, and nothing else refers to them meanwhile.
         unsafe {
             let mut lines = [left.as_ptr().cast::<f32>(); R];
             for (line, &offset) in lines.iter_mut().zip(rows.get_unchecked(row..row + R)) {
@@ -251,6 +252,7 @@ impl Strip<'_, '_> {
                 }
                 return;
             }
+            // Copies, because a loop as long as the next finds sums by number.
             let mut edge = [[zero; V]; R];
             for (copies, sums) in edge.iter_mut().zip(&sums) {
                 copies.iter_mut().zip(sums).for_each(|(copy, &sum)| *copy = sum);
@@ -288,6 +290,16 @@ pub(super) const MOST_COLUMNS: usize = 16 * MOST_VECTORS;
 pub(super) fn columns() -> usize {
     let [lanes, _, vectors] = vectors();
     lanes * vectors
+}
+
+/// Floats of a vector.
+pub(super) fn lanes() -> usize {
+    vectors()[0]
+}
+
+/// Words of one thread, as [`Sum::out`].
+pub(super) fn cells(words: &mut [u32]) -> &[Cell<u32>] {
+    Cell::from_mut(words).as_slice_of_cells()
 }
 
 /// Rows of a tile.
