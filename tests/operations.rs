@@ -7,7 +7,7 @@ mod harness;
 use shadegrad::device::{Device, Vectors};
 use shadegrad::graph::check::{self, Settings};
 use shadegrad::graph::ops::Op;
-use shadegrad::graph::{Graph, Options, Session, Tensor};
+use shadegrad::graph::{Graph, Options, Tensor};
 use shadegrad::operations::{sections, table};
 use std::collections::BTreeMap;
 
@@ -86,17 +86,15 @@ fn columns_are_summed_alike_by_any_number_of_threads() {
         let outputs = [x.sum(&[0]), x.exp().sum(&[0])];
         let outputs: Vec<&Tensor> = outputs.iter().chain([&x]).collect();
         let run = |threads| {
-            let mut loaded =
-                Session::new(&Device::cpu(Some(threads))).compile(&graph, &outputs).unwrap();
-            loaded.run(1).unwrap();
-            [0, 1, 2].map(|output| loaded.read_array(output).unwrap())
+            let device = Device::cpu(Some(threads));
+            harness::run_guarded(&device, &graph, &outputs, Options::default(), 1).1
         };
         let expected = run(64);
         for threads in [1, 2, 5] {
             let found = run(threads);
             assert!(harness::bits(&found) == harness::bits(&expected), "{shape:?}, {threads}");
         }
-        let [sums, exponentials, x] = expected;
+        let [sums, exponentials, x] = &expected[..] else { panic!("three outputs") };
         for column in 0..shape[1] {
             let values: Vec<f64> = (0..shape[0]).map(|row| x.at(&[row, column])).collect();
             let sum: f64 = values.iter().sum();
@@ -120,11 +118,10 @@ fn products_are_right_and_alike_by_any_number_of_threads() {
             let left = if turned { a.permute(&[1, 0]) } else { a.clone() };
             let product = left.matmul(&b);
             let result = if alone { product } else { (product + 1.0).relu() };
+            let outputs = [&result, &a, &b];
             let run = |threads| {
-                let mut session = Session::new(&Device::cpu(Some(threads)));
-                let mut loaded = session.compile(&graph, &[&result, &a, &b]).unwrap();
-                loaded.run(1).unwrap();
-                [0, 1, 2].map(|output| loaded.read_array(output).unwrap())
+                let device = Device::cpu(Some(threads));
+                harness::run_guarded(&device, &graph, &outputs, Options::default(), 1).1
             };
             let case = format!("[{m}, {k}] x [{k}, {n}], transposed: {turned}, alone: {alone}");
             let expected = run(16);
@@ -132,7 +129,7 @@ fn products_are_right_and_alike_by_any_number_of_threads() {
                 let same = harness::bits(&run(threads)) == harness::bits(&expected);
                 assert!(same, "{case}, {threads} threads");
             }
-            let [result, a, b] = expected;
+            let [result, a, b] = &expected[..] else { panic!("three outputs") };
             for row in 0..m {
                 for col in 0..n {
                     let place = |step| if turned { [step, row] } else { [row, step] };

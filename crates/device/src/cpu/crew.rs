@@ -23,9 +23,8 @@ const MOMENT: Duration = Duration::from_micros(50);
 /// The threads of a pool while a program runs.
 #[derive(Default)]
 pub(super) struct Crew {
-    /// The number of the program that runs, or zero, and of the last one.
+    /// How often a program began or ended: odd while one runs, whose number it is.
     program: AtomicUsize,
-    last: AtomicUsize,
     /// Whether threads were called for it: before the first work that is for several.
     called: AtomicBool,
     /// The work that there is now, if any.
@@ -84,7 +83,7 @@ impl Crew {
         impl Drop for Running<'_> {
             fn drop(&mut self) {
                 LEADS.take();
-                self.0.program.store(0, Release);
+                self.0.program.fetch_add(1, Release);
             }
         }
         pool.install(|| {
@@ -94,8 +93,7 @@ impl Crew {
             // One that nobody waited for, since the thread that led had one of its own.
             *self.panic() = None;
             self.called.store(false, Relaxed);
-            let number = self.last.fetch_add(1, Relaxed) + 1;
-            self.program.store(number, Release);
+            self.program.fetch_add(1, Release);
             let _running = Running(self);
             LEADS.set(Some(self.clone()));
             program()
