@@ -48,6 +48,13 @@ impl Slice {
         unsafe { self.memory.read(self.start + from..self.start + from + len) }
     }
 
+    /// Asks for the lines of cache of elements `from..from + len`, as far as they lie in the operand's memory.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, from: usize, len: usize) {
+        let word = |element: usize| self.start + element * self.dtype.bytes() / 4;
+        self.memory.prefetch(word(from)..word(from + len));
+    }
+
     /// Where elements `from..from + len` of an operand of halves lie, in halves.
     #[inline(always)]
     fn halves(&self, from: usize, len: usize) -> Range<usize> {
@@ -136,10 +143,12 @@ impl Vectorized for Evaluation<'_> {
                 continue;
             }
             registers.held[number] = number;
-            if let Step::Load { view, lines: true, .. } = step {
+            if let Step::Load { slice, view, lines: true } = step {
                 let lies = line(view, start, len);
                 registers.lies[number] = lies.unwrap_or(NOWHERE);
-                if lies.is_some() {
+                if let Some(at) = lies {
+                    // What the next block reads, mostly.
+                    slice.prefetch(at + len, len);
                     continue;
                 }
             }
@@ -584,7 +593,7 @@ fn lines(
 
 /// The element of the first of `count` points that are neighbours in memory, of a view whose last axis has step one and that masks
 /// nothing.
-fn line(view: &View, start: usize, count: usize) -> Option<usize> {
+pub(super) fn line(view: &View, start: usize, count: usize) -> Option<usize> {
     let (&width, axes) = view.shape.split_last()?;
     if count == 0 || start % width + count > width {
         return None;

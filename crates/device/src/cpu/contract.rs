@@ -3,6 +3,7 @@
 use super::Task;
 use super::block::{BLOCK, Slice};
 use super::crew::{each, each_of};
+use super::memory::Line;
 use super::rows::Total;
 use super::scratch::{Dense, Scratch, with_tile};
 use super::stores::{Source, Stores, memory};
@@ -60,9 +61,6 @@ impl<'a> Matrix<'a> {
         Scratch::of(rows.map(|row| self.offset + row as isize * self.row))
     }
 }
-
-/// Rows of a panel that are written together: as many words as a line of cache has.
-const ROWS: usize = 16;
 
 /// Words of a matrix of `[k, n]` in panels.
 pub(super) fn panel_words([k, n]: [usize; 2]) -> usize {
@@ -142,15 +140,15 @@ impl Vectorized for Packing<'_> {
     }
 }
 
-/// Columns whose elements are far from each other, as a panel: a few rows at a time, which stay in cache while the columns are gone
-/// through.
+/// Columns whose elements are far from each other, as a panel: a few rows at a time, a line of cache of each column, which stay there
+/// while the columns are gone through.
 #[inline(always)]
 fn pack_columns(b: Matrix<'_>, cols: Range<usize>, panel: &mut [u32]) {
     let width = columns();
-    for (block, lines) in panel.chunks_mut(width * ROWS).enumerate() {
+    for (block, lines) in panel.chunks_mut(width * Line::WORDS).enumerate() {
         let rows = lines.len() / width;
         for (number, col) in cols.clone().enumerate() {
-            let from = b.at(block * ROWS, col);
+            let from = b.at(block * Line::WORDS, col);
             if b.row == 1 {
                 let column = &b.words[from..from + rows];
                 for (word, line) in column.iter().zip(lines.chunks_exact_mut(width)) {
@@ -158,7 +156,7 @@ fn pack_columns(b: Matrix<'_>, cols: Range<usize>, panel: &mut [u32]) {
                 }
             } else {
                 for (row, line) in lines.chunks_exact_mut(width).enumerate() {
-                    line[number] = b.words[b.at(block * ROWS + row, col)];
+                    line[number] = b.words[b.at(block * Line::WORDS + row, col)];
                 }
             }
         }

@@ -37,7 +37,23 @@ impl Words<'_> {
 /// A line of cache. A vector of its size that doesn't begin with one is read from two.
 #[derive(Clone, Copy, Zeroable, Pod)]
 #[repr(C, align(64))]
-pub(super) struct Line([u32; 16]);
+pub(super) struct Line([u32; Line::WORDS]);
+
+impl Line {
+    pub(super) const WORDS: usize = 16;
+}
+
+/// Asks for the line of cache at an address, which may be anywhere, while other things are computed.
+#[inline(always)]
+#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables))]
+pub(super) fn prefetch(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing, and does nothing of an address that isn't mapped.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+}
 
 /// Words shared between the threads that run one kernel.
 pub(crate) struct Memory {
@@ -57,7 +73,7 @@ impl Memory {
 
     /// All of them, to the end of the last line.
     fn all(&self) -> &[UnsafeCell<u32>] {
-        let words = self.lines.len() * size_of::<Line>() / size_of::<u32>();
+        let words = self.lines.len() * Line::WORDS;
         // SAFETY: a line is sixteen words without anything between them, and both may be written through a shared reference.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), words) }
     }
@@ -65,6 +81,17 @@ impl Memory {
     /// Words that can be read one by one.
     pub(super) fn words(&self, range: Range<usize>) -> Words<'_> {
         Words(&self.all()[range])
+    }
+
+    /// Asks for the lines of cache of words that are read or written soon, as far as there are such words.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, range: Range<usize>) {
+        let end = range.end.min(self.lines.len() * Line::WORDS);
+        for line in
+            self.lines.get(range.start / Line::WORDS..end.div_ceil(Line::WORDS)).unwrap_or_default()
+        {
+            prefetch(line.get().cast());
+        }
     }
 
     /// Words to read.

@@ -1,7 +1,7 @@
 //! What every family shares: storing an expression over ranges of a domain (which is also all
 //! that a pointwise kernel does), and evaluating a source that isn't plain memory.
 
-use super::block::{Accumulated, BLOCK, Plan, Registers, Slice, runs};
+use super::block::{Accumulated, BLOCK, Plan, Registers, Slice, line, runs};
 use super::crew::{each, each_of};
 use super::scratch::{Dense, Scratch};
 use super::{TASK_POINTS, Task};
@@ -101,6 +101,7 @@ impl Stores {
         len: usize,
         accumulated: &[Accumulated<'_>],
     ) {
+        self.targets.iter().for_each(|target| target.prefetch(at, len));
         // SAFETY: passed on to the caller; loads are copied into registers before any store.
         unsafe {
             self.plan.evaluate(registers, point, len, accumulated);
@@ -124,6 +125,9 @@ impl Stores {
         [point, len]: [usize; 2],
         accumulated: &[Accumulated<'_>],
     ) {
+        if let Some(at) = line(layout, point, len) {
+            self.targets.iter().for_each(|target| target.prefetch(at, len));
+        }
         // SAFETY: passed on to the caller; loads are copied into registers before any store.
         unsafe {
             self.plan.evaluate(registers, point, len, accumulated);

@@ -4,6 +4,7 @@
 //! lies, so that a matrix in any layout, a matrix packed in panels and the windows of an image are read where they
 //! are, and nothing is unfolded. Each element is one sum in the order of the steps, whatever tile it falls into.
 
+use super::memory::{Line, prefetch};
 use super::vectors::arch;
 use pulp::{Simd, WithSimd};
 use std::borrow::Cow;
@@ -22,8 +23,11 @@ const fn shape(registers: usize) -> [usize; 2] {
 /// Rows that all columns are gone through with.
 pub(super) const GROUP: usize = 24;
 
-/// Steps of a sum between which the partial sums go through memory: so many elements of a group of rows fit a first-level cache.
-const STEPS: usize = 256;
+/// Steps of a sum between which the partial sums go through memory: so many elements of a group of rows and of a panel fit a first-level
+/// cache, unless the panel is too wide anyway.
+const fn depth(columns: usize) -> usize {
+    if columns > 16 { 512 } else { 256 }
+}
 
 /// Where the steps of a sum lie, relative to a start.
 pub(super) struct Steps<'a> {
@@ -104,9 +108,9 @@ impl Sum<'_> {
         assert!(self.panel >= tile, "panels overlap");
         assert!(first >= 0 && last as usize <= self.right.len(), "columns leave their source");
         let arch = arch();
-        let count = self.left_steps.len();
-        for start in (0..count).step_by(STEPS) {
-            let steps = start..(start + STEPS).min(count);
+        let (count, most) = (self.left_steps.len(), depth(tile));
+        for start in (0..count).step_by(most) {
+            let steps = start..(start + most).min(count);
             let add = self.add || start > 0;
             for row in (0..rows).step_by(GROUP) {
                 let rows = row..(row + GROUP).min(rows);
@@ -226,6 +230,12 @@ impl Strip<'_, '_> {
             }
             let panel = self.cols.start / (lanes * shape(S::REGISTER_COUNT)[1]) * *panel;
             let columns = right.as_ptr().cast::<f32>().add(panel);
+            let target = out.as_ptr().cast_mut().cast::<f32>().add(row * *pitch + self.cols.start);
+            for number in 0..R {
+                for word in (0..V * lanes).step_by(Line::WORDS) {
+                    prefetch(target.wrapping_add(number * *pitch + word));
+                }
+            }
             for step in self.steps.clone() {
                 let (x, vectors) = (across(step), columns.offset(down(step)));
                 let mut b = [zero; V];
@@ -239,7 +249,6 @@ impl Strip<'_, '_> {
                     }
                 }
             }
-            let target = out.as_ptr().cast_mut().cast::<f32>().add(row * *pitch + self.cols.start);
             let target = |number: usize, v: usize| target.add(number * *pitch + v * lanes);
             // Loops that are short enough to be written out, so that sums stay in registers: one that isn't finds them in memory.
             if self.cols.len() == V * lanes {
