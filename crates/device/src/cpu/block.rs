@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// Points evaluated at once. Blocks take two kilobytes each, and a plan needs about ten at a time: they fit a first-level cache.
 pub(super) const BLOCK: usize = 512;
 
+/// Elements of an operand that doesn't stay in a second-level cache.
+const FAR: usize = 1 << 18;
+
 /// A range of host memory that an operand names.
 #[derive(Clone)]
 pub(super) struct Slice {
@@ -48,9 +51,17 @@ impl Slice {
         unsafe { self.memory.read(self.start + from..self.start + from + len) }
     }
 
-    /// Asks for the lines of cache of elements `from..from + len`, as far as they lie in the operand's memory.
+    /// Whether it pays to ask for elements early.
+    fn is_far(&self) -> bool {
+        self.len >= FAR
+    }
+
+    /// Asks for the lines of cache of elements `from..from + len`, as far as they lie in the operand's memory, if that pays.
     #[inline(always)]
     pub(super) fn prefetch(&self, from: usize, len: usize) {
+        if !self.is_far() {
+            return;
+        }
         let word = |element: usize| self.start + element * self.dtype.bytes() / 4;
         self.memory.prefetch(word(from)..word(from + len));
     }
@@ -143,12 +154,10 @@ impl Vectorized for Evaluation<'_> {
                 continue;
             }
             registers.held[number] = number;
-            if let Step::Load { slice, view, lines: true } = step {
+            if let Step::Load { view, lines: true, .. } = step {
                 let lies = line(view, start, len);
                 registers.lies[number] = lies.unwrap_or(NOWHERE);
-                if let Some(at) = lies {
-                    // What the next block reads, mostly.
-                    slice.prefetch(at + len, len);
+                if lies.is_some() {
                     continue;
                 }
             }
@@ -354,6 +363,18 @@ impl Plan {
         let chosen = registers.held[yes_or_no];
         let lies = registers.lies[chosen] != NOWHERE;
         (!lies && !matches!(self.steps[chosen], Step::Accumulator(_))).then_some(chosen)
+    }
+
+    /// Asks for the lines of cache that points `start..start + len`, which are evaluated later, will read. There may be no such points.
+    pub(super) fn prefetch(&self, start: usize, len: usize) {
+        for step in &self.steps {
+            if let Step::Load { slice, view, lines: true } = step
+                && slice.is_far()
+                && let Some(at) = line(view, start, len)
+            {
+                slice.prefetch(at, len);
+            }
+        }
     }
 
     /// Evaluates points `start..start + len` (at most a block) of the domain.

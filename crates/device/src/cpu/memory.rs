@@ -167,6 +167,9 @@ mod tests {
             let words = unsafe { memory.read(0..bytes / 4) };
             assert_eq!(words.as_ptr() as usize % size_of::<Line>(), 0, "{bytes} bytes");
             assert!(words.iter().all(|&word| word == 0), "{bytes} bytes");
+            // Where there are none, none are asked for.
+            memory.prefetch(bytes / 8..bytes);
+            memory.prefetch(bytes..2 * bytes);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Row kernels: reductions of each row one after the other, then stores.
 //!
-//! A row is summed block by block: sixteen lanes inside a block, in f64 between blocks. The order
+//! A row is summed block by block: 64 partial sums inside a block, in f64 between blocks. The order
 //! depends on the length alone. Rows of which the elements lie far apart are in `across`.
 
 use super::block::{Accumulated, BLOCK, Plan, Registers, Slice};
@@ -13,15 +13,18 @@ use crate::special::{Vectorized, vectorized};
 use crate::{Body, Combine, DType, Expr, Kernel, Term, TermId, View, numel};
 use bytemuck::{Pod, Zeroable};
 use smallvec::SmallVec;
+use std::array::from_fn;
 use std::ops::Range;
 
+/// Partial results of a block that wait for each other, and how many such lines of them there are, which don't.
 const LANES: usize = 16;
+const CHAINS: usize = 4;
 
 /// Elements of rows that go through all passes together: as many of some operands stay in a first-level cache.
 const GROUP: usize = TASK_POINTS / 4;
 
-/// Tasks that there are at least, where groups are so many.
-const TASKS: usize = 64;
+/// Tasks for each thread that there are at least, where groups are so many.
+const TASKS: usize = 8;
 
 /// Whatever is found of a row, by a stage or by a pass, is an accumulator of all that is evaluated later, in the order of finding.
 pub(super) struct Rows {
@@ -83,6 +86,12 @@ impl Rows {
     /// As [`Task::run`], and no other thread works on these rows.
     unsafe fn group(&self, first: usize, count: usize, state: &mut State) {
         let State { stages, passes, row_stores, stores, found, spread, totals } = state;
+        // What is loaded first for the next rows, while the last pass goes over these.
+        let ahead = |[start, len]: [usize; 2]| {
+            let next = start + count * self.cols;
+            let first = self.passes.first().map(|(_, plan)| plan);
+            first.into_iter().chain([&self.stores.plan]).for_each(|plan| plan.prefetch(next, len));
+        };
         let [(found, _), (spread, _)] = [found, spread].map(|words| words.as_chunks_mut());
         let mut done = 0;
         for (number, (stage, registers)) in self.stages.iter().zip(stages).enumerate() {
@@ -100,6 +109,7 @@ impl Rows {
             }
             let Some((combines, plan)) = self.passes.get(number) else { continue };
             let (known, next) = found.split_at_mut(done);
+            let is_last = self.stores.is_empty() && number + 1 == self.passes.len();
             for rows in self.blocks(count) {
                 let known = self.known(plan, known, &rows, spread);
                 let registers = &mut passes[number];
@@ -108,6 +118,9 @@ impl Rows {
                 let totals = &mut totals[..rows.len() * combines.len()];
                 totals.iter_mut().zip(each_row).for_each(|(total, &how)| *total = Total::of(how));
                 for [start, len] in self.points(first, &rows) {
+                    if is_last {
+                        ahead([start, len]);
+                    }
                     // SAFETY: passed on to the caller.
                     unsafe { plan.evaluate(registers, start, len, &known) };
                     for root in 0..combines.len() {
@@ -137,6 +150,7 @@ impl Rows {
             let known = self.known(&self.stores.plan, found, &rows, spread);
             stores.begin_row();
             for points in self.points(first, &rows) {
+                ahead(points);
                 // SAFETY: passed on to the caller; rows store disjoint ranges.
                 unsafe { self.stores.spread(stores, &self.layout, points, &known) };
             }
@@ -258,7 +272,8 @@ impl Task for Rows {
         // What is found of rows takes a point of a block for each.
         let group = fit(GROUP).min(BLOCK);
         // Several groups, but not so many that cores have nothing to do.
-        let rows_each = fit(TASK_POINTS).min(self.rows.div_ceil(TASKS)).max(fit(GROUP));
+        let tasks = TASKS * rayon::current_num_threads();
+        let rows_each = fit(TASK_POINTS).min(self.rows.div_ceil(tasks)).max(fit(GROUP));
         let most = self.passes.iter().map(|(combines, _)| combines.len()).max().unwrap_or(0);
         crew::each(self.rows.div_ceil(rows_each), |task| {
             let mut state = State {
@@ -307,6 +322,33 @@ impl Vectorized for Adding<'_> {
     }
 }
 
+/// Combines elements in lanes, because each would wait for the one before.
+#[inline(always)]
+fn in_lanes(elements: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
+    let into = |lanes: &mut [f32; LANES], values: &[f32]| {
+        lanes.iter_mut().zip(values).for_each(|(lane, &value)| *lane = f(*lane, value));
+    };
+    let mut chains = [[start; LANES]; CHAINS];
+    let (lines, rest) = elements.as_chunks::<{ LANES * CHAINS }>();
+    for line in lines {
+        let (values, _) = line.as_chunks::<LANES>();
+        chains.iter_mut().zip(values).for_each(|(chain, values)| into(chain, values));
+    }
+    let [mut lanes, others @ ..] = chains;
+    others.iter().for_each(|other| into(&mut lanes, other));
+    rest.chunks(LANES).for_each(|values| into(&mut lanes, values));
+    lanes
+}
+
+/// Combines lanes as a tree: a chain of as many steps would take longer than what fills them.
+#[inline(always)]
+fn tree<T: Copy>(lanes: [T; LANES], f: impl Fn(T, T) -> T) -> T {
+    // Arrays of their own stay in registers.
+    let eight: [T; LANES / 2] = from_fn(|lane| f(lanes[lane], lanes[lane + LANES / 2]));
+    let four: [T; 4] = from_fn(|lane| f(eight[lane], eight[lane + 4]));
+    f(f(four[0], four[2]), f(four[1], four[3]))
+}
+
 impl Total {
     pub(super) fn of((combine, dtype): How) -> Total {
         let float = if combine == Combine::Prod { 1.0 } else { 0.0 };
@@ -322,25 +364,8 @@ impl Total {
         let bits = self.bits as u32;
         match how {
             (Combine::Sum, DType::F32) => {
-                let floats: &[f32] = bytemuck::cast_slice(block);
-                let mut lanes = [0f32; LANES];
-                let (whole, rest) = floats.as_chunks::<LANES>();
-                for chunk in whole {
-                    for (lane, value) in lanes.iter_mut().zip(chunk) {
-                        *lane += value;
-                    }
-                }
-                for (lane, value) in lanes.iter_mut().zip(rest) {
-                    *lane += value;
-                }
-                // As a tree: a chain of sixteen additions would take longer than the loop.
-                let mut lanes = lanes.map(f64::from);
-                for half in [8, 4, 2, 1] {
-                    for lane in 0..half {
-                        lanes[lane] += lanes[lane + half];
-                    }
-                }
-                self.float += lanes[0];
+                let lanes = in_lanes(bytemuck::cast_slice(block), 0.0, |a, b| a + b);
+                self.float += tree(lanes.map(f64::from), |a, b| a + b);
             }
             (Combine::Sum, _) => {
                 self.bits = block.iter().fold(bits, |sum, &v| sum.wrapping_add(v)).into();
@@ -365,19 +390,11 @@ impl Total {
         }
     }
 
-    /// In lanes, because each comparison would wait for the one before.
     #[inline(always)]
     fn extreme(&mut self, block: &[u32], f: impl Fn(f32, f32) -> f32) {
         let start = f32::from_bits(self.bits as u32);
-        let mut lanes = [start; LANES];
-        let (whole, rest) = block.as_chunks::<LANES>();
-        for chunk in whole {
-            for (lane, &value) in lanes.iter_mut().zip(chunk) {
-                *lane = f(*lane, f32::from_bits(value));
-            }
-        }
-        let rest = rest.iter().map(|&value| f32::from_bits(value));
-        self.bits = lanes.into_iter().chain(rest).fold(start, f).to_bits().into();
+        let lanes = in_lanes(bytemuck::cast_slice(block), start, &f);
+        self.bits = tree(lanes, f).to_bits().into();
     }
 
     #[inline(always)]
@@ -390,6 +407,46 @@ impl Total {
         match how {
             (Combine::Sum | Combine::Prod, DType::F32) => (self.float as f32).to_bits(),
             _ => self.bits as u32,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LENGTHS: [usize; 9] = [1, 15, 16, 17, 63, 64, 65, 130, BLOCK];
+
+    fn total(combine: Combine, row: &[f32]) -> f32 {
+        let how = (combine, DType::F32);
+        let mut total = Total::of(how);
+        total.add(how, bytemuck::cast_slice(row));
+        f32::from_bits(total.bits(how))
+    }
+
+    #[test]
+    fn extremes_are_found_anywhere_and_one_that_is_no_number_stays() {
+        for len in LENGTHS {
+            for place in 0..len {
+                let mut row: Vec<f32> = (0..len).map(|at| (at * 7 % 13) as f32).collect();
+                row[place] = 20.0;
+                assert_eq!(total(Combine::Max, &row), 20.0, "place {place} of {len}");
+                row[place] = -20.0;
+                assert_eq!(total(Combine::Min, &row), -20.0, "place {place} of {len}");
+                row[place] = f32::NAN;
+                for combine in [Combine::Max, Combine::Min] {
+                    assert!(total(combine, &row).is_nan(), "place {place} of {len}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_element_is_summed_once() {
+        for len in LENGTHS {
+            let row: Vec<f32> = (0..len).map(|at| (at * at + 1) as f32).collect();
+            let expected: f64 = row.iter().map(|&value| f64::from(value)).sum();
+            assert_eq!(f64::from(total(Combine::Sum, &row)), expected as f32 as f64, "{len}");
         }
     }
 }

@@ -74,6 +74,7 @@ impl Stores {
             for (block, values) in blocks.iter_mut().zip(accumulated) {
                 *block = Accumulated::Each(&values[done..done + len]);
             }
+            self.plan.prefetch(start + len, len);
             // SAFETY: passed on to the caller.
             unsafe { self.block(registers, start, start, len, &blocks) };
         }
@@ -125,7 +126,9 @@ impl Stores {
         [point, len]: [usize; 2],
         accumulated: &[Accumulated<'_>],
     ) {
-        if let Some(at) = line(layout, point, len) {
+        if layout.strides.last() == Some(&1)
+            && let Some(at) = line(layout, point, len)
+        {
             self.targets.iter().for_each(|target| target.prefetch(at, len));
         }
         // SAFETY: passed on to the caller; loads are copied into registers before any store.
