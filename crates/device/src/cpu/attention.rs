@@ -4,6 +4,7 @@ use super::Task;
 use super::block::Slice;
 use super::contract::{Matrices, Matrix, Operand, product};
 use super::crew::{each, each_of};
+use super::rows::{LANES, in_lanes, tree};
 use super::scratch::{Dense, Few, with_tile};
 use super::stores::{Source, Stores};
 use super::vectors::arch;
@@ -13,9 +14,6 @@ use std::ops::Range;
 
 /// Words of scores that a task holds at once.
 const SCORES: usize = 1 << 14;
-
-/// Scores whose largest and sum are found apart.
-const LANES: usize = 16;
 
 /// Tasks that there should be: queries of one matrix are divided where matrices are fewer, as far as sums of their own take at most so
 /// many words.
@@ -300,25 +298,12 @@ impl Vectorized for Slopes<'_> {
             let products = upstream.iter().zip(result).map(|(a, b)| a * b);
             sums.iter_mut().zip(products).for_each(|(sum, product)| *sum += product);
         }
-        let mean: f32 = sums.iter().sum();
+        let mean = tree(sums, |a, b| a + b);
         for (&weight, slope) in weights.iter().zip(slopes) {
             let given = weight * (*slope - mean) * scale;
             *slope = if weight == 0.0 { 0.0 } else { given };
         }
     }
-}
-
-/// Combines values with lanes, each lane apart.
-#[inline(always)]
-fn in_lanes(
-    values: &[[f32; LANES]],
-    mut lanes: [f32; LANES],
-    combine: impl Fn(f32, f32) -> f32,
-) -> [f32; LANES] {
-    for values in values {
-        lanes.iter_mut().zip(values).for_each(|(lane, &value)| *lane = combine(*lane, value));
-    }
-    lanes
 }
 
 /// `scores * scale + bias` to weights that add up to one, or to zeros where all are masked; whether any is.
@@ -340,8 +325,9 @@ impl Vectorized for Softmax<'_> {
             Some(bias) => {
                 let masked = |bias: f32| bias <= f32::MIN;
                 // Keys past the last that is seen, such as those after a query's own place, are done with.
-                let seen = bias.iter().rposition(|&bias| !masked(bias)).map_or(0, |last| last + 1);
-                let seen = seen.next_multiple_of(LANES).min(scores.len());
+                let seen = |line: &[f32]| line.iter().fold(false, |any, &bias| any | !masked(bias));
+                let last = bias.chunks(LANES).rposition(seen);
+                let seen = last.map_or(0, |last| (last + 1) * LANES).min(scores.len());
                 let (before, after) = scores.split_at_mut(seen);
                 after.fill(0.0);
                 hidden |= !after.is_empty();
@@ -353,23 +339,20 @@ impl Vectorized for Softmax<'_> {
                 }
             }
         }
-        // In lanes, so that loops need not keep the order; a NaN makes all of them NaN through the sum. What doesn't fill the
-        // lanes goes through them beside nothing.
-        let (whole, rest) = scores.as_chunks_mut::<LANES>();
-        let mut last = [[f32::NEG_INFINITY; LANES]];
-        last[0][..rest.len()].copy_from_slice(rest);
-        let last = &mut last[..usize::from(!rest.is_empty())];
+        // A NaN makes all of them NaN through the sum.
         let larger = |most: f32, score: f32| if score > most { score } else { most };
-        let most = in_lanes(last, in_lanes(whole, [f32::MIN; LANES], larger), larger);
-        let most = most.into_iter().fold(f32::MIN, f32::max);
-        let mut totals = [0.0; LANES];
-        for part in [&mut *whole, &mut *last] {
-            let scores = part.as_flattened_mut().iter_mut();
-            scores.for_each(|score| *score = special::exp::<FUSED>(*score - most));
-            totals = in_lanes(part, totals, |total, weight| total + weight);
+        let most = tree(in_lanes(scores, f32::MIN, larger), larger);
+        let weigh = |score: &mut f32| *score = special::exp::<FUSED>(*score - most);
+        let (whole, rest) = scores.as_chunks_mut::<LANES>();
+        whole.as_flattened_mut().iter_mut().for_each(weigh);
+        if !rest.is_empty() {
+            // What doesn't fill the lanes goes through them beside nothing.
+            let mut last = [f32::NEG_INFINITY; LANES];
+            last[..rest.len()].copy_from_slice(rest);
+            last.iter_mut().for_each(weigh);
+            rest.copy_from_slice(&last[..rest.len()]);
         }
-        last.iter().for_each(|last| rest.copy_from_slice(&last[..rest.len()]));
-        let total: f32 = totals.iter().sum();
+        let total = tree(in_lanes(scores, 0.0, |a, b| a + b), |a, b| a + b);
         let share = if total == 0.0 { 0.0 } else { 1.0 / total };
         scores.iter_mut().for_each(|score| *score *= share);
         hidden

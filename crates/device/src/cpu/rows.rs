@@ -17,7 +17,7 @@ use std::array::from_fn;
 use std::ops::Range;
 
 /// Partial results of a block that wait for each other, and how many such lines of them there are, which don't.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 const CHAINS: usize = 4;
 
 /// Elements of rows that go through all passes together: as many of some operands stay in a first-level cache.
@@ -324,7 +324,7 @@ impl Vectorized for Adding<'_> {
 
 /// Combines elements in lanes, because each would wait for the one before.
 #[inline(always)]
-fn in_lanes(elements: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
+pub(super) fn in_lanes(elements: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
     let into = |lanes: &mut [f32; LANES], values: &[f32]| {
         lanes.iter_mut().zip(values).for_each(|(lane, &value)| *lane = f(*lane, value));
     };
@@ -342,7 +342,7 @@ fn in_lanes(elements: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> [f32; 
 
 /// Combines lanes as a tree: a chain of as many steps would take longer than what fills them.
 #[inline(always)]
-fn tree<T: Copy>(lanes: [T; LANES], f: impl Fn(T, T) -> T) -> T {
+pub(super) fn tree<T: Copy>(lanes: [T; LANES], f: impl Fn(T, T) -> T) -> T {
     // Arrays of their own stay in registers.
     let eight: [T; LANES / 2] = from_fn(|lane| f(lanes[lane], lanes[lane + LANES / 2]));
     let four: [T; 4] = from_fn(|lane| f(eight[lane], eight[lane + 4]));
