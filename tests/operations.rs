@@ -106,6 +106,36 @@ fn columns_are_summed_alike_by_any_number_of_threads() {
 }
 
 #[test]
+fn rows_are_reduced_alike_by_any_number_of_threads() {
+    // Fewer threads take more rows of each task; of the last shape a row is longer than what is asked for ahead.
+    for shape in [[3001, 37], [70, 4096], [3, 100_000]] {
+        let graph = Graph::new();
+        let x = graph.variable(&harness::numbers("x", &shape, 1));
+        let outputs = [x.sum(&[1]), x.amax(&[1]), x.log_softmax(-1)];
+        let outputs: Vec<&Tensor> = outputs.iter().chain([&x]).collect();
+        let run = |threads| {
+            let device = Device::cpu(Some(threads));
+            harness::run_guarded(&device, &graph, &outputs, Options::default(), 1).1
+        };
+        let expected = run(64);
+        for threads in [1, 2, 5] {
+            let found = run(threads);
+            assert!(harness::bits(&found) == harness::bits(&expected), "{shape:?}, {threads}");
+        }
+        let [sums, largest, logs, x] = &expected[..] else { panic!("four outputs") };
+        for row in 0..shape[0] {
+            let values: Vec<f64> = (0..shape[1]).map(|column| x.at(&[row, column])).collect();
+            let (sum, most) =
+                (values.iter().sum::<f64>(), values.iter().fold(f64::MIN, |a, &b| a.max(b)));
+            assert!((sums.at(&[row]) - sum).abs() < 1e-4, "{shape:?}, row {row}");
+            assert_eq!(largest.at(&[row]), most, "{shape:?}, row {row}");
+            let log = values.iter().map(|value| (value - most).exp()).sum::<f64>().ln() + most;
+            assert!((logs.at(&[row, 0]) - (values[0] - log)).abs() < 1e-5, "{shape:?}, row {row}");
+        }
+    }
+}
+
+#[test]
 fn products_are_right_and_alike_by_any_number_of_threads() {
     // The sizes of parts depend on the threads: of whole rows, and of rows and columns where the right side is large.
     let shapes = [[2001, 130, 67], [301, 517, 523], [1, 700, 1600], [530, 1000, 1], [9, 3, 700]];

@@ -1,7 +1,7 @@
 //! Evaluates expressions block by block: every term of a block is one loop over a small array that
 //! stays in the first-level cache, compiled for the widest vectors that the machine has.
 
-use super::memory::{Memory, Words};
+use super::memory::{CACHED, Memory, Words};
 use super::scratch::Scratch;
 use super::vectors::arch;
 use crate::special::{Vectorized, vectorized};
@@ -13,9 +13,6 @@ use std::sync::Arc;
 
 /// Points evaluated at once. Blocks take two kilobytes each, and a plan needs about ten at a time: they fit a first-level cache.
 pub(super) const BLOCK: usize = 512;
-
-/// Elements of an operand that doesn't stay in a second-level cache.
-const FAR: usize = 1 << 18;
 
 /// A range of host memory that an operand names.
 #[derive(Clone)]
@@ -51,19 +48,17 @@ impl Slice {
         unsafe { self.memory.read(self.start + from..self.start + from + len) }
     }
 
-    /// Whether it pays to ask for elements early.
-    fn is_far(&self) -> bool {
-        self.len >= FAR
+    /// Whether it pays to ask for elements early: no second-level cache holds them.
+    pub(super) fn is_far(&self) -> bool {
+        self.len * self.dtype.bytes() > CACHED * size_of::<u32>()
     }
 
-    /// Asks for the lines of cache of elements `from..from + len`, as far as they lie in the operand's memory, if that pays.
+    /// Asks for the lines of cache of elements `from..from + len`, as far as they lie in the operand's memory.
     #[inline(always)]
     pub(super) fn prefetch(&self, from: usize, len: usize) {
-        if !self.is_far() {
-            return;
-        }
-        let word = |element: usize| self.start + element * self.dtype.bytes() / 4;
-        self.memory.prefetch(word(from)..word(from + len));
+        let bytes = self.dtype.bytes();
+        let words = from * bytes / 4..((from + len) * bytes).div_ceil(4);
+        self.memory.prefetch(self.start + words.start..self.start + words.end);
     }
 
     /// Where elements `from..from + len` of an operand of halves lie, in halves.

@@ -3,7 +3,7 @@
 use super::Task;
 use super::block::{BLOCK, Slice};
 use super::crew::{each, each_of};
-use super::memory::Line;
+use super::memory::{CACHED, Line};
 use super::rows::Total;
 use super::scratch::{Dense, Scratch, with_tile};
 use super::stores::{Source, Stores, memory};
@@ -140,8 +140,8 @@ impl Vectorized for Packing<'_> {
     }
 }
 
-/// Columns whose elements are far from each other, as a panel: a few rows at a time, a line of cache of each column, which stay there
-/// while the columns are gone through.
+/// Columns whose elements are far from each other, as a panel: a few rows at a time (a line of cache of each column whose elements are
+/// neighbours), which stay in cache while the columns are gone through.
 #[inline(always)]
 fn pack_columns(b: Matrix<'_>, cols: Range<usize>, panel: &mut [u32]) {
     let width = columns();
@@ -348,7 +348,7 @@ impl MatMul {
         let (wide, deep) = (n.next_multiple_of(lanes()).max(1), k.max(LEAST_STEPS));
         let elements = numel(&self.batch) * m * wide / (rayon::current_num_threads() * TASKS);
         let elements = elements.clamp(LEAST_PRODUCTS / deep, (MOST_PRODUCTS / deep).max(1));
-        if k * n <= RIGHT_WORDS {
+        if k * n <= CACHED {
             return [even(m, elements / wide, rows()), n.max(1)];
         }
         let rows = even(m, elements.isqrt(), rows());
@@ -362,9 +362,6 @@ const MOST_PRODUCTS: usize = 1 << 26;
 
 /// Steps of a sum that take as long as what is done for each element beside.
 const LEAST_STEPS: usize = 64;
-
-/// Words of a right side that stays in a second-level cache.
-const RIGHT_WORDS: usize = 1 << 18;
 
 /// Tasks for each thread.
 const TASKS: usize = 8;

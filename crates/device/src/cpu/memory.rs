@@ -43,6 +43,9 @@ impl Line {
     pub(super) const WORDS: usize = 16;
 }
 
+/// Words that stay in a second-level cache beside others.
+pub(super) const CACHED: usize = 1 << 18;
+
 /// Asks for the line of cache at an address, which may be anywhere, while other things are computed.
 #[inline(always)]
 #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables))]
@@ -167,7 +170,7 @@ mod tests {
             let words = unsafe { memory.read(0..bytes / 4) };
             assert_eq!(words.as_ptr() as usize % size_of::<Line>(), 0, "{bytes} bytes");
             assert!(words.iter().all(|&word| word == 0), "{bytes} bytes");
-            // Where there are none, none are asked for.
+            // Words that there aren't may be asked for.
             memory.prefetch(bytes / 8..bytes);
             memory.prefetch(bytes..2 * bytes);
         }

@@ -1,7 +1,7 @@
 //! Row kernels: reductions of each row one after the other, then stores.
 //!
-//! A row is summed block by block: 64 partial sums inside a block, in f64 between blocks. The order
-//! depends on the length alone. Rows of which the elements lie far apart are in `across`.
+//! A row is summed block by block: in four times sixteen partial sums, which are added to sixteen and these in f64, as blocks are. The
+//! order depends on the length alone. Rows of which the elements lie far apart are in `across`.
 
 use super::block::{Accumulated, BLOCK, Plan, Registers, Slice};
 use super::crew;
@@ -16,8 +16,10 @@ use smallvec::SmallVec;
 use std::array::from_fn;
 use std::ops::Range;
 
-/// Partial results of a block that wait for each other, and how many such lines of them there are, which don't.
+/// Elements that are combined with as many partial results at once.
 pub(super) const LANES: usize = 16;
+
+/// Lines of partial results that don't wait for each other.
 const CHAINS: usize = 4;
 
 /// Elements of rows that go through all passes together: as many of some operands stay in a first-level cache.
@@ -86,11 +88,12 @@ impl Rows {
     /// As [`Task::run`], and no other thread works on these rows.
     unsafe fn group(&self, first: usize, count: usize, state: &mut State) {
         let State { stages, passes, row_stores, stores, found, spread, totals } = state;
-        // What is loaded first for the next rows, while the last pass goes over these.
+        // While the last pass goes over these rows, what the first loads of the next ones; of long rows, what it loads of the next block.
+        let points = count * self.cols;
+        let first_pass = self.passes.first().map_or(&self.stores.plan, |(_, plan)| plan);
         let ahead = |[start, len]: [usize; 2]| {
-            let next = start + count * self.cols;
-            let first = self.passes.first().map(|(_, plan)| plan);
-            first.into_iter().chain([&self.stores.plan]).for_each(|plan| plan.prefetch(next, len));
+            let distance = if points > TASK_POINTS { len } else { points };
+            first_pass.prefetch(start + distance, len);
         };
         let [(found, _), (spread, _)] = [found, spread].map(|words| words.as_chunks_mut());
         let mut done = 0;
@@ -342,9 +345,9 @@ pub(super) fn in_lanes(elements: &[f32], start: f32, f: impl Fn(f32, f32) -> f32
 
 /// Combines lanes as a tree: a chain of as many steps would take longer than what fills them.
 #[inline(always)]
-pub(super) fn tree<T: Copy>(lanes: [T; LANES], f: impl Fn(T, T) -> T) -> T {
+pub(super) fn tree<T: Copy>(lanes: [T; 16], f: impl Fn(T, T) -> T) -> T {
     // Arrays of their own stay in registers.
-    let eight: [T; LANES / 2] = from_fn(|lane| f(lanes[lane], lanes[lane + LANES / 2]));
+    let eight: [T; 8] = from_fn(|lane| f(lanes[lane], lanes[lane + 8]));
     let four: [T; 4] = from_fn(|lane| f(eight[lane], eight[lane + 4]));
     f(f(four[0], four[2]), f(four[1], four[3]))
 }
@@ -415,12 +418,15 @@ impl Total {
 mod tests {
     use super::*;
 
-    const LENGTHS: [usize; 9] = [1, 15, 16, 17, 63, 64, 65, 130, BLOCK];
+    const LENGTHS: [usize; 10] = [1, 15, 16, 17, 63, 64, 65, 100, 130, BLOCK];
 
+    /// Of all elements, in two blocks.
     fn total(combine: Combine, row: &[f32]) -> f32 {
         let how = (combine, DType::F32);
         let mut total = Total::of(how);
-        total.add(how, bytemuck::cast_slice(row));
+        let (first, second) = row.split_at(row.len() / 3);
+        total.add(how, bytemuck::cast_slice(first));
+        total.add(how, bytemuck::cast_slice(second));
         f32::from_bits(total.bits(how))
     }
 
@@ -446,7 +452,7 @@ mod tests {
         for len in LENGTHS {
             let row: Vec<f32> = (0..len).map(|at| (at * at + 1) as f32).collect();
             let expected: f64 = row.iter().map(|&value| f64::from(value)).sum();
-            assert_eq!(f64::from(total(Combine::Sum, &row)), expected as f32 as f64, "{len}");
+            assert_eq!(total(Combine::Sum, &row), expected as f32, "{len}");
         }
     }
 }

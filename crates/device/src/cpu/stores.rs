@@ -54,6 +54,12 @@ impl Stores {
         unsafe { self.targets[0].cells(range.start, range.len()) }
     }
 
+    /// Asks for the lines of cache where elements `at..at + len` will be stored, if that pays.
+    fn prefetch(&self, at: usize, len: usize) {
+        let far = self.targets.iter().filter(|target| target.is_far());
+        far.for_each(|target| target.prefetch(at, len));
+    }
+
     /// Evaluates and stores the points of `range`; `accumulated` are values for those points.
     ///
     /// # Safety
@@ -74,7 +80,9 @@ impl Stores {
             for (block, values) in blocks.iter_mut().zip(accumulated) {
                 *block = Accumulated::Each(&values[done..done + len]);
             }
-            self.plan.prefetch(start + len, len);
+            if start + len < range.end {
+                self.plan.prefetch(start + len, len);
+            }
             // SAFETY: passed on to the caller.
             unsafe { self.block(registers, start, start, len, &blocks) };
         }
@@ -102,7 +110,7 @@ impl Stores {
         len: usize,
         accumulated: &[Accumulated<'_>],
     ) {
-        self.targets.iter().for_each(|target| target.prefetch(at, len));
+        self.prefetch(at, len);
         // SAFETY: passed on to the caller; loads are copied into registers before any store.
         unsafe {
             self.plan.evaluate(registers, point, len, accumulated);
@@ -129,7 +137,7 @@ impl Stores {
         if layout.strides.last() == Some(&1)
             && let Some(at) = line(layout, point, len)
         {
-            self.targets.iter().for_each(|target| target.prefetch(at, len));
+            self.prefetch(at, len);
         }
         // SAFETY: passed on to the caller; loads are copied into registers before any store.
         unsafe {

@@ -3,8 +3,9 @@
 use pulp::Arch;
 use std::cell::Cell;
 
-/// The vectors of a CPU's kernels. Sums have the same order with all of them, but where there are no vectors a product is rounded before
-/// it is added, in products of matrices as in exponentials, so that bits differ.
+/// The vectors of a CPU's kernels, on which bits depend: sums of more than 256 products are rounded elsewhere with the widest (of sixteen
+/// floats) than with others, and where there are no vectors a product is rounded before it is added, in products of matrices as in
+/// exponentials.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Vectors {
     /// The widest that the machine has, found out when the device is opened.
