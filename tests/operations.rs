@@ -7,7 +7,7 @@ mod harness;
 use shadegrad::device::{Device, Vectors};
 use shadegrad::graph::check::{self, Settings};
 use shadegrad::graph::ops::Op;
-use shadegrad::graph::{Graph, Options, Tensor};
+use shadegrad::graph::{Array, Graph, Options, Tensor};
 use shadegrad::operations::{sections, table};
 use std::collections::BTreeMap;
 
@@ -77,6 +77,20 @@ fn values_and_gradients_on_the_cpu_with_narrower_vectors_and_with_more_threads_t
     }
 }
 
+/// What outputs are, with the same bits from any number of threads.
+fn alike(graph: &Graph, outputs: &[&Tensor], case: &str) -> Vec<Array> {
+    let run = |threads| {
+        let device = Device::cpu(Some(threads));
+        harness::run_guarded(&device, graph, outputs, Options::default(), 1).1
+    };
+    let expected = run(64);
+    for threads in [1, 2, 5] {
+        let same = harness::bits(&run(threads)) == harness::bits(&expected);
+        assert!(same, "{case}, {threads} threads");
+    }
+    expected
+}
+
 #[test]
 fn columns_are_summed_alike_by_any_number_of_threads() {
     // Fewer threads take more columns side by side.
@@ -85,15 +99,7 @@ fn columns_are_summed_alike_by_any_number_of_threads() {
         let x = graph.variable(&harness::numbers("x", &shape, 1));
         let outputs = [x.sum(&[0]), x.exp().sum(&[0])];
         let outputs: Vec<&Tensor> = outputs.iter().chain([&x]).collect();
-        let run = |threads| {
-            let device = Device::cpu(Some(threads));
-            harness::run_guarded(&device, &graph, &outputs, Options::default(), 1).1
-        };
-        let expected = run(64);
-        for threads in [1, 2, 5] {
-            let found = run(threads);
-            assert!(harness::bits(&found) == harness::bits(&expected), "{shape:?}, {threads}");
-        }
+        let expected = alike(&graph, &outputs, &format!("{shape:?}"));
         let [sums, exponentials, x] = &expected[..] else { panic!("three outputs") };
         for column in 0..shape[1] {
             let values: Vec<f64> = (0..shape[0]).map(|row| x.at(&[row, column])).collect();
@@ -113,20 +119,12 @@ fn rows_are_reduced_alike_by_any_number_of_threads() {
         let x = graph.variable(&harness::numbers("x", &shape, 1));
         let outputs = [x.sum(&[1]), x.amax(&[1]), x.log_softmax(-1)];
         let outputs: Vec<&Tensor> = outputs.iter().chain([&x]).collect();
-        let run = |threads| {
-            let device = Device::cpu(Some(threads));
-            harness::run_guarded(&device, &graph, &outputs, Options::default(), 1).1
-        };
-        let expected = run(64);
-        for threads in [1, 2, 5] {
-            let found = run(threads);
-            assert!(harness::bits(&found) == harness::bits(&expected), "{shape:?}, {threads}");
-        }
+        let expected = alike(&graph, &outputs, &format!("{shape:?}"));
         let [sums, largest, logs, x] = &expected[..] else { panic!("four outputs") };
         for row in 0..shape[0] {
             let values: Vec<f64> = (0..shape[1]).map(|column| x.at(&[row, column])).collect();
-            let (sum, most) =
-                (values.iter().sum::<f64>(), values.iter().fold(f64::MIN, |a, &b| a.max(b)));
+            let sum: f64 = values.iter().sum();
+            let most = values.iter().copied().fold(f64::MIN, f64::max);
             assert!((sums.at(&[row]) - sum).abs() < 1e-4, "{shape:?}, row {row}");
             assert_eq!(largest.at(&[row]), most, "{shape:?}, row {row}");
             let log = values.iter().map(|value| (value - most).exp()).sum::<f64>().ln() + most;
@@ -148,17 +146,8 @@ fn products_are_right_and_alike_by_any_number_of_threads() {
             let left = if turned { a.permute(&[1, 0]) } else { a.clone() };
             let product = left.matmul(&b);
             let result = if alone { product } else { (product + 1.0).relu() };
-            let outputs = [&result, &a, &b];
-            let run = |threads| {
-                let device = Device::cpu(Some(threads));
-                harness::run_guarded(&device, &graph, &outputs, Options::default(), 1).1
-            };
             let case = format!("[{m}, {k}] x [{k}, {n}], transposed: {turned}, alone: {alone}");
-            let expected = run(16);
-            for threads in [1, 2, 5] {
-                let same = harness::bits(&run(threads)) == harness::bits(&expected);
-                assert!(same, "{case}, {threads} threads");
-            }
+            let expected = alike(&graph, &[&result, &a, &b], &case);
             let [result, a, b] = &expected[..] else { panic!("three outputs") };
             for row in 0..m {
                 for col in 0..n {
