@@ -170,9 +170,14 @@ mod tests {
             let words = unsafe { memory.read(0..bytes / 4) };
             assert_eq!(words.as_ptr() as usize % size_of::<Line>(), 0, "{bytes} bytes");
             assert!(words.iter().all(|&word| word == 0), "{bytes} bytes");
-            // Words that there aren't may be asked for.
-            memory.prefetch(bytes / 8..bytes);
-            memory.prefetch(bytes..2 * bytes);
+        }
+    }
+
+    #[test]
+    fn words_that_there_are_not_may_be_asked_for() {
+        let memory = Memory::new(1000).expect("so little memory");
+        for range in [0..0, 0..250, 200..300, 256..300, 1000..2000, usize::MAX - 1..usize::MAX] {
+            memory.prefetch(range);
         }
     }
 }

@@ -89,10 +89,10 @@ impl Rows {
     unsafe fn group(&self, first: usize, count: usize, state: &mut State) {
         let State { stages, passes, row_stores, stores, found, spread, totals } = state;
         // While the last pass goes over these rows, what the first loads of the next ones; of long rows, what it loads of the next block.
-        let points = count * self.cols;
+        let group = count * self.cols;
         let first_pass = self.passes.first().map_or(&self.stores.plan, |(_, plan)| plan);
         let ahead = |[start, len]: [usize; 2]| {
-            let distance = if points > TASK_POINTS { len } else { points };
+            let distance = if group > TASK_POINTS { len } else { group };
             first_pass.prefetch(start + distance, len);
         };
         let [(found, _), (spread, _)] = [found, spread].map(|words| words.as_chunks_mut());
