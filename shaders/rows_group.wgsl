@@ -1,5 +1,5 @@
 // Row kernels, one workgroup for {{block}} rows: {{lanes}} invocations for each stride over its columns, then fold their
-// partial results as a tree in workgroup memory. The order depends on their number alone.
+// partial results as a tree, in workgroup memory and then in subgroups. The order depends on their number alone.
 {{declarations}}
 {{shared}}
 {{statements}}

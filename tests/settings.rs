@@ -36,6 +36,7 @@ fn run(part: impl Fn(usize) -> Option<(usize, usize)>) {
             // Without subgroups, as under WebGPU's limits, the others are straight from memory.
             algorithm: Some(if tiled { Algorithm::Tiled } else { Algorithm::Subgroups }),
             grouped: Some(grouped),
+            kept: Some(fuse),
             vectors: Some(simplify),
             ..Variant::default()
         };

@@ -226,7 +226,8 @@ fn every_kernel_is_valid_and_translates() {
         ];
         for (algorithm, grouped, splits, tile) in others.into_iter().chain(tiles) {
             let vectors = algorithm.map(|algorithm| algorithm == Algorithm::Subgroups);
-            let variant = Variant { algorithm, grouped, vectors, tile, ..Variant::default() };
+            let kept = grouped;
+            let variant = Variant { algorithm, grouped, kept, vectors, tile, ..Variant::default() };
             for kernel in kernels(&limits, splits) {
                 families.insert(kernel.body.family());
                 let rendered = render(&kernel, &limits, &variant).unwrap();
@@ -250,6 +251,8 @@ fn every_kernel_is_valid_and_translates() {
     }
     assert_eq!(families.len(), 10, "{families:?}");
     assert!(seen.iter().any(|source| source.contains("subgroupBroadcast")), "no shared loads");
+    assert!(seen.iter().any(|source| source.contains("subgroupShuffleXor")), "no folds");
+    assert!(seen.iter().any(|source| source.contains("    var k")), "nothing kept");
     assert!(seen.iter().any(|source| source.starts_with("enable f16;")), "no stored halves");
     assert!(seen.iter().any(|source| source.contains("left4(")), "no vectors");
     assert!(seen.iter().any(|source| source.contains("number.x % 4u")), "nothing in four parts");

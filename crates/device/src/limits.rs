@@ -79,6 +79,8 @@ pub struct Limits {
     /// Invocations of a subgroup, which work in step and can see each other's values; zero where there are none or not
     /// always as many.
     pub subgroup: usize,
+    /// Invocations that every subgroup has at least, though others may have more; zero where there are none.
+    pub least_subgroup: usize,
     /// Whether kernels can store halves one by one, so that values can be kept in half precision.
     pub f16: bool,
     /// The cooperative matrices that it multiplies, if it has them and they are in use.
@@ -103,6 +105,7 @@ impl Limits {
         invocations: 256,
         groups: 65_535,
         subgroup: 0,
+        least_subgroup: 0,
         f16: false,
         matrices: None,
         precision: MatmulPrecision::Highest,
@@ -120,6 +123,7 @@ impl Limits {
         invocations: 1,
         groups: usize::MAX,
         subgroup: 0,
+        least_subgroup: 0,
         f16: true,
         matrices: None,
         precision: MatmulPrecision::Highest,
@@ -141,6 +145,7 @@ impl Limits {
                     buffer_bytes: i32::MAX as usize,
                     bindings: 32,
                     subgroup: 8,
+                    least_subgroup: 8,
                     f16: true,
                     dispatch_operations: DeviceClass::Software.dispatch_operations(),
                     dispatch_bytes: DeviceClass::Software.dispatch_bytes(),
@@ -157,6 +162,7 @@ impl Limits {
                     invocations: 1024,
                     bindings: 32,
                     subgroup: 32,
+                    least_subgroup: 32,
                     f16: true,
                     matrices: Some(Matrices { side: 16, lanes: 32 }),
                     dispatch_operations: DeviceClass::Discrete.dispatch_operations(),
@@ -198,6 +204,7 @@ impl Limits {
             invocations: self.invocations.min(other.invocations),
             groups: self.groups.min(other.groups),
             subgroup: self.subgroup.min(other.subgroup),
+            least_subgroup: self.least_subgroup.min(other.least_subgroup),
             f16: self.f16 && other.f16,
             matrices: self.matrices.filter(|matrices| other.matrices == Some(*matrices)),
             precision: self.precision,

@@ -6,6 +6,9 @@ use crate::{Body, DeviceClass, Expr, Kernel, Limits, Term, View, numel};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+/// Invocations of the largest subgroups that there are.
+const LARGEST: usize = 128;
+
 /// How the invocations of a workgroup share rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Team {
@@ -15,6 +18,8 @@ pub(crate) struct Team {
     pub(crate) lanes: usize,
     /// Whether invocations beside each other have rows beside each other, not columns.
     pub(crate) beside: bool,
+    /// Invocations beside each other that surely share a subgroup, a power of two; one where there are no subgroups.
+    pub(crate) near: usize,
 }
 
 /// A row kernel's expression over as few axes as its views allow, the axes that were joined, rows before columns, and how many
@@ -43,17 +48,36 @@ impl Team {
         let long = cols > 16 && !apart && limits.class != DeviceClass::Software;
         let most = |wanted: usize| 1_usize << wanted.min(limits.invocations).ilog2();
         if !grouped.unwrap_or(long) || rows == 0 {
-            return Some(Team { rows: SIZE.min(limits.invocations), lanes: 1, beside: false });
+            let rows = SIZE.min(limits.invocations);
+            return Some(Team { rows, lanes: 1, beside: false, near: 1 });
         }
+        // Workgroups of whole subgroups, however large these are.
+        let near = |size: usize| {
+            if size >= LARGEST { 1 << limits.least_subgroup.max(1).ilog2() } else { 1 }
+        };
         if beside && limits.invocations > 1 {
             let own = [32, 16].into_iter().find(|own| rows >= own * 64).unwrap_or(8);
             let size = most(if cols >= 1024 { 1024 } else { 256 });
             let own = own.min(size / 2).max(1);
-            return Some(Team { rows: own, lanes: (size / own).max(2), beside: true });
+            let lanes = (size / own).max(2);
+            return Some(Team { rows: own, lanes, beside: true, near: near(own * lanes) });
         }
         let size = most(256);
         let lanes = if cols >= 128 { size } else { size.min(32) };
-        Some(Team { rows: size / lanes, lanes, beside: false })
+        Some(Team { rows: size / lanes, lanes, beside: false, near: near(size) })
+    }
+
+    /// From an invocation of a row to its next one.
+    pub(crate) fn stride(&self) -> usize {
+        if self.beside { self.rows } else { 1 }
+    }
+
+    /// How far apart the invocations of a row are whose results are folded, step by step: those that tell each other through the memory
+    /// of the workgroup, and those that share a subgroup.
+    pub(crate) fn steps(&self) -> [Vec<usize>; 2] {
+        let steps = (0..self.lanes.ilog2()).rev().map(|digit| 1 << digit);
+        let (near, far) = steps.partition(|step| 2 * step * self.stride() <= self.near);
+        [far, near]
     }
 
     /// The workgroups of a row kernel.
@@ -63,7 +87,8 @@ impl Team {
         // An array for each type of results.
         let types: BTreeSet<&str> =
             reductions.iter().map(|reduction| kernel.expr.types[reduction.term].wgsl()).collect();
-        let bytes = if self.lanes > 1 { types.len() * size * 4 } else { 0 };
+        let [far, _] = self.steps();
+        let bytes = if far.is_empty() { 0 } else { types.len() * size * 4 };
         Some(Workgroups { count: numel(rows).div_ceil(self.rows), size, bytes })
     }
 }
@@ -71,7 +96,9 @@ impl Team {
 /// Whether elements beside each other in memory are of rows beside each other, and not of the same row.
 fn beside(expr: &Expr, split: usize) -> bool {
     let Some(row) = split.checked_sub(1) else { return false };
-    let views = || expr.terms.iter().filter_map(Term::view).filter(|view| view.shape.len() > split);
+    let loaded = |term: &&Term| matches!(term, Term::Load { .. } | Term::Gather { .. });
+    let loads = || expr.terms.iter().filter(loaded).filter_map(Term::view);
+    let views = || loads().filter(|view| view.shape.len() > split);
     let along = |view: &View, axis: usize| view.shape[axis] > 1 && view.strides[axis] == 1;
     views().any(|view| along(view, row)) && !views().any(|view| along(view, view.shape.len() - 1))
 }

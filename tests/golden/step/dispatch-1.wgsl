@@ -11,7 +11,7 @@ fn kernel_0(group: u32, lane: u32) {
     for (var c = 0u; c < 8u; c += 1u) {
         let c0 = c;
         let t0: f32 = b0[(r * 8u + c)];
-        a0 = a0 + t0;
+        a0 = (a0 + t0);
     }
     let t1 = a0;
     let t2: f32 = 8.0f;

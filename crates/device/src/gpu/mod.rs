@@ -66,15 +66,19 @@ fn adapters() -> Vec<(DeviceInfo, wgpu::Adapter)> {
         .collect()
 }
 
+/// Invocations that a subgroup has at least and at most, zero where there are none.
+fn subgroups(adapter: &wgpu::Adapter) -> [usize; 2] {
+    let info = adapter.get_info();
+    match adapter.features().contains(wgpu::Features::SUBGROUP) {
+        true => [info.subgroup_min_size, info.subgroup_max_size].map(|size| size as usize),
+        false => [0; 2],
+    }
+}
+
 /// Invocations of a subgroup, zero where there are none or not always as many.
 fn subgroup(adapter: &wgpu::Adapter) -> usize {
-    let info = adapter.get_info();
-    match adapter.features().contains(wgpu::Features::SUBGROUP)
-        && info.subgroup_min_size == info.subgroup_max_size
-    {
-        true => info.subgroup_min_size as usize,
-        false => 0,
-    }
+    let [least, most] = subgroups(adapter);
+    if least == most { least } else { 0 }
 }
 
 /// The cooperative matrices of an adapter, or why it has none that can be used.
@@ -221,6 +225,7 @@ impl Gpu {
             invocations: allowed.max_compute_invocations_per_workgroup as usize,
             groups: allowed.max_compute_workgroups_per_dimension as usize,
             subgroup: subgroup(adapter),
+            least_subgroup: subgroups(adapter)[0],
             f16: has.contains(wgpu::Features::SHADER_F16),
             matrices: None,
             precision: MatmulPrecision::Highest,

@@ -46,6 +46,9 @@ pub struct Variant {
     /// Row kernels with one workgroup for a few rows (`true`) or one invocation for each (`false`), scatters of slices and queries
     /// of attention likewise, and pointwise kernels with four points for each invocation or one.
     pub grouped: Option<bool>,
+    /// Row kernels that keep in registers what they compute of elements for their next pass, where there are few (`true`), or compute it
+    /// again.
+    pub kept: Option<bool>,
     /// Products in subgroups or cooperative matrices that load four elements at once where they lie side by side (`true`), or
     /// one by one.
     pub vectors: Option<bool>,
@@ -56,7 +59,8 @@ impl Variant {
     pub(super) fn alone(&self, limits: &Limits) -> (Limits, Variant) {
         let limits = Limits { subgroup: 0, ..limits.clone() };
         let algorithm = Some(Algorithm::Direct);
-        (limits, Variant { algorithm, grouped: Some(false), ..self.clone() })
+        let (grouped, kept) = (Some(false), Some(false));
+        (limits, Variant { algorithm, grouped, kept, ..self.clone() })
     }
 }
 
@@ -212,8 +216,20 @@ fn algorithm(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Algorithm {
 
 /// The entry point that does some statements in each workgroup `t`, of which so many are in a line.
 fn entry_point(size: usize, line: usize, statements: String) -> Result<String, String> {
-    let holes =
-        [("size", size.to_string()), ("line", line.to_string()), ("statements", statements)];
+    // Which invocations share a subgroup is known of those that are numbered by subgroups.
+    let [parameters, lane] = match statements.contains("subgroupShuffle") {
+        true => [
+            "@builtin(subgroup_id) subgroup: u32, @builtin(subgroup_size) width: u32, @builtin(subgroup_invocation_id) place: u32",
+            "    let lane = subgroup * width + place;\n",
+        ],
+        false => ["@builtin(local_invocation_index) lane: u32", ""],
+    };
+    let holes = [
+        ("size", size.to_string()),
+        ("invocation", parameters.to_string()),
+        ("line", line.to_string()),
+        ("statements", lane.to_string() + &statements),
+    ];
     shaders::fill(shaders::ENTRY, &holes)
 }
 

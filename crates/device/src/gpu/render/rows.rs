@@ -6,6 +6,113 @@ use crate::team::{Team, joined_rows};
 use crate::{Body, Combine, DType, Expr, Reduction, Term, TermId, numel};
 use shadegrad_shaders as shaders;
 use std::fmt::Write;
+use std::ops::Range;
+
+/// What a row kernel goes through its columns for: reductions that don't use each other's results, or what is stored of elements.
+struct Pass {
+    /// The reductions.
+    reductions: Range<usize>,
+    /// The terms that are reduced or stored.
+    roots: Vec<TermId>,
+    /// The terms that depend on the column and are computed here.
+    computed: Vec<bool>,
+    /// Those that an earlier pass has computed and that are used here.
+    used: Vec<bool>,
+}
+
+/// The passes of a row kernel, where what one computes of some terms is kept for those that follow.
+fn passes(body: &Body, expr: &Expr, by_row: &[bool], keeps: impl Fn(&Term) -> bool) -> Vec<Pass> {
+    let Body::Rows { reductions, stores, .. } = body else { return vec![] };
+    let reduced = |pass: Range<usize>| {
+        let roots = reductions[pass.clone()].iter().map(|reduction| reduction.term).collect();
+        (pass, roots)
+    };
+    let stored: Vec<TermId> = stores.iter().map(|store| store.term).collect();
+    let storing = (!stored.is_empty()).then_some((0..0, stored));
+    let mut before = vec![false; expr.terms.len()];
+    let mut passes = vec![];
+    for (reductions, roots) in body.passes(expr).into_iter().map(reduced).chain(storing) {
+        let mut needed = vec![false; expr.terms.len()];
+        roots.iter().for_each(|&root| needed[root] = true);
+        let [mut computed, mut used] = [0; 2].map(|_| vec![false; expr.terms.len()]);
+        for id in (0..expr.terms.len()).rev().filter(|&id| !by_row[id]) {
+            if needed[id] && before[id] && keeps(&expr.terms[id]) {
+                used[id] = true;
+            } else if needed[id] {
+                computed[id] = true;
+                expr.terms[id].arguments().iter().for_each(|&argument| needed[argument] = true);
+            }
+        }
+        before.iter_mut().zip(&computed).for_each(|(before, &computed)| *before |= computed);
+        passes.push(Pass { reductions, roots, computed, used });
+    }
+    passes
+}
+
+/// Most elements of a row that an invocation keeps between passes, and most values in all: registers of the smallest GPUs.
+const KEPT: [usize; 2] = [16, 32];
+
+/// How an invocation goes through the columns of its row.
+struct Columns<'a> {
+    expr: &'a Expr,
+    /// The columns.
+    count: usize,
+    /// From one of its columns to the next.
+    stride: usize,
+    /// The first.
+    first: &'static str,
+    /// Statements that find where a column lies.
+    coordinates: String,
+    /// The terms that are kept of each column between passes, which are written out one by one; without any, passes are loops.
+    kept: Vec<TermId>,
+}
+
+impl Columns<'_> {
+    /// The beginning of a loop.
+    fn header(&self) -> String {
+        let Columns { count, stride, first, coordinates, .. } = self;
+        format!("for (var c = {first}; c < {count}u; c += {stride}u) {{\n{coordinates}")
+    }
+
+    /// Statements that compute something of each column, and others that use it and are left out past the last.
+    fn pass(&self, pass: &Pass, compute: &str, finish: &str) -> String {
+        if self.kept.is_empty() {
+            return format!("    {}{compute}{finish}    }}\n", self.header());
+        }
+        let mut text = String::new();
+        let of = |terms: &[bool]| -> Vec<TermId> {
+            self.kept.iter().copied().filter(|&id| terms[id]).collect()
+        };
+        let (saved, restored) = (of(&pass.computed), of(&pass.used));
+        let elements = self.count.div_ceil(self.stride);
+        for element in 0..elements {
+            for &id in &saved {
+                let _ = writeln!(text, "    var k{id}_{element}: {};", self.expr.types[id].wgsl());
+            }
+            let at = format!("{} + {}u", self.first, element * self.stride);
+            // Past the last column, it is computed again and not used.
+            let past = (element + 1) * self.stride > self.count;
+            let c = if past { format!("min({at}, {}u)", self.count - 1) } else { at.clone() };
+            let _ = writeln!(text, "    {{\n        let c = {c};\n{}", self.coordinates);
+            for &id in &restored {
+                let _ = writeln!(text, "        let t{id} = k{id}_{element};");
+            }
+            text += compute;
+            for &id in &saved {
+                let _ = writeln!(text, "        k{id}_{element} = t{id};");
+            }
+            let _ = match past {
+                true => writeln!(
+                    text,
+                    "        if ({at} < {}u) {{\n{finish}        }}\n    }}",
+                    self.count
+                ),
+                false => writeln!(text, "{finish}    }}"),
+            };
+        }
+        text
+    }
+}
 
 impl Renderer<'_> {
     pub(super) fn rows(&self) -> Source {
@@ -22,32 +129,32 @@ impl Renderer<'_> {
         let grouped = team.lanes > 1;
         let size = team.rows * team.lanes;
         let (mut body, mut names) = coordinates(&joined[..split], "r", "r", "    ");
-        let (columns, column_names) = coordinates(&joined[split..], "c", "c", "        ");
+        let (coordinates, column_names) = coordinates(&joined[split..], "c", "c", "        ");
         names.extend(column_names);
         let point = Point { coordinates: names, flat: Some(format!("(r * {col_count}u + c)")) };
         let row_point = Point { flat: None, coordinates: point.coordinates.clone() };
         let by_row = expr.uniform(split..joined.len());
-        let mut done = vec![false; expr.terms.len()];
-        let first = if grouped { "own" } else { "0u" };
         let lanes = team.lanes;
-        let header =
-            format!("for (var c = {first}; c < {col_count}u; c += {lanes}u) {{\n{columns}");
-        let mut shared = String::new();
-        for pass in self.kernel.body.passes(&expr) {
-            let roots: Vec<TermId> = reductions[pass.clone()].iter().map(|r| r.term).collect();
-            let wanted = missing(&expr, &roots, &done);
+        let (passes, kept) = self.kept(&expr, &by_row, col_count.div_ceil(lanes));
+        let first = if grouped { "own" } else { "0u" };
+        let columns =
+            Columns { expr: &expr, count: col_count, stride: lanes, first, coordinates, kept };
+        let mut done = vec![false; expr.terms.len()];
+        // The types of results that are folded through the workgroup's memory.
+        let mut shared: Vec<DType> = vec![];
+        for pass in passes.iter().filter(|pass| !pass.reductions.is_empty()) {
+            let wanted = missing(&expr, &pass.roots, &done);
             body += &self.row_level(&expr, &wanted, &by_row, &mut done, &row_point);
-            let inner: Vec<bool> = wanted.iter().zip(&by_row).map(|(&w, &r)| w && !r).collect();
-            let inner = terms(self.kernel, &expr, &inner, self.bindings, &point, "        ");
+            let compute =
+                terms(self.kernel, &expr, &pass.computed, self.bindings, &point, "        ");
             let dtype = |reduction: &Reduction| expr.types[reduction.term];
-            for (number, reduction) in reductions.iter().enumerate().take(pass.end).skip(pass.start)
-            {
+            let numbered: Vec<(usize, &Reduction)> =
+                pass.reductions.clone().map(|number| (number, &reductions[number])).collect();
+            for (number, reduction) in &numbered {
                 let identity = literal(reduction.combine.identity(dtype(reduction)));
                 let name = dtype(reduction).wgsl();
                 let _ = writeln!(body, "    var a{number}: {name} = {identity};");
             }
-            let numbered: Vec<(usize, &Reduction)> =
-                pass.clone().map(|number| (number, &reductions[number])).collect();
             let step = |(number, reduction): &(usize, &Reduction)| {
                 let (a, b) = (format!("a{number}"), format!("t{}", reduction.term));
                 format!("        {a} = {};\n", combine(reduction, dtype(reduction), &a, &b))
@@ -55,25 +162,21 @@ impl Renderer<'_> {
             let is_sum = |(_, reduction): &&(usize, &Reduction)| {
                 reduction.combine == Combine::Sum && dtype(reduction) == DType::F32
             };
-            if col_count > (if grouped { 64 * lanes } else { 16 })
+            if col_count > (if grouped { 64 * lanes } else { KEPT[0] })
                 && numbered.iter().any(|r| is_sum(&r))
             {
                 let others: String = numbered.iter().filter(|r| !is_sum(r)).map(step).collect();
                 let sums: Vec<(usize, TermId)> =
                     numbered.iter().filter(is_sum).map(|(number, r)| (*number, r.term)).collect();
-                let inner = format!("{columns}{inner}{others}");
+                let inner = format!("{}{compute}{others}", columns.coordinates);
                 body += &partial_sums(col_count, &sums, (first, lanes), &inner);
             } else {
                 let steps: String = numbered.iter().map(step).collect();
-                let _ = writeln!(body, "    {header}{inner}{steps}    }}");
+                body += &columns.pass(pass, &compute, &steps);
             }
             for (number, reduction) in numbered {
                 if grouped {
-                    let name = dtype(reduction).wgsl();
-                    if !shared.contains(&format!("w_{name}:")) {
-                        let _ = writeln!(shared, "var<workgroup> w_{name}: array<{name}, {size}>;");
-                    }
-                    body += &tree(number, reduction, dtype(reduction), &team);
+                    body += &fold(number, reduction, dtype(reduction), &team, &mut shared);
                 }
                 for (id, term) in expr.terms.iter().enumerate() {
                     if *term == Term::Accumulator(number) {
@@ -91,19 +194,20 @@ impl Renderer<'_> {
             true => _ = writeln!(body, "    if (own == 0u && real) {{\n{row_text}    }}"),
             false => body += &row_text,
         }
-        if !stores.is_empty() {
-            let roots: Vec<TermId> = stores.iter().map(|s| s.term).collect();
-            let wanted = missing(&expr, &roots, &done);
+        if let Some(pass) = passes.iter().find(|pass| pass.reductions.is_empty()) {
+            let wanted = missing(&expr, &pass.roots, &done);
             body += &self.row_level(&expr, &wanted, &by_row, &mut done, &row_point);
             let at = match layout.is_contiguous() {
                 true => format!("(r * {col_count}u + c)"),
                 false => format!("({})", address(&layout.join(&groups), &point)),
             };
-            let text = self.stores(&expr, stores, &done, &point, &at, "        ");
-            let _ = match grouped {
-                true => writeln!(body, "    if (real) {{\n    {header}{text}    }}\n    }}"),
-                false => writeln!(body, "    {header}{text}    }}"),
-            };
+            let here: Vec<bool> = pass.computed.iter().map(|computed| !computed).collect();
+            let text = self.stores(&expr, stores, &here, &point, &at, "        ");
+            let text = columns.pass(pass, "", &text);
+            match grouped {
+                true => _ = writeln!(body, "    if (real) {{\n{text}    }}"),
+                false => body += &text,
+            }
         }
         let mut holes = self.frame();
         holes.extend([("rows", row_count.to_string()), ("body", body)]);
@@ -117,9 +221,33 @@ impl Renderer<'_> {
             (_, false) => (format!("lane % {lanes}u"), format!("lane / {lanes}u")),
         };
         holes.extend([("own", own), ("row", row), ("block", team.rows.to_string())]);
-        holes.extend([("lanes", lanes.to_string()), ("shared", shared)]);
+        let shared = shared.iter().map(|dtype| {
+            let name = dtype.wgsl();
+            format!("var<workgroup> w_{name}: array<{name}, {size}>;\n")
+        });
+        holes.extend([("lanes", lanes.to_string()), ("shared", shared.collect())]);
         let workgroups = team.workgroups(self.kernel).ok_or("not a row kernel")?;
         Family::of(shaders::ROWS_GROUP, holes, workgroups)
+    }
+
+    /// The passes of the kernel, and the terms that are kept between them by invocations with so many elements of a row each.
+    fn kept(&self, expr: &Expr, by_row: &[bool], elements: usize) -> (Vec<Pass>, Vec<TermId>) {
+        let body = &self.kernel.body;
+        let [most, values] = KEPT;
+        if self.variant.kept.unwrap_or(self.limits.class.is_gpu()) && elements <= most {
+            // Where a point lies is found faster than kept. What is loaded comes first if not all can be kept.
+            let computed = |term: &Term| !matches!(term, Term::Index { .. } | Term::Within { .. });
+            let loaded = |term: &Term| matches!(term, Term::Load { .. } | Term::Gather { .. });
+            for passes in [passes(body, expr, by_row, computed), passes(body, expr, by_row, loaded)]
+            {
+                let used = |&id: &TermId| passes.iter().any(|pass| pass.used[id]);
+                let kept: Vec<TermId> = (0..expr.terms.len()).filter(used).collect();
+                if kept.len() * elements <= values {
+                    return (passes, kept);
+                }
+            }
+        }
+        (passes(body, expr, by_row, |_| false), vec![])
     }
 
     /// Prints the wanted terms that don't depend on the column and marks them done.
@@ -190,29 +318,72 @@ fn partial_sums(
 fn combine(reduction: &Reduction, dtype: DType, a: &str, b: &str) -> String {
     let suffix = if dtype == DType::F32 { "_nan" } else { "" };
     match reduction.combine {
-        Combine::Sum => format!("{a} + {b}"),
-        Combine::Prod => format!("{a} * {b}"),
+        Combine::Sum => format!("({a} + {b})"),
+        Combine::Prod => format!("({a} * {b})"),
         Combine::Max => format!("max{suffix}({a}, {b})"),
         Combine::Min => format!("min{suffix}({a}, {b})"),
     }
 }
 
-/// Folds the partial results of each row in the array of their type and gives all its invocations the total. The array is free
-/// again afterwards.
-fn tree(number: usize, reduction: &Reduction, dtype: DType, team: &Team) -> String {
-    let array = format!("w_{}", dtype.wgsl());
-    let mut text = format!("    {array}[lane] = a{number};\n    workgroupBarrier();\n");
-    // From an invocation of a row to its next one.
-    let stride = if team.beside { team.rows } else { 1 };
-    let mut half = team.lanes / 2;
-    while half > 0 {
-        let (a, b) = (format!("{array}[lane]"), format!("{array}[lane + {}u]", half * stride));
-        let step = combine(reduction, dtype, &a, &b);
-        let _ =
-            writeln!(text, "    if (own < {half}u) {{ {a} = {step}; }}\n    workgroupBarrier();");
-        half /= 2;
+/// Most results that an invocation reads of others to fold them by itself.
+const READ: usize = 8;
+
+/// Folds the partial results of each row and gives all its invocations the total: as a tree, first those farthest apart, through the array
+/// of their type, of which the last are read at once instead of step by step, then those of a subgroup. `shared` are the types whose arrays
+/// were used before, and then this one's.
+fn fold(
+    number: usize,
+    reduction: &Reduction,
+    dtype: DType,
+    team: &Team,
+    shared: &mut Vec<DType>,
+) -> String {
+    let (stride, a) = (team.stride(), format!("a{number}"));
+    let [far, near] = team.steps();
+    let mut text = String::new();
+    if !far.is_empty() {
+        let array = format!("w_{}", dtype.wgsl());
+        // Others may still read what was folded before.
+        match shared.contains(&dtype) {
+            true => text += "    workgroupBarrier();\n",
+            false => shared.push(dtype),
+        }
+        let _ = writeln!(text, "    {array}[lane] = {a};\n    workgroupBarrier();");
+        let read = far.len().min(READ.ilog2() as usize);
+        let (tree, last) = far.split_at(far.len() - read);
+        for step in tree {
+            let other = format!("{array}[lane + {}u]", step * stride);
+            let folded = combine(reduction, dtype, &format!("{array}[lane]"), &other);
+            let _ = writeln!(
+                text,
+                "    if (own < {step}u) {{ {array}[lane] = {folded}; }}\n    workgroupBarrier();"
+            );
+        }
+        let least = last.last().copied().unwrap_or(1);
+        let _ = writeln!(text, "    let f{number} = lane - own / {least}u * {}u;", least * stride);
+        let mut results: Vec<String> = (0..1 << read)
+            .map(|place| format!("{array}[f{number} + {}u]", place * least * stride))
+            .collect();
+        while results.len() > 1 {
+            let others = results.split_off(results.len() / 2);
+            let pairs = results.iter().zip(&others);
+            results = pairs.map(|(a, b)| combine(reduction, dtype, a, b)).collect();
+        }
+        let _ = writeln!(text, "    {a} = {};", results.concat());
     }
-    let _ =
-        writeln!(text, "    a{number} = {array}[lane - own * {stride}u];\n    workgroupBarrier();");
+    for step in near {
+        let other = format!("o{number}_{step}");
+        let _ = writeln!(text, "    let {other} = subgroupShuffleXor({a}, {}u);", step * stride);
+        let folded = match reduction.combine {
+            Combine::Sum | Combine::Prod => combine(reduction, dtype, &a, &other),
+            // Of a zero and a negative one, all have to take the same.
+            Combine::Max | Combine::Min => {
+                let [first, second] = [[&a, &other], [&other, &a]]
+                    .map(|[own, other]| format!("select({own}, {other}, (own & {step}u) != 0u)"));
+                combine(reduction, dtype, &first, &second)
+            }
+        };
+        let _ = writeln!(text, "    {a} = {folded};");
+    }
     text
 }

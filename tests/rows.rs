@@ -1,0 +1,160 @@
+//! Row kernels on adapters: whether results are folded in subgroups or through a workgroup's memory, and elements kept between passes or
+//! computed again, rows have the same bits, and those of the reference.
+#![allow(clippy::unwrap_used, reason = "a test that fails should say where")]
+
+mod harness;
+
+use harness::{assert_close, bits, numbers};
+use shadegrad::device::{Body, Device, DeviceClass, Limits, Variant, random, render};
+use shadegrad::graph::{Array, Options};
+use shadegrad::prelude::*;
+
+/// What is reduced along one axis, in one kernel each: in one pass and in several, with and without elements that are stored, of floats
+/// and integers, and of elements that are masked.
+fn record(graph: &Graph, shape: [usize; 2], axis: usize, number: usize) -> Vec<Tensor> {
+    let x = graph.variable(&numbers("x", &shape, 1)) * 8.0;
+    let y = graph.variable(&numbers("y", &shape, 2));
+    let each = |rows: &Tensor| rows.unsqueeze(axis);
+    let along = axis as isize;
+    match number {
+        0 => vec![x.softmax(along), x.amax(&[axis])],
+        1 => {
+            let off = &x - each(&x.mean(&[axis]));
+            let norm = &off / (each(&(&off * &off).mean(&[axis])) + 1e-3).sqrt();
+            vec![&y - &norm * each(&(&y * &norm).mean(&[axis])), norm]
+        }
+        2 => {
+            let padded = x.pad(axis, 1, 2);
+            vec![(&padded - each(&padded.amax(&[axis]))).exp().sum(&[axis])]
+        }
+        3 => vec![x.log_softmax(along).amin(&[axis]), (&y * 0.01 + 1.0).prod(&[axis])],
+        4 => vec![x.argmax(along), (&y * 0.0).amin(&[axis])],
+        _ => {
+            let count = (shape[0] * shape[1]) as u32;
+            let words: Vec<u8> = (0..count).flat_map(|i| random(3, i).to_le_bytes()).collect();
+            let whole = graph.variable(&Variable::from_bytes("n", &shape, DType::I32, words));
+            vec![whole.sum(&[axis]), whole.amin(&[axis])]
+        }
+    }
+}
+
+/// How many such kernels there are.
+const KERNELS: usize = 6;
+
+/// Rows, columns and the axis of these: fewer than there are invocations, a few more, several for each, too many to keep.
+const SHAPES: [([usize; 2], usize); 7] = [
+    ([5, 17], 1),
+    ([70, 100], 1),
+    ([9, 257], 1),
+    ([5, 1024], 1),
+    ([3, 4099], 1),
+    ([17, 5], 0),
+    ([257, 70], 0),
+];
+
+/// What is computed, and the shaders.
+fn run(device: &Device, variant: &Variant, shape: [usize; 2], axis: usize) -> (Vec<Array>, String) {
+    let (mut arrays, mut sources) = (vec![], String::new());
+    for number in 0..KERNELS {
+        let graph = Graph::new();
+        let outputs = record(&graph, shape, axis, number);
+        let outputs: Vec<&Tensor> = outputs.iter().collect();
+        let (loaded, found) = harness::run_guarded(device, &graph, &outputs, Options::default(), 1);
+        arrays.extend(found);
+        for kernel in &loaded.compiled().program.kernels {
+            if matches!(kernel.body, Body::Rows { .. }) {
+                sources += &render(kernel, device.limits(), variant).unwrap().source;
+            }
+        }
+    }
+    (arrays, sources)
+}
+
+/// Whether shaders fold in subgroups, and keep elements.
+fn has(source: &str) -> [bool; 2] {
+    ["subgroupShuffleXor(", "    var k"].map(|text| source.contains(text))
+}
+
+#[test]
+fn rows_have_the_same_bits_however_they_are_folded_and_kept() {
+    // Subgroups as the adapter has them, of which only four are known to be one, and none.
+    let limits = |least_subgroup: usize| {
+        let all = Limits::profile("h200").unwrap();
+        Some(Limits { least_subgroup, invocations: 256, ..all })
+    };
+    let ways = [(None, true), (limits(4), false), (limits(0), true), (limits(0), false)];
+    let ways = ways.map(|(limits, kept)| {
+        let of_subgroups = limits.as_ref().is_none_or(|limits| limits.least_subgroup > 0);
+        let variant =
+            Variant { limits, kept: Some(kept), grouped: Some(true), ..Variant::default() };
+        let device = harness::adapter_with(variant.clone())?;
+        let of_subgroups = of_subgroups && device.limits().least_subgroup > 0;
+        Some((device, variant, [of_subgroups, kept]))
+    });
+    let (mut subgroups, mut keeping) = (0, 0);
+    for (shape, axis) in SHAPES {
+        let mut first: Option<Vec<u64>> = None;
+        for (device, variant, expected) in ways.iter().flatten() {
+            let (found, source) = run(device, variant, shape, axis);
+            let about = format!("{shape:?} along {axis}, {variant:?}");
+            if first.is_none() {
+                let cpu = run(&Device::cpu(Some(2)), variant, shape, axis).0;
+                assert_close(&found, &cpu);
+            }
+            let first = first.get_or_insert_with(|| bits(&found));
+            // Compilers of GPUs take products and sums together where they like.
+            let exact = device.info().class == DeviceClass::Software;
+            assert!(!exact || *first == bits(&found), "{about}");
+            let [folds, keeps] = has(&source);
+            // Rows beside each other share no subgroup here, and long ones are too much for registers.
+            let expected = [expected[0] && axis == 1, expected[1] && shape[axis] < 4099];
+            assert_eq!([folds, keeps], expected, "{about}\n{source}");
+            subgroups += usize::from(folds);
+            keeping += usize::from(keeps);
+        }
+    }
+    assert!(ways.iter().flatten().count() == 0 || keeping > 10, "{keeping} kept");
+    assert!(subgroups > 0 || ways.iter().flatten().all(|(_, _, expected)| !expected[0]));
+}
+
+#[test]
+fn short_rows_of_one_invocation_are_kept() {
+    let variant = |kept| Variant { grouped: Some(false), kept: Some(kept), ..Variant::default() };
+    let open = |kept| Some((harness::adapter_with(variant(kept))?, variant(kept)));
+    let (Some(kept), Some(again)) = (open(true), open(false)) else { return };
+    for columns in [2, 3, 10, 16] {
+        let shape = [67, columns];
+        let (found, source) = run(&kept.0, &kept.1, shape, 1);
+        assert_eq!(has(&source), [false, true], "{source}");
+        let (expected, source) = run(&again.0, &again.1, shape, 1);
+        assert_eq!(has(&source), [false, false], "{source}");
+        assert_close(&found, &run(&Device::cpu(Some(2)), &kept.1, shape, 1).0);
+        let exact = kept.0.info().class == DeviceClass::Software;
+        assert!(!exact || bits(&found) == bits(&expected), "{columns} columns");
+    }
+}
+
+#[test]
+fn gpus_keep_rows_and_fold_them_in_subgroups() {
+    let shader = |profile: &str, columns: usize| {
+        let limits = Limits::profile(profile).unwrap();
+        let graph = Graph::new();
+        let softmax = graph.variable(&numbers("x", &[64, columns], 1)).softmax(-1);
+        let nodes = graph.nodes(&[&softmax]).unwrap();
+        let program =
+            shadegrad::graph::compile(&nodes, &limits, &Options::default()).unwrap().program;
+        render(&program.kernels[0], &limits, &Variant::default()).unwrap().source
+    };
+    // Two results of 256 invocations each: one read of eight, five steps in subgroups of 32, and a barrier before the array serves again.
+    let source = shader("h200", 1024);
+    let count = |text: &str| source.matches(text).count();
+    assert_eq!(has(&source), [true, true], "{source}");
+    assert_eq!([count("workgroupBarrier"), count("subgroupShuffleXor")], [3, 10], "{source}");
+    // A row is loaded once, four elements by each invocation, and its exponentials are kept.
+    assert_eq!([count("b0["), count("= exponential(")], [4, 4], "{source}");
+    // Rows of a subgroup have no barrier, and what is too much for registers is loaded again.
+    assert!(!shader("h200", 100).contains("workgroupBarrier"));
+    assert_eq!(has(&shader("h200", 8192)), [true, false]);
+    assert_eq!(has(&shader("webgpu", 1024)), [false, true]);
+    assert_eq!(has(&shader("lavapipe", 1024)), [false, false]);
+}
