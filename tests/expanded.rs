@@ -1,10 +1,11 @@
-//! Operations that are computed as others: long reductions in two levels, convolutions with filters of one element as products.
+//! Operations that are computed as others: long reductions in two levels, convolutions with filters of one element as products, on GPUs
+//! products with a vector as sums of rows and convolutions of each channel alone as sums of shifted images.
 #![allow(clippy::unwrap_used, reason = "a test that fails should say where")]
 
 mod harness;
 
 use harness::{bits, numbers};
-use shadegrad::device::{Body, Contraction, DeviceClass, Limits, Variant, random};
+use shadegrad::device::{Body, Contraction, DeviceClass, Limits, Term, Variant, random};
 use shadegrad::graph::{Array, ConvOptions, Options, Padding};
 use shadegrad::prelude::*;
 
@@ -231,4 +232,109 @@ fn gradients_through_strides_leave_out_what_meets_nothing() {
             assert_eq!(strides.collect::<Vec<_>>(), expected, "on {}", device.info());
         }
     }
+}
+
+/// How many contractions there are.
+fn contractions(kernels: &[Body]) -> usize {
+    kernels.iter().filter(|body| matches!(body, Body::Contract { .. })).count()
+}
+
+#[test]
+fn on_gpus_channels_of_their_own_are_sums_of_shifted_images() {
+    // Filters that are wider than high, that stick out of the image or see nothing of its edge, strides and distances between elements that
+    // don't divide the image, and more elements than are written out.
+    let cases: [([[usize; 2]; 5], bool); 7] = [
+        ([[9, 7], [3, 3], [1, 1], [1, 1], [1, 1]], true),
+        ([[8, 9], [3, 5], [1, 1], [0, 2], [1, 1]], true),
+        ([[11, 8], [2, 3], [1, 1], [3, 4], [2, 1]], true),
+        ([[8, 8], [3, 3], [2, 2], [1, 1], [1, 1]], true),
+        ([[13, 10], [3, 2], [3, 2], [2, 0], [1, 1]], true),
+        ([[6, 12], [1, 4], [1, 4], [0, 1], [1, 2]], true),
+        ([[9, 9], [7, 8], [1, 1], [3, 3], [1, 1]], false),
+    ];
+    for device in devices() {
+        for ([input, kernel, stride, padding, dilation], few) in cases {
+            let graph = Graph::new();
+            let x = graph.variable(&numbers("x", &[3, 5, input[0], input[1]], 1));
+            let w = graph.variable(&numbers("w", &[5, 1, kernel[0], kernel[1]], 2));
+            let padding = Padding::Zeros(padding);
+            let options = ConvOptions { stride, padding, dilation, groups: 5 };
+            let y = x.conv2d(&w, None, &options);
+            let slope = graph.variable(&numbers("slope", &y.shape(), 3));
+            let mut outputs = graph.gradients(&(&y * &slope).sum_all(), &[&x, &w]);
+            outputs.push(y.relu());
+            let outputs: Vec<&Tensor> = outputs.iter().collect();
+            let (found, kernels) = run(&device, &graph, &outputs);
+            harness::assert_close(&found, &graph.reference(&outputs).unwrap());
+            let about = format!("{input:?} by {kernel:?} on {}", device.info());
+            // A gradient of the input through strides and distances at once stays one.
+            let whole = stride != [1, 1] && dilation != [1, 1] || stride[0] * stride[1] > 4;
+            let expected = if few { usize::from(whole) } else { 3 };
+            match device.limits().class.is_gpu() {
+                true => assert_eq!(contractions(&kernels), expected, "{about}"),
+                false => assert!(contractions(&kernels) >= 3, "{about}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn on_gpus_products_with_a_vector_are_sums_of_rows() {
+    // A row, a column, a number and an outer product, in batches, and sums that are cut.
+    let cases = [
+        [1, 1, 70, 37],
+        [1, 45, 1, 300],
+        [4, 1, 9, 33],
+        [3, 20, 30, 1],
+        [1, 1, 1, 5],
+        [1, 1, 2, 80_000],
+    ];
+    for device in devices() {
+        for ([batch, m, n, k], turned) in cases.into_iter().zip([false, true].into_iter().cycle()) {
+            let graph = Graph::new();
+            let a = graph.variable(&numbers("a", &[batch, m, k], 1));
+            let stored = if turned { [batch, n, k] } else { [batch, k, n] };
+            let b = graph.variable(&numbers("b", &stored, 2));
+            let right = if turned { b.transpose(-1, -2) } else { b.clone() };
+            let bias = graph.variable(&numbers("bias", &[n], 3));
+            let y = (a.matmul(&right) + &bias).relu();
+            let slope = graph.variable(&numbers("slope", &[batch, m, n], 4));
+            let mut outputs = graph.gradients(&(&y * &slope).sum_all(), &[&a, &b, &bias]);
+            outputs.push(y);
+            let outputs: Vec<&Tensor> = outputs.iter().collect();
+            let (found, kernels) = run(&device, &graph, &outputs);
+            harness::assert_close(&found, &graph.reference(&outputs).unwrap());
+            let about = format!("{batch} of {m}x{k} and {k}x{n} on {}", device.info());
+            let expected = if device.limits().class.is_gpu() { 0 } else { 3 };
+            assert_eq!(contractions(&kernels), expected, "{about}");
+            if (expected, k) == (0, 80_000) {
+                has_two_levels(&kernels[..1], [2, k], true);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_shifted_is_computed_once() {
+    let device = Device::null(Limits::profile("h200").unwrap());
+    let loads = |before: &dyn Fn(&Tensor) -> Tensor| -> Vec<usize> {
+        let graph = Graph::new();
+        let x = before(&graph.variable(&numbers("x", &[8, 16, 12, 12], 1)));
+        let w = graph.variable(&numbers("w", &[16, 1, 3, 3], 2));
+        let y = x.conv2d(&w, None, &ConvOptions { groups: 16, ..ConvOptions::default() });
+        let loaded = Session::new(&device).compile(&graph, &[&y]).unwrap();
+        let kernels = &loaded.compiled().program.kernels;
+        let load = |term: &&Term| matches!(term, Term::Load { .. });
+        kernels.iter().map(|kernel| kernel.expr.terms.iter().filter(load).count()).collect()
+    };
+    // A step and what is as cheap are computed at each place, exponentials once.
+    assert_eq!(loads(&|x| x.relu()), [18]);
+    assert_eq!(loads(&|x| x.exp()), [1, 18]);
+    // What follows from an image and the mean and deviation of its channels is not computed nine times.
+    let norm = |x: &Tensor| {
+        let channels = |sums: Tensor| sums.reshape(&[16, 1, 1]);
+        let off = x - channels(x.mean(&[0, 2, 3]));
+        &off / (channels((&off * &off).mean(&[0, 2, 3])) + 1e-5).sqrt()
+    };
+    assert_eq!(loads(&|x| norm(x).gelu()), [1, 18]);
 }

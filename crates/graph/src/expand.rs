@@ -1,13 +1,16 @@
 //! Expand: operations that a device has no kernel for, or computes faster as others.
 //!
 //! The gradient of attention has a kernel on the CPU only: adapters go through its matrices with products, which they compute
-//! faster than rows. Long reductions to a few results have two levels, because a row is reduced by one workgroup or one core.
-//! Convolutions with filters of one element are products. Of a convolution with strides, most pairs of a pixel and an element of the
-//! filter give nothing to the input's gradient: adapters compute pixels that are a stride apart together, without those pairs. The
-//! CPU's kernel does that itself.
+//! faster than rows. Long reductions to a few results have two levels, because a row is reduced by one workgroup or one core. Products
+//! with a vector would leave most of a tile empty on GPUs, which sum them in rows instead. Of convolutions see [`convolution`].
 
-use crate::ops::{AttendGradient, Conv2d, Conv2dInputGradient, Op, Reduce, Slice};
+mod convolution;
+
+use crate::ops::{
+    AttendGradient, Conv2d, Conv2dInputGradient, Conv2dWeightGradient, MatMul, Op, Reduce, Slice,
+};
 use crate::{Graph, GraphError, Node, Nodes, Tensor, Value};
+use convolution::Shifts;
 use shadegrad_device::{Combine, Conv, DeviceClass, Limits, numel};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,6 +25,10 @@ enum Instead<'n> {
     Product(&'n Conv, bool),
     /// Convolutions of pixels that are a stride apart.
     Phases(&'n Conv),
+    /// Sums over the elements of the filter.
+    Shifts(&'n Conv, Shifts),
+    /// Rows of products with a vector, which are summed.
+    Rows,
 }
 
 impl Instead<'_> {
@@ -32,6 +39,9 @@ impl Instead<'_> {
         limits: &Limits,
     ) -> Option<Instead<'n>> {
         let on_adapter = limits.class != DeviceClass::Cpu;
+        let shifts = |conv, role: Shifts| {
+            role.pay(conv, limits.class).then_some(Instead::Shifts(conv, role))
+        };
         match &node.op {
             Op::AttendGradient(op) if on_adapter => Some(Instead::Matrices(op)),
             Op::Reduce(reduce) => {
@@ -42,11 +52,27 @@ impl Instead<'_> {
                 let [axis, parts] = levels(reduce, &nodes.nodes[input].ty.shape, limits)?;
                 Some(Instead::Levels(reduce, axis, parts))
             }
-            Op::Conv2d(Conv2d(conv)) if is_product(conv) => Some(Instead::Product(conv, false)),
-            Op::Conv2dInputGradient(Conv2dInputGradient(conv)) => match is_product(conv) {
-                true => Some(Instead::Product(conv, true)),
-                false => (on_adapter && has_phases(conv)).then_some(Instead::Phases(conv)),
+            Op::MatMul(MatMul) => {
+                let [a, b] = [0, 1].map(|side| &nodes.nodes[node.inputs[side].index()].ty.shape);
+                let [m, k, n] = [a[a.len() - 2], a[a.len() - 1], b[b.len() - 1]];
+                (limits.class.is_gpu() && [m, n, k].contains(&1)).then_some(Instead::Rows)
+            }
+            Op::Conv2d(Conv2d(conv)) => match convolution::is_product(conv) {
+                true => Some(Instead::Product(conv, false)),
+                false => shifts(conv, Shifts::Forward),
             },
+            Op::Conv2dInputGradient(Conv2dInputGradient(conv)) => {
+                match convolution::is_product(conv) {
+                    true => Some(Instead::Product(conv, true)),
+                    false if on_adapter && convolution::has_phases(conv) => {
+                        Some(Instead::Phases(conv))
+                    }
+                    false => shifts(conv, Shifts::InputGradient),
+                }
+            }
+            Op::Conv2dWeightGradient(Conv2dWeightGradient(conv)) => {
+                shifts(conv, Shifts::WeightGradient)
+            }
             _ => None,
         }
     }
@@ -84,8 +110,12 @@ pub(crate) fn expand<'n>(nodes: &'n Nodes, limits: &Limits) -> Result<Cow<'n, No
                 whole
             }
             Instead::Levels(reduce, axis, parts) => two_levels(reduce, &of[0], axis, parts),
-            Instead::Product(conv, transposed) => product(conv, &of[1], &of[0], transposed),
-            Instead::Phases(conv) => phases(conv, &of[0], &of[1]),
+            Instead::Product(conv, transposed) => {
+                convolution::product(conv, &of[1], &of[0], transposed)
+            }
+            Instead::Phases(conv) => convolution::phases(conv, &of[0], &of[1], limits.class),
+            Instead::Shifts(conv, role) => role.sum(conv, &of[0], &of[1]),
+            Instead::Rows => rows(&of[0], &of[1], limits),
         });
         moved.push(whole.value());
     }
@@ -167,90 +197,16 @@ fn two_levels(reduce: &Reduce, x: &Tensor, axis: usize, parts: usize) -> Tensor 
     combine(&first, vec![(0..axis).filter(|other| !reduce.axes.contains(other)).count()])
 }
 
-/// Pixels of an image from which on its product fills tiles.
-const PIXELS: usize = 32;
-
-/// Whether a convolution and its input's gradient are products of the channels of pixels with one matrix, and large enough: of images
-/// of one pixel all together.
-fn is_product(conv: &Conv) -> bool {
-    let pixels = conv.input[0] * conv.input[1];
-    let plain = conv.kernel == [1, 1] && conv.stride == [1, 1] && conv.groups == 1;
-    plain
-        && conv.padding == [0, 0]
-        && conv.input == conv.output
-        && (pixels == 1 || pixels >= PIXELS)
-}
-
-/// The product of a convolution's filters of one element, or of their transpose, with the pixels of all images.
-fn product(conv: &Conv, weight: &Tensor, images: &Tensor, transposed: bool) -> Tensor {
-    let [from, to] = match transposed {
-        true => [conv.out_channels, conv.in_channels],
-        false => [conv.in_channels, conv.out_channels],
-    };
-    let pixels = conv.input[0] * conv.input[1];
-    let matrix = weight.reshape(&[conv.out_channels, conv.in_channels]);
-    let matrix = if transposed { matrix.transpose(0, 1) } else { matrix };
-    let products = if pixels == 1 {
-        images.reshape(&[conv.batch, from]).matmul(&matrix.transpose(0, 1))
-    } else {
-        let matrices = matrix.unsqueeze(0).expand(&[conv.batch, to, from]);
-        matrices.matmul(&images.reshape(&[conv.batch, from, pixels]))
-    };
-    products.reshape(&[conv.batch, to, conv.input[0], conv.input[1]])
-}
-
-/// Most convolutions that stand for one: each is a shader.
-const PHASES: usize = 4;
-
-/// Whether a convolution has strides, and where it has, no dilation.
-fn has_phases(conv: &Conv) -> bool {
-    let of = |axis: usize| conv.stride[axis] == 1 || conv.dilation[axis] == 1;
-    (2..=PHASES).contains(&(conv.stride[0] * conv.stride[1])) && of(0) && of(1)
-}
-
-/// The gradient of a convolution's input: pixels whose distance is a multiple of the stride see the same elements of the filter, each
-/// for the next output, as in a convolution without strides.
-fn phases(conv: &Conv, slope: &Tensor, weight: &Tensor) -> Tensor {
-    let Conv { batch, in_channels, input, kernel, stride, padding, .. } = *conv;
-    let extents = [0, 1].map(|axis| input[axis].div_ceil(stride[axis]));
-    let mut parts = Vec::new();
-    for number in 0..stride[0] * stride[1] {
-        let phase = [number / stride[1], number % stride[1]];
-        // The first element of the filter that meets an output, and at which output that is.
-        let first = [0, 1].map(|axis| (phase[axis] + padding[axis]) % stride[axis]);
-        let reached = [0, 1].map(|axis| (phase[axis] + padding[axis]) / stride[axis]);
-        let seen =
-            [0, 1].map(|axis| kernel[axis].saturating_sub(first[axis]).div_ceil(stride[axis]));
-        if seen.contains(&0) {
-            parts.push(slope.graph().full(
-                &[batch, in_channels, 1, extents[0], extents[1]],
-                slope.dtype().loaded(),
-                0.0,
-            ));
-            continue;
-        }
-        let mut elements = weight.clone();
-        for axis in 0..2 {
-            elements = elements.slice(axis + 2, first[axis], stride[axis] as isize, seen[axis]);
-        }
-        let of_phase =
-            Conv { input: extents, kernel: seen, stride: [1, 1], padding: reached, ..*conv };
-        let part = match is_product(&of_phase) {
-            true => product(&of_phase, &elements, slope, true),
-            false => slope.record(Conv2dInputGradient(of_phase), &[slope, &elements]),
-        };
-        parts.push(part.unsqueeze(2));
+/// A product of matrices of which one is a vector: its rows times the vector, which are summed.
+fn rows(a: &Tensor, b: &Tensor, limits: &Limits) -> Tensor {
+    let (a, b) = (a.unsqueeze(-1), b.unsqueeze(-3));
+    let products = &a * &b;
+    let axis = products.shape().len() - 2;
+    let sum = Reduce { combine: Combine::Sum, axes: vec![axis] };
+    match levels(&sum, &products.shape(), limits) {
+        Some([axis, parts]) => two_levels(&sum, &products, axis, parts),
+        None => products.record(sum, &[&products]),
     }
-    let parts: Vec<&Tensor> = parts.iter().collect();
-    let [h, w] = extents;
-    slope
-        .graph()
-        .concat(&parts, 2)
-        .reshape(&[batch, in_channels, stride[0], stride[1], h, w])
-        .permute(&[0, 1, 4, 2, 5, 3])
-        .reshape(&[batch, in_channels, h * stride[0], w * stride[1]])
-        .narrow(2, 0, input[0])
-        .narrow(3, 0, input[1])
 }
 
 /// What a node takes of a gradient, if that is one of its parts: then nothing has to be put together.

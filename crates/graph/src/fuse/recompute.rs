@@ -10,6 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Heaviest chain that is computed again for each reader rather than stored and loaded.
 const AGAIN: u32 = 64;
 
+/// How often elements may be read of what is computed again each time, though it isn't cheap.
+const TIMES: usize = 4;
+
 /// How much smaller a value is that costs nothing beside another: what a row has once, beside a row.
 const SMALL: usize = 8;
 
@@ -85,6 +88,22 @@ impl Fused {
             && !self.kept(value)
             && !readers.is_empty()
             && readers.iter().all(once)
+            && self.times(value) <= TIMES
+    }
+
+    /// How often each element of a value is read on average, through views that are no copies of it, such as of an image that is shifted.
+    fn times(&self, value: Value) -> usize {
+        let elements = |value: Value| self.node(value).ty.numel();
+        let (mut open, mut seen, mut read) = (vec![value], BTreeSet::from([value]), 0);
+        while let Some(from) = open.pop() {
+            let users = self.users(from);
+            if users.iter().any(|&user| self.movement(user).is_none()) {
+                read += elements(from).min(elements(value));
+            }
+            let virtual_ = |&&user: &&Value| self.place(user) == Place::Virtual;
+            open.extend(users.iter().filter(virtual_).filter(|&&user| seen.insert(user)));
+        }
+        read / elements(value).max(1)
     }
 
     /// Whether computing an operand in place reads a value.
@@ -207,11 +226,16 @@ impl Fused {
             // Sources of sums and windows are loaded several times.
             _ => weight <= CHEAP,
         };
+        let often = weight > CHEAP && members.iter().any(|&(member, _)| self.times(member) > TIMES);
         let expensive_rows = matches!(target.core, Core::Rows { .. })
             && self.passes(reader) > 1
             && !repeated
             && weight > CHEAP * 2;
-        if !allowed || expensive_rows || members.iter().any(|&(member, _)| self.kept(member)) {
+        if !allowed
+            || often
+            || expensive_rows
+            || members.iter().any(|&(member, _)| self.kept(member))
+        {
             return;
         }
         for (member, _) in &members {
