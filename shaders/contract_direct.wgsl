@@ -14,8 +14,8 @@ fn kernel(t: u32, lane: u32) {
     let split = part % {{splits}}u;
     let first = split * {{chunk}}u;
     let end = min(first + {{chunk}}u, {{k}}u);
-    let row = (tile_row * 8u + lane / 8u) * 4u;
-    let col = (tile_col * 8u + lane % 8u) * 4u;
+    let row = (tile_row * {{down}}u + lane / {{across}}u) * 4u;
+    let col = (tile_col * {{across}}u + lane % {{across}}u) * 4u;
     if (row >= {{m}}u || col >= {{n}}u) { return; }
     // Rows and columns past the edge are computed from the last one and not stored.
     let r0 = row; let r1 = min(row + 1u, {{m}}u - 1u);

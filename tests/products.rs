@@ -253,3 +253,28 @@ fn the_tile_is_the_largest_of_which_there_are_enough() {
     let software = Limits { class: DeviceClass::Software, ..Limits::WEBGPU };
     assert_eq!(chosen([4096, 4096, 4096], &software, 1), [32, 32, 2]);
 }
+
+#[test]
+fn results_straight_from_memory_are_in_tiles_of_their_shape() {
+    let Some(way) = Way::new(Algorithm::Direct, None) else { return };
+    // Few rows, few columns, and both; the workgroups that squares would take, and those that there are.
+    for (sizes, squares, expected) in [
+        ([2, 1, 600, 7], 38, 6),
+        ([1, 3, 300, 5], 10, 2),
+        ([1, 16, 270, 9], 9, 5),
+        ([1, 17, 140, 9], 5, 5),
+        ([1, 500, 10, 12], 16, 6),
+        ([3, 260, 2, 4], 27, 6),
+        ([1, 65, 70, 6], 9, 9),
+    ] {
+        let (found, sources) = way.run(None, &|graph| record(graph, sizes, [false, true, true]));
+        let graph = Graph::new();
+        let outputs = record(&graph, sizes, [false, true, true]);
+        let reference = graph.reference(&outputs.iter().collect::<Vec<_>>()).unwrap();
+        harness::assert_close(&found, &reference);
+        let [batch, m, n, _] = sizes;
+        assert_eq!(batch * m.div_ceil(32) * n.div_ceil(32), squares, "{sizes:?}");
+        let workgroups = format!("if (t >= {expected}u) {{ return; }}");
+        assert!(sources.iter().any(|source| source.contains(&workgroups)), "{sizes:?}");
+    }
+}

@@ -1,6 +1,7 @@
 //! How a contraction is computed on an adapter: which of several shaders with one meaning.
 
 use crate::share::Workgroups;
+use crate::whole::SIZE;
 use crate::{Contraction, DeviceClass, Limits};
 use std::fmt;
 
@@ -59,6 +60,16 @@ impl Algorithm {
             Algorithm::Cooperative => CooperativeTile::SMALL.fits(limits),
         }
     }
+}
+
+/// Rows and columns of results that a workgroup of [`SIZE`] computes straight from memory, four each way in each invocation: squares, which
+/// load least, unless a fifth of the workgroups of another shape are saved, as where there are few rows.
+pub(crate) fn direct_tile(contraction: &Contraction) -> [usize; 2] {
+    let tiles = [8, 4, 16, 2, 32, 1, 64].map(|across| [SIZE / across * 4, across * 4]);
+    let count = |tile: &[usize; 2]| contraction.tiles(*tile, 1);
+    let least = tiles.iter().map(count).min().unwrap_or(0);
+    let [square, ..] = tiles;
+    tiles.into_iter().find(|tile| count(tile) * 4 <= least * 5).unwrap_or(square)
 }
 
 /// What a workgroup computes of a contraction through its memory.

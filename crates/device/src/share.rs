@@ -5,6 +5,7 @@
 //! number are of the first kernel, the next ones of the second, and so on. Whether kernels can do so, and whether it pays, follows
 //! from them and [`Limits`], so that the null device counts the dispatches of adapters.
 
+use crate::algorithm::direct_tile;
 use crate::team::Team;
 use crate::whole::SIZE;
 use crate::{Algorithm, Body, DType, Kernel, Limits, Tile};
@@ -42,7 +43,7 @@ impl Kernel {
                         Some(tile.workgroups(contraction, *splits))
                     }
                     Algorithm::Direct => {
-                        let count = contraction.tiles([32, 32], *splits);
+                        let count = contraction.tiles(direct_tile(contraction), *splits);
                         Some(Workgroups { count, size: SIZE, bytes: 0 })
                     }
                     Algorithm::Subgroups | Algorithm::Cooperative => None,

@@ -3,6 +3,7 @@
 use super::super::term::{Point, coordinates};
 use super::subgroup::{self, Along};
 use super::{Family, Renderer, SIZE, Source, accumulated};
+use crate::algorithm::direct_tile;
 use crate::{
     Algorithm, Body, Contraction, Conv, ConvRole, Expr, Kernel, Store, TermId, Tile, numel,
 };
@@ -122,7 +123,7 @@ impl Renderer<'_> {
             Algorithm::Cooperative => (cooperative.rows, cooperative.cols),
             Algorithm::Tiled => (tile.rows, tile.cols),
             Algorithm::Subgroups => (64 / lanes / across * rows, across * stripe),
-            Algorithm::Direct => (32, 32),
+            Algorithm::Direct => direct_tile(contraction).into(),
         };
         let (tiles_m, tiles_n) = (m.div_ceil(height), n.div_ceil(width));
         let tiles = contraction.tiles([height, width], splits);
@@ -154,6 +155,8 @@ impl Renderer<'_> {
         if algorithm == Algorithm::Direct {
             let [add_rows, keep_rows] = if sums { ["z += a;", KEEP_ROWS] } else { ["", ""] };
             holes.extend([
+                ("down", (height / 4).to_string()),
+                ("across", (width / 4).to_string()),
                 ("add_rows", add_rows.to_string()),
                 ("keep_rows", keep_rows.replace("{{m}}", &m.to_string())),
             ]);
