@@ -2,6 +2,7 @@
 //! stays in the first-level cache, compiled for the widest vectors that the machine has.
 
 use super::memory::{CACHED, Memory, Words};
+use super::pair::{Pair, pairs};
 use super::scratch::Scratch;
 use super::vectors::arch;
 use crate::special::{Vectorized, vectorized};
@@ -204,6 +205,7 @@ enum Step {
         dtype: DType,
         args: [usize; 3],
     },
+    Pair(Pair, [usize; 3]),
 }
 
 impl Step {
@@ -211,6 +213,7 @@ impl Step {
     fn arguments(&self) -> &[usize] {
         match self {
             Step::Apply { op, args, .. } => &args[..op.arity()],
+            Step::Pair(_, args) => args,
             Step::Gather { index, .. } => std::slice::from_ref(index),
             _ => &[],
         }
@@ -284,10 +287,13 @@ impl Plan {
             let along = view.strides.last() == Some(&1) && !view.is_masked() && !same[id];
             along && slice.dtype.bytes() == 4 && !(stored && roots.contains(&id))
         };
+        let pairs = pairs(expr, roots, &needed, &same);
+        let mut computed = needed;
+        pairs.iter().flatten().for_each(|&(inner, ..)| computed[inner] = false);
         let mut uniform = Vec::new();
         let mut register = vec![usize::MAX; expr.terms.len()];
         let mut steps = Vec::new();
-        for (id, term) in expr.terms.iter().enumerate().filter(|(id, _)| needed[*id]) {
+        for (id, term) in expr.terms.iter().enumerate().filter(|(id, _)| computed[*id]) {
             register[id] = steps.len();
             uniform.push(same[id] && !matches!(term, Term::Literal(_)));
             steps.push(match term {
@@ -307,6 +313,12 @@ impl Plan {
                 Term::Index { view } => Step::Index(view.collapsed()),
                 Term::Within { view } => Step::Within(view.collapsed()),
                 Term::Accumulator(number) => Step::Accumulator(*number),
+                Term::Apply { .. } if let Some((inner, pair, other)) = pairs[id] => {
+                    let of = expr.terms[inner].arguments();
+                    let squared = other == inner;
+                    let other = if squared { of[0] } else { other };
+                    Step::Pair(pair, [of[0], of[1], other].map(|id| register[id]))
+                }
                 Term::Apply { op, args } => {
                     // Arguments that there aren't may be any that there is.
                     let mut registers = [register[args[0]]; 3];
@@ -400,28 +412,14 @@ impl Plan {
         start: usize,
         accumulated: &[Accumulated<'_>],
     ) {
-        let points = out.len();
-        let Others { before, after, held, lies } = others;
-        let register = |number: usize| match (&self.steps[held[number]], lies[held[number]]) {
-            // SAFETY: passed on to the caller.
-            (Step::Load { slice, .. }, at) if at != NOWHERE => unsafe { slice.part(at, points) },
-            (Step::Accumulator(number), _)
-                if let Accumulated::Each(values) = accumulated[*number] =>
-            {
-                &values[..points]
-            }
-            _ => match self.blocks[held[number]] {
-                block if block < before.len() => &before[block][..points],
-                block => &after[block - before.len() - 1][..points],
-            },
-        };
+        let given = Given { plan: self, others, points: out.len(), accumulated };
         match step {
             Step::Literal(_) => {}
             // SAFETY: passed on to the caller.
             Step::Load { slice, view, .. } => unsafe { load(slice, view, start, out) },
             Step::Gather { slice, view, index, stride, len } => {
                 // SAFETY: passed on to the caller.
-                unsafe { gather(slice, view, (register(*index), *stride, *len), start, out) }
+                unsafe { gather(slice, view, (given.by(*index), *stride, *len), start, out) }
             }
             Step::Index(view) => segments(view, start, out, |at| at as u32),
             Step::Within(view) => segments(view, start, out, |_| 1),
@@ -430,11 +428,18 @@ impl Plan {
                 Accumulated::All(value) => out.fill(value),
             },
             Step::Apply { op, dtype, args } => {
-                let first = register(args[0]);
                 let arity = op.arity();
-                let second = if arity > 1 { register(args[1]) } else { first };
-                let third = if arity > 2 { register(args[2]) } else { first };
-                op.evaluate::<FUSED>(*dtype, first, second, third, out);
+                // SAFETY: passed on to the caller.
+                unsafe {
+                    let first = given.by(args[0]);
+                    let second = if arity > 1 { given.by(args[1]) } else { first };
+                    let third = if arity > 2 { given.by(args[2]) } else { first };
+                    op.evaluate::<FUSED>(*dtype, first, second, third, out);
+                }
+            }
+            Step::Pair(pair, [a, b, c]) => {
+                // SAFETY: passed on to the caller.
+                unsafe { pair.evaluate([given.by(*a), given.by(*b), given.by(*c)], out) }
             }
         }
     }
@@ -460,6 +465,40 @@ impl Plan {
                 &values[..len]
             }
             _ => &registers.blocks[self.blocks[step] * BLOCK..][..len],
+        }
+    }
+}
+
+/// What the steps before one gave, for so many points.
+struct Given<'r> {
+    plan: &'r Plan,
+    others: Others<'r>,
+    points: usize,
+    accumulated: &'r [Accumulated<'r>],
+}
+
+impl<'r> Given<'r> {
+    /// By one of them.
+    ///
+    /// # Safety
+    /// Nothing writes to the words that it loads while they are used.
+    #[inline(always)]
+    unsafe fn by(&self, number: usize) -> &'r [u32] {
+        let Given { plan, others: Others { before, after, held, lies }, points, accumulated } =
+            self;
+        let step = held[number];
+        match (&plan.steps[step], lies[step]) {
+            // SAFETY: passed on to the caller.
+            (Step::Load { slice, .. }, at) if at != NOWHERE => unsafe { slice.part(at, *points) },
+            (Step::Accumulator(number), _)
+                if let Accumulated::Each(values) = accumulated[*number] =>
+            {
+                &values[..*points]
+            }
+            _ => match plan.blocks[step] {
+                block if block < before.len() => &before[block][..*points],
+                block => &after[block - before.len() - 1][..*points],
+            },
         }
     }
 }

@@ -12,6 +12,7 @@ mod conv;
 mod crew;
 mod memory;
 mod merge;
+mod pair;
 mod recurrent;
 mod rows;
 mod scan;
