@@ -117,10 +117,10 @@ fn rows_are_reduced_alike_by_any_number_of_threads() {
     for shape in [[3001, 37], [70, 4096], [3, 100_000]] {
         let graph = Graph::new();
         let x = graph.variable(&harness::numbers("x", &shape, 1));
-        let outputs = [x.sum(&[1]), x.amax(&[1]), x.log_softmax(-1)];
+        let outputs = [x.sum(&[1]), x.amax(&[1]), x.log_softmax(-1), (&x * 4.0).softmax(-1)];
         let outputs: Vec<&Tensor> = outputs.iter().chain([&x]).collect();
         let expected = alike(&graph, &outputs, &format!("{shape:?}"));
-        let [sums, largest, logs, x] = &expected[..] else { panic!("four outputs") };
+        let [sums, largest, logs, shares, x] = &expected[..] else { panic!("five outputs") };
         for row in 0..shape[0] {
             let values: Vec<f64> = (0..shape[1]).map(|column| x.at(&[row, column])).collect();
             let sum: f64 = values.iter().sum();
@@ -129,6 +129,16 @@ fn rows_are_reduced_alike_by_any_number_of_threads() {
             assert_eq!(largest.at(&[row]), most, "{shape:?}, row {row}");
             let log = values.iter().map(|value| (value - most).exp()).sum::<f64>().ln() + most;
             assert!((logs.at(&[row, 0]) - (values[0] - log)).abs() < 1e-5, "{shape:?}, row {row}");
+            let powers: Vec<f64> =
+                values.iter().map(|value| (4.0 * (value - most)).exp()).collect();
+            let all: f64 = powers.iter().sum();
+            for (column, power) in powers.iter().enumerate() {
+                let (share, found) = (power / all, shares.at(&[row, column]));
+                assert!(
+                    (found - share).abs() < 1e-5 * share,
+                    "{shape:?}, {row}, {column}: {found} for {share}"
+                );
+            }
         }
     }
 }

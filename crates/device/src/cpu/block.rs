@@ -258,30 +258,30 @@ impl Plan {
         expr: &Expr,
         roots: &[TermId],
         slices: &[Slice],
-        cols: Option<Range<usize>>,
+        same: Option<Vec<bool>>,
     ) -> Plan {
-        Plan::over(expr, roots, slices, cols, false)
+        Plan::over(expr, roots, slices, same, false)
     }
 
-    /// A plan for blocks that don't leave a row: what doesn't depend on the axes of columns is computed once for each.
+    /// A plan for blocks that don't leave a row: terms that are the `same` for all of a row are computed once for each.
     pub(super) fn over_rows(
         expr: &Expr,
         roots: &[TermId],
         slices: &[Slice],
-        cols: Range<usize>,
+        same: Vec<bool>,
     ) -> Plan {
-        Plan::over(expr, roots, slices, Some(cols), true)
+        Plan::over(expr, roots, slices, Some(same), true)
     }
 
     fn over(
         expr: &Expr,
         roots: &[TermId],
         slices: &[Slice],
-        cols: Option<Range<usize>>,
+        same: Option<Vec<bool>>,
         stored: bool,
     ) -> Plan {
         let needed = expr.needed(roots);
-        let same = cols.map_or_else(|| vec![false; expr.terms.len()], |cols| expr.uniform(cols));
+        let same = same.unwrap_or_else(|| vec![false; expr.terms.len()]);
         // What is stored as it was loaded is copied first: another store may overwrite it.
         let lines = |id: TermId, slice: &Slice, view: &View| {
             let along = view.strides.last() == Some(&1) && !view.is_masked() && !same[id];

@@ -141,3 +141,113 @@ fn each([a, b, c]: [&[u32]; 3], out: &mut [u32], f: impl Fn(f32, f32, f32) -> f3
         *out = f(f32::from_bits(a), f32::from_bits(b), f32::from_bits(c)).to_bits();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::block::{Accumulated, BLOCK, Plan};
+    use super::*;
+
+    const VALUES: [f32; 9] =
+        [1.5, -2.25, 0.0, -0.0, 1e-30, 3.4e38, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+
+    /// Triples of values, of the first two all there are, as what three accumulators hold.
+    fn inputs() -> [Vec<u32>; 3] {
+        let count = VALUES.len();
+        [1, count, count * count].map(|step| {
+            let value = |point: usize| VALUES[point / step % count].to_bits();
+            (0..BLOCK).map(value).collect()
+        })
+    }
+
+    /// An expression of three accumulators, and their terms.
+    fn of_three() -> (Expr, [TermId; 3]) {
+        let mut expr = Expr::default();
+        let terms = [0, 1, 2].map(|number| expr.push(Term::Accumulator(number), DType::F32));
+        (expr, terms)
+    }
+
+    fn paired(expr: &Expr, roots: &[TermId]) -> usize {
+        let same = vec![false; expr.terms.len()];
+        pairs(expr, roots, &expr.needed(roots), &same).iter().flatten().count()
+    }
+
+    /// What a plan gives for a root, and each of its two terms alone.
+    fn both(expr: &Expr, root: TermId) -> [Vec<u32>; 2] {
+        let inputs = inputs();
+        let accumulated: Vec<Accumulated<'_>> =
+            inputs.iter().map(|values| Accumulated::Each(values)).collect();
+        let len = inputs[0].len();
+        let plan = Plan::new(expr, &[root], &[]);
+        let mut registers = plan.registers();
+        // SAFETY: the plan loads nothing.
+        let found = unsafe {
+            plan.evaluate(&mut registers, 0, len, &accumulated);
+            plan.root(&registers, 0, len, &accumulated).to_vec()
+        };
+        let mut values: Vec<Vec<u32>> = inputs.to_vec();
+        for term in &expr.terms[inputs.len()..] {
+            let Term::Apply { op, args } = term else { continue };
+            let (a, b) = (&values[args[0]], &values[args[1]]);
+            let mut out = vec![0; len];
+            op.evaluate::<true>(DType::F32, a, b, b, &mut out);
+            values.push(out);
+        }
+        [found, values.swap_remove(root)]
+    }
+
+    /// The bits, but one of all that are no numbers.
+    fn numbers(values: &[u32]) -> Vec<u32> {
+        let one = |&bits: &u32| if f32::from_bits(bits).is_nan() { u32::MAX } else { bits };
+        values.iter().map(one).collect()
+    }
+
+    #[test]
+    fn two_terms_in_one_loop_have_the_bits_of_two_loops() {
+        use Intrinsic::{Add, Div, Max, Min, Mul, Sub};
+        let mut count = 0;
+        for inner in [Add, Sub, Mul] {
+            for (outer, left, right) in
+                [(Add, 1, 1), (Sub, 1, 1), (Mul, 1, 1), (Div, 1, 0), (Max, 1, 0), (Min, 0, 0)]
+            {
+                for (expected, turned) in [(left, false), (right, true)] {
+                    let (mut expr, [a, b, c]) = of_three();
+                    let first = expr.apply(inner, &[a, b]);
+                    let root = expr.apply(outer, &if turned { [c, first] } else { [first, c] });
+                    assert_eq!(paired(&expr, &[root]), expected, "{outer:?} of {inner:?}");
+                    let [found, alone] = both(&expr, root);
+                    assert_eq!(numbers(&found), numbers(&alone), "{outer:?} of {inner:?}");
+                    count += expected;
+                }
+            }
+            let (mut expr, [a, b, _]) = of_three();
+            let first = expr.apply(inner, &[a, b]);
+            let root = expr.apply(Mul, &[first, first]);
+            assert_eq!(paired(&expr, &[root]), 1, "the square of {inner:?}");
+            let [found, alone] = both(&expr, root);
+            assert_eq!(numbers(&found), numbers(&alone), "the square of {inner:?}");
+        }
+        assert_eq!(count, 24);
+    }
+
+    #[test]
+    fn what_others_use_has_a_loop_of_its_own() {
+        let (mut expr, [a, b, c]) = of_three();
+        let product = expr.apply(Intrinsic::Mul, &[a, b]);
+        let sum = expr.apply(Intrinsic::Add, &[product, c]);
+        let other = expr.apply(Intrinsic::Sub, &[sum, product]);
+        // The product is used twice, so only the sum is computed with what uses it.
+        assert_eq!(paired(&expr, &[other]), 1);
+        // As a root it is stored.
+        assert_eq!(paired(&expr, &[sum, product]), 0);
+        // Of three in a row, two are a pair.
+        let (mut expr, [a, b, c]) = of_three();
+        let product = expr.apply(Intrinsic::Mul, &[a, b]);
+        let sum = expr.apply(Intrinsic::Add, &[product, c]);
+        let more = expr.apply(Intrinsic::Add, &[sum, b]);
+        assert_eq!(paired(&expr, &[more]), 1);
+        // What is computed once for a row isn't computed for each point.
+        let needed = expr.needed(&[sum]);
+        let same: Vec<bool> = (0..expr.terms.len()).map(|id| id == product).collect();
+        assert!(pairs(&expr, &[sum], &needed, &same).iter().all(Option::is_none));
+    }
+}

@@ -36,12 +36,17 @@ pub(super) struct Rows {
     stages: Vec<Plan>,
     /// Reductions that go through the columns together, each with how it combines what.
     passes: Vec<(Vec<(Combine, DType)>, Plan)>,
+    /// What is kept of each element for later passes, as accumulators behind those of rows: the pass and which of its reductions'
+    /// terms.
+    kept: Vec<[usize; 2]>,
     row_stores: Stores,
     stores: Stores,
     /// Where elements are stored.
     layout: View,
     /// Rows that fit a block.
     together: usize,
+    /// How much is found of a row.
+    found: usize,
 }
 
 impl Rows {
@@ -54,31 +59,50 @@ impl Rows {
         let elements: Vec<_> = reductions.iter().map(|r| r.term).chain(roots(stores)).collect();
         let (expr, stages) = stages(&kernel.expr, &elements, columns.clone(), &passes);
         let together = (BLOCK / numel(cols).max(1)).max(1);
-        // Of one row, or of several.
-        let within = (together == 1).then(|| columns.clone());
-        let plan = |terms: &[TermId]| match within.clone() {
-            Some(columns) => Plan::over_rows(&expr, terms, slices, columns),
-            None => Plan::new(&expr, terms, slices),
+        // Of one row, or of several. What is kept differs from element to element, as what it was computed from.
+        let same = (together == 1).then(|| expr.uniform(columns.clone()));
+        let found = stages.iter().map(|(_, terms)| terms.len()).sum::<usize>() + reductions.len();
+        let kept = match numel(cols) <= TASK_POINTS {
+            true => kept(&expr, &kernel.body, &passes),
+            false => vec![],
         };
-        let pass = |range: Range<usize>| {
-            let all = &reductions[range];
+        // With what passes before one have kept.
+        let after = |number: usize| {
+            let mut expr = expr.clone();
+            for (place, &[pass, reduction]) in kept.iter().enumerate() {
+                if pass < number {
+                    let term = reductions[passes[pass].start + reduction].term;
+                    expr.terms[term] = Term::Accumulator(found + place);
+                }
+            }
+            expr
+        };
+        let pass = |(number, range): (usize, &Range<usize>)| {
+            let all = &reductions[range.clone()];
             let terms: Vec<_> = all.iter().map(|r| r.term).collect();
             let combines = all.iter().map(|r| (r.combine, expr.types[r.term])).collect();
-            (combines, Plan::unstored(&expr, &terms, slices, within.clone()))
+            (combines, Plan::unstored(&after(number), &terms, slices, same.clone()))
         };
         let of_rows = |(expr, terms): (Expr, Vec<TermId>)| {
             Plan::new(&expr.without(columns.clone()), &terms, slices)
         };
         let row_plan = of_rows((expr.clone(), roots(row_stores)));
+        let (last, terms) = (after(passes.len()), roots(stores));
+        let plan = match &same {
+            Some(same) => Plan::over_rows(&last, &terms, slices, same.clone()),
+            None => Plan::new(&last, &terms, slices),
+        };
         Rows {
             rows: numel(rows),
             cols: numel(cols),
             stages: stages.into_iter().map(of_rows).collect(),
-            passes: passes.into_iter().map(pass).collect(),
+            passes: passes.iter().enumerate().map(pass).collect(),
+            kept,
             row_stores: Stores::with(row_plan, false, row_stores, slices),
-            stores: Stores::with(plan(&roots(stores)), false, stores, slices),
+            stores: Stores::with(plan, false, stores, slices),
             layout: layout.collapsed(),
             together,
+            found,
         }
     }
 
@@ -87,7 +111,7 @@ impl Rows {
     /// # Safety
     /// As [`Task::run`], and no other thread works on these rows.
     unsafe fn group(&self, first: usize, count: usize, state: &mut State) {
-        let State { stages, passes, row_stores, stores, found, spread, totals } = state;
+        let State { stages, passes, row_stores, stores, found, spread, totals, kept } = state;
         // While the last pass goes over these rows, what the first loads of the next ones; of long rows, what it loads of the next block.
         let group = count * self.cols;
         let first_pass = self.passes.first().map_or(&self.stores.plan, |(_, plan)| plan);
@@ -113,8 +137,12 @@ impl Rows {
             let Some((combines, plan)) = self.passes.get(number) else { continue };
             let (known, next) = found.split_at_mut(done);
             let is_last = self.stores.is_empty() && number + 1 == self.passes.len();
+            let earlier = self.kept.partition_point(|[pass, _]| *pass < number);
+            let (before, here) = kept.split_at_mut(earlier * group);
+            let here = here.chunks_mut(group.max(1)).zip(&self.kept[earlier..]);
+            let mut here: Few<_> = here.filter(|(_, [pass, _])| *pass == number).collect();
             for rows in self.blocks(count) {
-                let known = self.known(plan, known, &rows, spread);
+                let mut known = self.known(plan, known, &rows, spread);
                 let registers = &mut passes[number];
                 registers.begin_row();
                 let each_row = rows.clone().flat_map(|_| combines);
@@ -124,8 +152,15 @@ impl Rows {
                     if is_last {
                         ahead([start, len]);
                     }
+                    let at = start - first * self.cols;
+                    self.recall(&mut known, before, group, at..at + len);
                     // SAFETY: passed on to the caller.
                     unsafe { plan.evaluate(registers, start, len, &known) };
+                    for (values, [_, root]) in &mut here {
+                        // SAFETY: as above.
+                        let kept = unsafe { plan.root(registers, *root, len, &known) };
+                        values[at..at + len].copy_from_slice(kept);
+                    }
                     for root in 0..combines.len() {
                         // SAFETY: as above.
                         let values = unsafe { plan.root(registers, root, len, &known) };
@@ -150,10 +185,12 @@ impl Rows {
             return;
         }
         for rows in self.blocks(count) {
-            let known = self.known(&self.stores.plan, found, &rows, spread);
+            let mut known = self.known(&self.stores.plan, found, &rows, spread);
             stores.begin_row();
             for points in self.points(first, &rows) {
                 ahead(points);
+                let at = points[0] - first * self.cols;
+                self.recall(&mut known, kept, group, at..at + points[1]);
                 // SAFETY: passed on to the caller; rows store disjoint ranges.
                 unsafe { self.stores.spread(stores, &self.layout, points, &known) };
             }
@@ -172,6 +209,22 @@ impl Rows {
         (start..end).step_by(BLOCK).map(move |at| [at, BLOCK.min(end - at)])
     }
 
+    /// Adds what earlier passes kept of the elements of a block, each of so many elements of the group.
+    fn recall<'s>(
+        &self,
+        known: &mut Known<'s>,
+        kept: &'s [u32],
+        group: usize,
+        block: Range<usize>,
+    ) {
+        if kept.is_empty() {
+            return;
+        }
+        known.resize(self.found, Accumulated::All(0));
+        let of_block = |values: &'s [u32]| Accumulated::Each(&values[block.clone()]);
+        known.extend(kept.chunks(group).take(self.kept.len()).map(of_block));
+    }
+
     /// What is known of a row, or of the row of each point where several rows share a block, as far as a plan needs it.
     fn known<'s>(
         &self,
@@ -183,12 +236,37 @@ impl Rows {
         if self.together == 1 {
             return found.iter().map(|values| Accumulated::All(values[rows.start])).collect();
         }
-        for number in plan.accumulators() {
+        for number in plan.accumulators().filter(|&number| number < found.len()) {
             let lines = spread[number].chunks_mut(self.cols.max(1));
             lines.zip(&found[number][rows.clone()]).for_each(|(line, value)| line.fill(*value));
         }
         each(spread)
     }
+}
+
+/// Which elements' terms are worth keeping for later passes: what is reduced, needed again and takes longer to compute than to load. For
+/// each, the pass and which of its reductions has it.
+fn kept(expr: &Expr, body: &Body, passes: &[Range<usize>]) -> Vec<[usize; 2]> {
+    let Body::Rows { rows, cols, reductions, stores, .. } = body else { return vec![] };
+    let uniform = expr.uniform(rows.len()..rows.len() + cols.len());
+    let mut slow = vec![false; expr.terms.len()];
+    for (id, term) in expr.terms.iter().enumerate().filter(|(id, _)| !uniform[*id]) {
+        let own = matches!(term, Term::Apply { op, .. } if op.is_slow());
+        slow[id] = own || term.arguments().iter().any(|&argument| slow[argument]);
+    }
+    let mut kept = vec![];
+    for (number, pass) in passes.iter().enumerate() {
+        let later = reductions[pass.end..].iter().map(|reduction| reduction.term);
+        let needed = expr.needed(&later.chain(roots(stores)).collect::<Vec<_>>());
+        let mut terms = vec![];
+        for (place, reduction) in reductions[pass.clone()].iter().enumerate() {
+            if needed[reduction.term] && slow[reduction.term] && !terms.contains(&reduction.term) {
+                terms.push(reduction.term);
+                kept.push([number, place]);
+            }
+        }
+    }
+    kept
 }
 
 /// The expression of a row kernel with accumulators for what `elements` need that is the same for all of a row; and the expressions
@@ -265,12 +343,13 @@ struct State {
     spread: Scratch,
     /// The reductions of the rows of a block.
     totals: Scratch<Total>,
+    /// What passes keep of the elements of a group.
+    kept: Scratch,
 }
 
 impl Task for Rows {
     unsafe fn run(&self) {
-        let found = self.stages.iter().map(|plan| plan.roots.len()).sum::<usize>()
-            + self.passes.iter().map(|(combines, _)| combines.len()).sum::<usize>();
+        let found = self.found;
         let fit = |points: usize| (points / self.cols.max(1)).max(1);
         // What is found of rows takes a point of a block for each.
         let group = fit(GROUP).min(BLOCK);
@@ -287,6 +366,7 @@ impl Task for Rows {
                 found: Scratch::new(found * BLOCK),
                 spread: Scratch::new(if self.together > 1 { found * BLOCK } else { 0 }),
                 totals: Scratch::new(self.together.min(group) * most),
+                kept: Scratch::new(self.kept.len() * group * self.cols),
             };
             let rows = task * rows_each..((task + 1) * rows_each).min(self.rows);
             for first in rows.clone().step_by(group) {
@@ -417,6 +497,35 @@ impl Total {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Intrinsic, Reduction, Store};
+
+    /// Which terms a kernel keeps that takes the largest of a row off its elements, sums what `op` makes of these and divides by it.
+    fn kept_of(op: Intrinsic) -> Vec<[usize; 2]> {
+        let mut expr = Expr::default();
+        let load = Term::Load { operand: 0, view: View::contiguous(&[2, 8]) };
+        let x = expr.push(load, DType::F32);
+        let most = expr.push(Term::Accumulator(0), DType::F32);
+        let off = expr.apply(Intrinsic::Sub, &[x, most]);
+        let changed = expr.apply(op, &[off]);
+        let total = expr.push(Term::Accumulator(1), DType::F32);
+        let share = expr.apply(Intrinsic::Div, &[changed, total]);
+        let reduction = |combine, term| Reduction { combine, term };
+        let body = Body::Rows {
+            rows: vec![2],
+            cols: vec![8],
+            layout: View::contiguous(&[2, 8]),
+            reductions: vec![reduction(Combine::Max, x), reduction(Combine::Sum, changed)],
+            row_stores: vec![],
+            stores: vec![Store { operand: 1, term: share }],
+        };
+        kept(&expr, &body, &body.passes(&expr))
+    }
+
+    #[test]
+    fn exponentials_are_kept_and_what_is_computed_faster_is_not() {
+        assert_eq!(kept_of(Intrinsic::Exp), [[1, 0]]);
+        assert!(kept_of(Intrinsic::Abs).is_empty());
+    }
 
     const LENGTHS: [usize; 10] = [1, 15, 16, 17, 63, 64, 65, 100, 130, BLOCK];
 

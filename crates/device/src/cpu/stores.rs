@@ -175,7 +175,8 @@ impl Map {
         };
         let domain = kernel.body.domain();
         // What is one number for all points, such as a learning rate, is computed once for each task.
-        let plan = Plan::over_rows(&kernel.expr, &roots(stores), slices, 0..domain.len());
+        let same = kernel.expr.uniform(0..domain.len());
+        let plan = Plan::over_rows(&kernel.expr, &roots(stores), slices, same);
         Map { points: numel(&domain), stores: Stores::with(plan, false, stores, slices) }
     }
 }
