@@ -75,46 +75,107 @@ fn has(source: &str) -> [bool; 2] {
     ["subgroupShuffleXor(", "    var k"].map(|text| source.contains(text))
 }
 
+/// An adapter whose rows are folded in one way, with whether that is in subgroups and whether elements are kept.
+struct Way {
+    device: Device,
+    variant: Variant,
+    expected: [bool; 2],
+}
+
+impl Way {
+    /// With subgroups as the adapter has them, of which so many are known to be one, or for which memory stands.
+    fn all() -> Vec<Way> {
+        let least = |least_subgroup: usize| {
+            let all = Limits::profile("h200").unwrap();
+            Some(Limits { least_subgroup, invocations: 256, ..all })
+        };
+        let real = [(None, true), (least(4), false), (least(0), true), (least(0), false)];
+        let real = real.map(|(limits, kept)| (limits, None, kept));
+        let exchanged = [16, 128].map(|size| (None, Some(size), size == 128));
+        let open = |(limits, exchanged, kept)| {
+            let (kept, grouped) = (Some(kept), Some(true));
+            let variant = Variant { limits, exchanged, kept, grouped, ..Variant::default() };
+            let device = harness::adapter_with(variant.clone())?;
+            let of_subgroups = device.limits().least_subgroup > 0 && exchanged.is_none();
+            Some(Way { device, variant, expected: [of_subgroups, kept == Some(true)] })
+        };
+        real.into_iter().chain(exchanged).filter_map(open).collect()
+    }
+}
+
 #[test]
 fn rows_have_the_same_bits_however_they_are_folded_and_kept() {
-    // Subgroups as the adapter has them, of which only four are known to be one, and none.
-    let limits = |least_subgroup: usize| {
-        let all = Limits::profile("h200").unwrap();
-        Some(Limits { least_subgroup, invocations: 256, ..all })
-    };
-    let ways = [(None, true), (limits(4), false), (limits(0), true), (limits(0), false)];
-    let ways = ways.map(|(limits, kept)| {
-        let of_subgroups = limits.as_ref().is_none_or(|limits| limits.least_subgroup > 0);
-        let variant =
-            Variant { limits, kept: Some(kept), grouped: Some(true), ..Variant::default() };
-        let device = harness::adapter_with(variant.clone())?;
-        let of_subgroups = of_subgroups && device.limits().least_subgroup > 0;
-        Some((device, variant, [of_subgroups, kept]))
-    });
+    let ways = Way::all();
     let (mut subgroups, mut keeping) = (0, 0);
     for (shape, axis) in SHAPES {
         let mut first: Option<Vec<u64>> = None;
-        for (device, variant, expected) in ways.iter().flatten() {
+        let cpu = run(&Device::cpu(Some(2)), &Variant::default(), shape, axis).0;
+        for Way { device, variant, expected } in &ways {
             let (found, source) = run(device, variant, shape, axis);
             let about = format!("{shape:?} along {axis}, {variant:?}");
-            if first.is_none() {
-                let cpu = run(&Device::cpu(Some(2)), variant, shape, axis).0;
-                assert_close(&found, &cpu);
-            }
+            assert_close(&found, &cpu);
             let first = first.get_or_insert_with(|| bits(&found));
             // Compilers of GPUs take products and sums together where they like.
             let exact = device.info().class == DeviceClass::Software;
             assert!(!exact || *first == bits(&found), "{about}");
             let [folds, keeps] = has(&source);
-            // Rows beside each other share no subgroup here, and long ones are too much for registers.
-            let expected = [expected[0] && axis == 1, expected[1] && shape[axis] < 4099];
+            // Rows beside each other share no subgroup of eight, and long ones are too much for registers.
+            let near = axis == 1 || device.limits().least_subgroup >= 16;
+            let expected = [expected[0] && near, expected[1] && shape[axis] < 4099];
             assert_eq!([folds, keeps], expected, "{about}\n{source}");
+            let stands = variant.exchanged.is_some_and(|size| axis == 1 || size >= 16);
+            assert_eq!(source.contains("[lane ^ "), stands, "{about}\n{source}");
             subgroups += usize::from(folds);
             keeping += usize::from(keeps);
         }
     }
-    assert!(ways.iter().flatten().count() == 0 || keeping > 10, "{keeping} kept");
-    assert!(subgroups > 0 || ways.iter().flatten().all(|(_, _, expected)| !expected[0]));
+    assert!(ways.is_empty() || keeping > 15, "{keeping} kept");
+    assert!(subgroups > 0 || ways.iter().all(|way| !way.expected[0]));
+}
+
+#[test]
+fn what_is_no_number_is_seen_wherever_it_is() {
+    for Way { device, variant, .. } in Way::all() {
+        for columns in [20, 300] {
+            let graph = Graph::new();
+            let x = graph.variable(&numbers("x", &[40, columns], 1));
+            // In each row somewhere else.
+            let values =
+                (0..40 * columns).map(|at| match at % columns == at / columns * 37 % columns {
+                    true => f32::NAN,
+                    false => 1.0,
+                });
+            let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+            let hidden = Variable::from_bytes("hidden", &[40, columns], DType::F32, bytes);
+            let hidden = graph.variable(&hidden);
+            let outputs = [hidden.amax(&[1]), hidden.amin(&[1]), hidden.sum(&[1]), x.amax(&[1])];
+            let outputs: Vec<&Tensor> = outputs.iter().collect();
+            let found = harness::run_guarded(&device, &graph, &outputs, Options::default(), 1).1;
+            let about = format!("{columns} columns, {variant:?}");
+            assert!(found[..3].iter().all(|one| one.data.iter().all(|v| v.is_nan())), "{about}");
+            assert!(found[3].data.iter().all(|v| v.is_finite()), "{about}");
+        }
+    }
+}
+
+#[test]
+fn subgroups_that_are_not_what_they_should_be_are_left_alone() {
+    let open = |planted| {
+        let variant = Variant { grouped: Some(true), planted, ..Variant::default() };
+        Some((harness::adapter_with(variant.clone())?, variant))
+    };
+    let (Some(sound), Some(faulty)) = (
+        open(None),
+        // Invocations that are numbered otherwise than they share subgroups.
+        open(Some(("subgroup * width + place", "subgroup + place * 32u"))),
+    ) else {
+        return;
+    };
+    let subgroups = sound.0.limits().least_subgroup;
+    assert_eq!(faulty.0.limits().least_subgroup, 0);
+    let [(found, source), (expected, _)] =
+        [&faulty, &sound].map(|(device, variant)| run(device, variant, [9, 257], 1));
+    assert!(!has(&source)[0] && bits(&found) == bits(&expected), "{subgroups} in subgroups");
 }
 
 #[test]
@@ -145,7 +206,7 @@ fn gpus_keep_rows_and_fold_them_in_subgroups() {
             shadegrad::graph::compile(&nodes, &limits, &Options::default()).unwrap().program;
         render(&program.kernels[0], &limits, &Variant::default()).unwrap().source
     };
-    // Two results of 256 invocations each: one read of eight, five steps in subgroups of 32, and a barrier before the array serves again.
+    // Two results of 256 invocations each: a read of eight, five steps in subgroups of 32, and a barrier before the array serves again.
     let source = shader("h200", 1024);
     let count = |text: &str| source.matches(text).count();
     assert_eq!(has(&source), [true, true], "{source}");

@@ -168,7 +168,8 @@ impl Tile {
     /// The workgroups that compute a contraction whose sums are cut into parts.
     pub(crate) fn workgroups(&self, contraction: &Contraction, splits: usize) -> Workgroups {
         let count = contraction.tiles([self.rows, self.cols], splits);
-        Workgroups { count, size: self.invocations(), bytes: self.bytes() }
+        let (size, bytes) = (self.invocations(), self.bytes());
+        Workgroups { count, size, bytes, by_subgroup: false }
     }
 
     /// Whether a device has the invocations and the workgroup memory.

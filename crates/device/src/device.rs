@@ -245,11 +245,21 @@ impl Device {
             Err(reason) => (MatmulPrecision::Highest, Some(reason.into())),
         };
         let variant = crate::Variant { precision, ..variant };
-        let opened = crate::gpu::open(name, variant)?;
-        Ok(opened.map(|gpu| {
-            let refused = failed.or_else(|| gpu.refused());
-            Device { refused, ..Device::of(gpu) }.asked(asked)
-        }))
+        let open = |variant: &crate::Variant| {
+            let opened = crate::gpu::open(name, variant.clone())?;
+            Ok(opened.map(|gpu| {
+                let refused = failed.clone().or_else(|| gpu.refused());
+                Device { refused, ..Device::of(gpu) }.asked(asked)
+            }))
+        };
+        let opened = open(&variant)?;
+        match &opened {
+            Some(device) if !crate::gpu::trial::folds(device, &variant)? => {
+                let limits = Limits { least_subgroup: 0, ..device.limits().clone() };
+                open(&crate::Variant { limits: Some(limits), ..variant })
+            }
+            _ => Ok(opened),
+        }
     }
 
     /// The host's cores: as many threads as given, else as many as there are.

@@ -19,6 +19,8 @@ pub(crate) struct Workgroups {
     pub(crate) size: usize,
     /// Bytes of memory that these share. If there are none, larger workgroups can stand for several.
     pub(crate) bytes: usize,
+    /// Whether invocations exchange values in subgroups, so that they have to be numbered by these.
+    pub(crate) by_subgroup: bool,
 }
 
 impl Workgroups {
@@ -44,7 +46,7 @@ impl Kernel {
                     }
                     Algorithm::Direct => {
                         let count = contraction.tiles(direct_tile(contraction), *splits);
-                        Some(Workgroups { count, size: SIZE, bytes: 0 })
+                        Some(Workgroups { count, size: SIZE, bytes: 0, by_subgroup: false })
                     }
                     Algorithm::Subgroups | Algorithm::Cooperative => None,
                 }

@@ -2,12 +2,15 @@
 
 use crate::share::Workgroups;
 use crate::whole::SIZE;
-use crate::{Body, DeviceClass, Expr, Kernel, Limits, Term, View, numel};
-use std::collections::BTreeSet;
+use crate::{Body, DeviceClass, Expr, Kernel, Limits, Reduction, Term, View, numel};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-/// Invocations of the largest subgroups that there are.
+/// Invocations of the largest subgroups that there are: workgroups of as many, and of multiples, have none that is a part of one.
 const LARGEST: usize = 128;
+
+/// Most results that are folded side by side, between the same barriers, and for which all of a workgroup takes a row of 128.
+const TOGETHER: usize = 4;
 
 /// How the invocations of a workgroup share rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub(crate) struct Team {
     pub(crate) beside: bool,
     /// Invocations beside each other that surely share a subgroup, a power of two; one where there are no subgroups.
     pub(crate) near: usize,
+    /// Most results that are folded side by side.
+    pub(crate) together: usize,
 }
 
 /// A row kernel's expression over as few axes as its views allow, the axes that were joined, rows before columns, and how many
@@ -41,7 +46,7 @@ impl Team {
     /// forces one or the other; `None` of other kernels.
     pub(crate) fn of(kernel: &Kernel, limits: &Limits, grouped: Option<bool>) -> Option<Team> {
         let (expr, _, split) = joined_rows(kernel)?;
-        let Body::Rows { rows, cols, .. } = &kernel.body else { return None };
+        let Body::Rows { rows, cols, reductions, .. } = &kernel.body else { return None };
         let [rows, cols] = [rows, cols].map(|shape| numel(shape));
         let beside = beside(&expr, split);
         let apart = beside && (cols < 64 || rows > 1 << 16);
@@ -49,22 +54,26 @@ impl Team {
         let most = |wanted: usize| 1_usize << wanted.min(limits.invocations).ilog2();
         if !grouped.unwrap_or(long) || rows == 0 {
             let rows = SIZE.min(limits.invocations);
-            return Some(Team { rows, lanes: 1, beside: false, near: 1 });
+            return Some(Team { rows, lanes: 1, beside: false, near: 1, together: 1 });
         }
-        // Workgroups of whole subgroups, however large these are.
-        let near = |size: usize| {
-            if size >= LARGEST { 1 << limits.least_subgroup.max(1).ilog2() } else { 1 }
+        let team = |rows: usize, lanes: usize, beside: bool| {
+            let near = if rows * lanes >= LARGEST { limits.least_subgroup.max(1) } else { 1 };
+            let arrays = types(kernel).len().max(1) * rows * lanes * 4;
+            // So much that kernels still find room beside each other.
+            let together = (limits.workgroup_bytes / 8 / arrays).clamp(1, TOGETHER);
+            Some(Team { rows, lanes, beside, near: 1 << near.ilog2(), together })
         };
         if beside && limits.invocations > 1 {
             let own = [32, 16].into_iter().find(|own| rows >= own * 64).unwrap_or(8);
             let size = most(if cols >= 1024 { 1024 } else { 256 });
             let own = own.min(size / 2).max(1);
-            let lanes = (size / own).max(2);
-            return Some(Team { rows: own, lanes, beside: true, near: near(own * lanes) });
+            return team(own, (size / own).max(2), true);
         }
         let size = most(256);
-        let lanes = if cols >= 128 { size } else { size.min(32) };
-        Some(Team { rows: size / lanes, lanes, beside: false, near: near(size) })
+        // Folding many results takes longer than what few columns take.
+        let long = cols >= 128 * reductions.len().div_ceil(TOGETHER);
+        let lanes = if long { size } else { size.min(32) };
+        team(size / lanes, lanes, false)
     }
 
     /// From an invocation of a row to its next one.
@@ -80,17 +89,42 @@ impl Team {
         [far, near]
     }
 
+    /// The arrays in a workgroup's memory that results are folded through: the type of each, and how many results it holds of every
+    /// invocation.
+    pub(crate) fn arrays(&self, kernel: &Kernel) -> BTreeMap<&'static str, usize> {
+        let mut arrays = BTreeMap::new();
+        let Body::Rows { reductions, .. } = &kernel.body else { return arrays };
+        let [far, _] = self.steps();
+        let passes = kernel.body.passes(&kernel.expr);
+        let together = passes.into_iter().flat_map(|pass| reductions[pass].chunks(self.together));
+        for results in together.filter(|_| !far.is_empty()) {
+            for wanted in types(kernel) {
+                let of_type = |r: &&Reduction| kernel.expr.types[r.term].wgsl() == wanted;
+                let most: &mut usize = arrays.entry(wanted).or_default();
+                *most = results.iter().filter(of_type).count().max(*most);
+            }
+        }
+        arrays
+    }
+
     /// The workgroups of a row kernel.
     pub(crate) fn workgroups(&self, kernel: &Kernel) -> Option<Workgroups> {
-        let Body::Rows { rows, reductions, .. } = &kernel.body else { return None };
+        let Body::Rows { rows, .. } = &kernel.body else { return None };
         let size = self.rows * self.lanes;
-        // An array for each type of results.
-        let types: BTreeSet<&str> =
-            reductions.iter().map(|reduction| kernel.expr.types[reduction.term].wgsl()).collect();
-        let [far, _] = self.steps();
-        let bytes = if far.is_empty() { 0 } else { types.len() * size * 4 };
-        Some(Workgroups { count: numel(rows).div_ceil(self.rows), size, bytes })
+        let [_, near] = self.steps();
+        Some(Workgroups {
+            count: numel(rows).div_ceil(self.rows),
+            size,
+            bytes: self.arrays(kernel).values().sum::<usize>() * size * 4,
+            by_subgroup: !near.is_empty(),
+        })
     }
+}
+
+/// The types of a row kernel's results.
+fn types(kernel: &Kernel) -> BTreeSet<&'static str> {
+    let Body::Rows { reductions, .. } = &kernel.body else { return BTreeSet::new() };
+    reductions.iter().map(|reduction| kernel.expr.types[reduction.term].wgsl()).collect()
 }
 
 /// Whether elements beside each other in memory are of rows beside each other, and not of the same row.

@@ -10,8 +10,7 @@ use crate::ops::{
     AttendGradient, Conv2d, Conv2dInputGradient, Conv2dWeightGradient, MatMul, Op, Reduce, Slice,
 };
 use crate::{Graph, GraphError, Node, Nodes, Tensor, Value};
-use convolution::Shifts;
-use shadegrad_device::{Combine, Conv, DeviceClass, Limits, numel};
+use shadegrad_device::{Combine, Conv, ConvRole, DeviceClass, Limits, numel};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -26,7 +25,7 @@ enum Instead<'n> {
     /// Convolutions of pixels that are a stride apart.
     Phases(&'n Conv),
     /// Sums over the elements of the filter.
-    Shifts(&'n Conv, Shifts),
+    Shifts(&'n Conv, ConvRole),
     /// Rows of products with a vector, which are summed.
     Rows,
 }
@@ -39,8 +38,11 @@ impl Instead<'_> {
         limits: &Limits,
     ) -> Option<Instead<'n>> {
         let on_adapter = limits.class != DeviceClass::Cpu;
-        let shifts = |conv, role: Shifts| {
-            role.pay(conv, limits.class).then_some(Instead::Shifts(conv, role))
+        // What waits as halves is a product's result on all devices, so that all round the same.
+        let on_gpu = limits.class.is_gpu() && !node.half;
+        let shifts = |conv, role| {
+            let pays = on_gpu && convolution::has_shifts(conv, role);
+            pays.then_some(Instead::Shifts(conv, role))
         };
         match &node.op {
             Op::AttendGradient(op) if on_adapter => Some(Instead::Matrices(op)),
@@ -55,11 +57,14 @@ impl Instead<'_> {
             Op::MatMul(MatMul) => {
                 let [a, b] = [0, 1].map(|side| &nodes.nodes[node.inputs[side].index()].ty.shape);
                 let [m, k, n] = [a[a.len() - 2], a[a.len() - 1], b[b.len() - 1]];
-                (limits.class.is_gpu() && [m, n, k].contains(&1)).then_some(Instead::Rows)
+                // A long sum is cut into parts if it is a product's, and keeps a device busy that way.
+                let busy = k < LONG || node.ty.numel() >= FULL * limits.class.full_groups();
+                let vector = k == 1 || busy && (m == 1 || n == 1);
+                (on_gpu && vector).then_some(Instead::Rows)
             }
             Op::Conv2d(Conv2d(conv)) => match convolution::is_product(conv) {
                 true => Some(Instead::Product(conv, false)),
-                false => shifts(conv, Shifts::Forward),
+                false => shifts(conv, ConvRole::Forward),
             },
             Op::Conv2dInputGradient(Conv2dInputGradient(conv)) => {
                 match convolution::is_product(conv) {
@@ -67,11 +72,11 @@ impl Instead<'_> {
                     false if on_adapter && convolution::has_phases(conv) => {
                         Some(Instead::Phases(conv))
                     }
-                    false => shifts(conv, Shifts::InputGradient),
+                    false => shifts(conv, ConvRole::InputGradient),
                 }
             }
             Op::Conv2dWeightGradient(Conv2dWeightGradient(conv)) => {
-                shifts(conv, Shifts::WeightGradient)
+                shifts(conv, ConvRole::WeightGradient)
             }
             _ => None,
         }
@@ -113,9 +118,12 @@ pub(crate) fn expand<'n>(nodes: &'n Nodes, limits: &Limits) -> Result<Cow<'n, No
             Instead::Product(conv, transposed) => {
                 convolution::product(conv, &of[1], &of[0], transposed)
             }
-            Instead::Phases(conv) => convolution::phases(conv, &of[0], &of[1], limits.class),
-            Instead::Shifts(conv, role) => role.sum(conv, &of[0], &of[1]),
-            Instead::Rows => rows(&of[0], &of[1], limits),
+            Instead::Phases(conv) => {
+                let shifts = limits.class.is_gpu() && !node.half;
+                convolution::phases(conv, &of[0], &of[1], shifts)
+            }
+            Instead::Shifts(conv, role) => convolution::shifted_sum(conv, role, &of[0], &of[1]),
+            Instead::Rows => rows(&of[0], &of[1]),
         });
         moved.push(whole.value());
     }
@@ -197,16 +205,14 @@ fn two_levels(reduce: &Reduce, x: &Tensor, axis: usize, parts: usize) -> Tensor 
     combine(&first, vec![(0..axis).filter(|other| !reduce.axes.contains(other)).count()])
 }
 
+/// Terms of a sum that is cut into parts as a product's, and rows for each workgroup of a large device from which on it is busy without.
+const LONG: usize = 2048;
+const FULL: usize = 8;
+
 /// A product of matrices of which one is a vector: its rows times the vector, which are summed.
-fn rows(a: &Tensor, b: &Tensor, limits: &Limits) -> Tensor {
-    let (a, b) = (a.unsqueeze(-1), b.unsqueeze(-3));
-    let products = &a * &b;
-    let axis = products.shape().len() - 2;
-    let sum = Reduce { combine: Combine::Sum, axes: vec![axis] };
-    match levels(&sum, &products.shape(), limits) {
-        Some([axis, parts]) => two_levels(&sum, &products, axis, parts),
-        None => products.record(sum, &[&products]),
-    }
+fn rows(a: &Tensor, b: &Tensor) -> Tensor {
+    let products = &a.unsqueeze(-1) * &b.unsqueeze(-3);
+    products.sum(&[products.shape().len() - 2])
 }
 
 /// What a node takes of a gradient, if that is one of its parts: then nothing has to be put together.

@@ -233,7 +233,9 @@ impl Gpu {
             dispatch_bytes: info.class.dispatch_bytes(),
         };
         let limits = variant.limits.as_ref().map_or(real.clone(), |forced| real.at_most(forced));
-        let limits = Limits { matrices, ..limits }.with_precision(variant.precision);
+        let least_subgroup = variant.exchanged.unwrap_or(limits.least_subgroup);
+        let limits = Limits { matrices, least_subgroup, ..limits };
+        let limits = limits.with_precision(variant.precision);
         let small = matrices.is_some() && limits.precision != variant.precision;
         let refused = refused.or(small.then_some(
             "it has less workgroup memory or smaller workgroups than cooperative matrices take",

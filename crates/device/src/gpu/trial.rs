@@ -4,11 +4,15 @@
 //! Whole numbers with sums that floats hold leave nothing to round but themselves, which the host does alike, so one wrong
 //! bit is seen; fractions show that sums are as precise as they should be. It takes a device of its own and a few pipelines,
 //! where a precision below the highest is asked for.
+//!
+//! And a trial of subgroups: which invocations share one, what they are numbered and that they meet again after a loop that some leave
+//! earlier is true of all drivers, but no interface promises it. Rows that are summed show it.
 
 use super::Variant;
 use crate::{
-    Algorithm, Body, BufferSpec, Contraction, Conv, ConvRole, DType, Device, DeviceClass,
-    DeviceError, Expr, Kernel, MatmulPrecision, Operand, Program, Store, Term, View, numel, random,
+    Algorithm, Body, BufferSpec, Combine, Contraction, Conv, ConvRole, DType, Device, DeviceClass,
+    DeviceError, Expr, Kernel, MatmulPrecision, Operand, Program, Reduction, Store, Term, View,
+    numel, random,
 };
 
 /// What an operand is filled with.
@@ -123,7 +127,8 @@ fn agree(device: &Device) -> Result<(), String> {
             let fill = |side: usize| numbers.fill(side == 0, sources[side], precision);
             let operands = [fill(0), fill(1)];
             let compute = |device: &Device, operands: &[Vec<f32>; 2]| {
-                compute(device, &program, operands).map_err(|error| error.to_string())
+                let [left, right] = operands;
+                compute(device, &program, &[left, right]).map_err(|error| error.to_string())
             };
             let found = compute(device, &operands)?;
             let expected = match (numbers, precision) {
@@ -149,6 +154,47 @@ fn agree(device: &Device) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Columns of the rows that are summed in a trial of subgroups: a row for a part of a workgroup and one for all of it, of which invocations
+/// have different numbers of elements.
+const COLUMNS: [usize; 2] = [100, 1000];
+
+/// Whether rows that a device folds in subgroups have the right sums. True where it doesn't.
+///
+/// # Errors
+/// What keeps it from computing at all.
+pub(crate) fn folds(device: &Device, variant: &Variant) -> Result<bool, DeviceError> {
+    let limits = device.limits();
+    let grouped = variant.grouped.unwrap_or(limits.class.is_gpu());
+    if !grouped || limits.least_subgroup < 2 || variant.exchanged.is_some() {
+        return Ok(true);
+    }
+    const ROWS: usize = 9;
+    for columns in COLUMNS {
+        let numbers: Vec<f32> =
+            (0..ROWS * columns).map(|i| (random(5, i as u32) >> 24) as f32).collect();
+        let mut expr = Expr::default();
+        let view = View::contiguous(&[ROWS, columns]);
+        let term = expr.push(Term::Load { operand: 0, view }, DType::F32);
+        let sum = expr.push(Term::Accumulator(0), DType::F32);
+        let body = Body::Rows {
+            rows: vec![ROWS],
+            cols: vec![columns],
+            layout: View::contiguous(&[ROWS, columns]),
+            reductions: vec![Reduction { combine: Combine::Sum, term }],
+            row_stores: vec![Store { operand: 1, term: sum }],
+            stores: vec![],
+        };
+        let buffers = [("rows", numbers.len()), ("sums", ROWS)];
+        let found =
+            compute(device, &alone("trial of subgroups", expr, body, &buffers), &[&numbers])?;
+        let expected = numbers.chunks(columns).map(|row| row.iter().sum::<f32>());
+        if !found.into_iter().eq(expected) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The nearest half.
@@ -177,35 +223,42 @@ fn program(contraction: &Contraction, turned: [bool; 2]) -> Program {
     }
     lens.push(numel(&contraction.shape()));
     let sum = expr.push(Term::Accumulator(0), DType::F32);
-    let operand =
-        |(buffer, &len): (usize, &usize)| Operand { buffer, offset: 0, len, dtype: DType::F32 };
-    let buffer = |(number, &len): (usize, &usize)| BufferSpec {
-        name: ["left", "right", "products"][number].to_string(),
+    let body = Body::Contract {
+        contraction: contraction.clone(),
+        left: sources[0],
+        right: sources[1],
+        splits: 1,
+        row_stores: vec![],
+        stores: vec![Store { operand: 2, term: sum }],
+    };
+    let buffers = [("left", lens[0]), ("right", lens[1]), ("products", lens[2])];
+    alone("trial of cooperative matrices", expr, body, &buffers)
+}
+
+/// A kernel alone, whose operands are buffers of so many floats each.
+fn alone(label: &str, expr: Expr, body: Body, buffers: &[(&str, usize)]) -> Program {
+    let operand = |(buffer, &(_, len)): (usize, &(&str, usize))| Operand {
+        buffer,
+        offset: 0,
+        len,
+        dtype: DType::F32,
+    };
+    let operands = buffers.iter().enumerate().map(operand).collect();
+    let buffer = |&(name, len): &(&str, usize)| BufferSpec {
+        name: name.to_string(),
         bytes: len * 4,
         external: true,
     };
-    let kernel = Kernel {
-        label: "trial of cooperative matrices".to_string(),
-        operands: lens.iter().enumerate().map(operand).collect(),
-        expr,
-        body: Body::Contract {
-            contraction: contraction.clone(),
-            left: sources[0],
-            right: sources[1],
-            splits: 1,
-            row_stores: vec![],
-            stores: vec![Store { operand: 2, term: sum }],
-        },
-    };
-    let buffers = lens.iter().enumerate().map(buffer).collect();
+    let kernel = Kernel { label: label.to_string(), operands, expr, body };
+    let buffers = buffers.iter().map(buffer).collect();
     Program { buffers, kernels: vec![kernel], ..Program::default() }
 }
 
-/// Runs such a program.
+/// Runs such a program; what it leaves in the last buffer.
 fn compute(
     device: &Device,
     program: &Program,
-    operands: &[Vec<f32>; 2],
+    operands: &[&[f32]],
 ) -> Result<Vec<f32>, DeviceError> {
     let mut buffers = vec![];
     for (number, spec) in program.buffers.iter().enumerate() {
@@ -216,7 +269,8 @@ fn compute(
         buffers.push(buffer);
     }
     device.load(program, &buffers)?.run(1)?;
-    let bytes = device.read(&buffers[2], 0, program.buffers[2].bytes)?;
+    let last = buffers.len() - 1;
+    let bytes = device.read(&buffers[last], 0, program.buffers[last].bytes)?;
     Ok(bytes
         .chunks_exact(4)
         .map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]]))

@@ -7,7 +7,7 @@
 
 use crate::Tensor;
 use crate::ops::Conv2dInputGradient;
-use shadegrad_device::{Conv, DeviceClass};
+use shadegrad_device::{Conv, ConvRole};
 
 /// Pixels of an image from which on its product fills tiles.
 const PIXELS: usize = 32;
@@ -50,9 +50,9 @@ pub(super) fn has_phases(conv: &Conv) -> bool {
     (2..=PHASES).contains(&(conv.stride[0] * conv.stride[1])) && of(0) && of(1)
 }
 
-/// The gradient of a convolution's input: pixels whose distance is a multiple of the stride see the same elements of the filter, each
+/// The gradient of a convolution's input, perhaps as sums of shifted slopes: pixels whose distance is a multiple of the stride see the same elements of the filter, each
 /// for the next output, as in a convolution without strides.
-pub(super) fn phases(conv: &Conv, slope: &Tensor, weight: &Tensor, class: DeviceClass) -> Tensor {
+pub(super) fn phases(conv: &Conv, slope: &Tensor, weight: &Tensor, shifts: bool) -> Tensor {
     let Conv { batch, in_channels, input, kernel, stride, padding, .. } = *conv;
     let extents = [0, 1].map(|axis| input[axis].div_ceil(stride[axis]));
     let mut parts = Vec::new();
@@ -79,8 +79,8 @@ pub(super) fn phases(conv: &Conv, slope: &Tensor, weight: &Tensor, class: Device
             Conv { input: extents, kernel: seen, stride: [1, 1], padding: reached, ..*conv };
         let part = if is_product(&of_phase) {
             product(&of_phase, &elements, slope, true)
-        } else if Shifts::InputGradient.pay(&of_phase, class) {
-            Shifts::InputGradient.sum(&of_phase, slope, &elements)
+        } else if shifts && has_shifts(&of_phase, ConvRole::InputGradient) {
+            shifted_sum(&of_phase, ConvRole::InputGradient, slope, &elements)
         } else {
             slope.record(Conv2dInputGradient(of_phase), &[slope, &elements])
         };
@@ -98,84 +98,60 @@ pub(super) fn phases(conv: &Conv, slope: &Tensor, weight: &Tensor, class: Device
         .narrow(3, 0, input[1])
 }
 
-/// Most elements of a filter whose shifted images are added up: each is written out.
+/// Most elements of a filter for which shifted images are added up: each is written out.
 const SHIFTS: usize = 49;
 
-/// What is computed of a convolution in which each channel has a filter of its own, as a sum over the filter's elements.
-#[derive(Clone, Copy)]
-pub(super) enum Shifts {
-    /// Of images and filters.
-    Forward,
-    /// Of slopes and filters, without strides.
-    InputGradient,
-    /// Of images and slopes.
-    WeightGradient,
+/// Whether each channel of a convolution has a filter of its own, of few elements, and what is computed is a sum over them: a gradient of the
+/// input if there are no strides.
+pub(super) fn has_shifts(conv: &Conv, role: ConvRole) -> bool {
+    let Conv { in_channels, out_channels, groups, kernel, stride, .. } = *conv;
+    let own = groups > 1 && [in_channels, out_channels] == [groups; 2];
+    let strides = role == ConvRole::InputGradient && stride != [1, 1];
+    own && !strides && (1..=SHIFTS).contains(&(kernel[0] * kernel[1]))
 }
 
-impl Shifts {
-    /// Whether it can be computed so, and devices of a class are faster that way.
-    pub(super) fn pay(self, conv: &Conv, class: DeviceClass) -> bool {
-        let Conv { in_channels, out_channels, groups, kernel, stride, .. } = *conv;
-        let own = groups > 1 && [in_channels, out_channels] == [groups; 2];
-        let strides = matches!(self, Shifts::InputGradient) && stride != [1, 1];
-        class.is_gpu() && own && !strides && (1..=SHIFTS).contains(&(kernel[0] * kernel[1]))
+/// The sum, of both inputs of the operation.
+pub(super) fn shifted_sum(conv: &Conv, role: ConvRole, left: &Tensor, right: &Tensor) -> Tensor {
+    let Conv { groups, input, kernel, output, stride, padding, dilation, .. } = *conv;
+    let backward = role == ConvRole::InputGradient;
+    let filter = [0, 1].map(|axis| (kernel[axis] - 1) * dilation[axis]);
+    // What surrounds what is shifted, and its size, strides and result.
+    let (before, size, stride, result) = match backward {
+        false => (padding, input, stride, output),
+        true => {
+            let before = [0, 1].map(|axis| filter[axis].saturating_sub(padding[axis]));
+            (before, output, [1, 1], input)
+        }
+    };
+    // Where the filter's first element meets the first result.
+    let first = [0, 1].map(|axis| if backward { padding[axis] + before[axis] } else { 0 });
+    let mut around = left.clone();
+    for axis in 0..2 {
+        // Up to where the filter's last element meets the last result.
+        let last = (result[axis].max(1) - 1) * stride[axis] + first[axis].max(filter[axis]);
+        let after = (last + 1).saturating_sub(before[axis] + size[axis]);
+        around = around.pad(axis + 2, before[axis], after);
     }
-
-    /// The sum, of both inputs of the operation.
-    pub(super) fn sum(self, conv: &Conv, left: &Tensor, right: &Tensor) -> Tensor {
-        let Conv { groups, input, kernel, output, stride, padding, dilation, .. } = *conv;
-        let filter = [0, 1].map(|axis| (kernel[axis] - 1) * dilation[axis]);
-        // What surrounds what is shifted, and its size, strides and result.
-        let (before, size, stride, result) = match self {
-            Shifts::Forward | Shifts::WeightGradient => (padding, input, stride, output),
-            Shifts::InputGradient => {
-                let before = [0, 1].map(|axis| filter[axis].saturating_sub(padding[axis]));
-                (before, output, [1, 1], input)
-            }
-        };
-        let mut around = left.clone();
-        let mut first = [0; 2];
+    let shifted = |at: [usize; 2]| {
+        let mut image = around.clone();
         for axis in 0..2 {
-            // Where the filter's first element meets the first result, and the last element the last one.
-            first[axis] = match self {
-                Shifts::Forward | Shifts::WeightGradient => 0,
-                Shifts::InputGradient => padding[axis] + before[axis],
-            };
-            let last = (result[axis].max(1) - 1) * stride[axis] + first[axis].max(filter[axis]);
-            let after = (last + 1).saturating_sub(before[axis] + size[axis]);
-            around = around.pad(axis + 2, before[axis], after);
+            let shift = at[axis] * dilation[axis];
+            let start = if backward { first[axis] - shift } else { shift };
+            image = image.slice(axis + 2, start, stride[axis] as isize, result[axis]);
         }
-        let shifted = |number: usize| {
-            let at = [number / kernel[1], number % kernel[1]];
-            let mut image = around.clone();
-            for axis in 0..2 {
-                let shift = at[axis] * dilation[axis];
-                let start = match self {
-                    Shifts::Forward | Shifts::WeightGradient => shift,
-                    Shifts::InputGradient => first[axis] - shift,
-                };
-                image = image.slice(axis + 2, start, stride[axis] as isize, result[axis]);
-            }
-            image
-        };
-        let elements = 0..kernel[0] * kernel[1];
-        match self {
-            Shifts::WeightGradient => {
-                // Of each image first: there are more of them than channels.
-                let sums =
-                    elements.map(|number| (shifted(number) * right).sum(&[2, 3]).unsqueeze(2));
-                let sums: Vec<Tensor> = sums.collect();
-                let sums = left.graph().concat(&sums.iter().collect::<Vec<_>>(), 2);
-                sums.sum(&[0]).reshape(&[groups, 1, kernel[0], kernel[1]])
-            }
-            Shifts::Forward | Shifts::InputGradient => {
-                let weight = right.reshape(&[groups, kernel[0] * kernel[1]]);
-                let term = |number: usize| {
-                    let factor = weight.slice(1, number, 1, 1).reshape(&[1, groups, 1, 1]);
-                    shifted(number) * factor
-                };
-                elements.skip(1).fold(term(0), |sum, number| sum + term(number))
-            }
-        }
+        image
+    };
+    let elements = (0..kernel[0] * kernel[1]).map(|at| [at / kernel[1], at % kernel[1]]);
+    if role == ConvRole::WeightGradient {
+        // Of each image first: there are more of them than channels.
+        let sum = |at| (shifted(at) * right).sum(&[2, 3]).sum(&[0]).unsqueeze(1);
+        let sums: Vec<Tensor> = elements.map(sum).collect();
+        let sums = left.graph().concat(&sums.iter().collect::<Vec<_>>(), 1);
+        return sums.reshape(&[groups, 1, kernel[0], kernel[1]]);
     }
+    let term = |at: [usize; 2]| {
+        let factor = right.slice(2, at[0], 1, 1).slice(3, at[1], 1, 1);
+        shifted(at) * factor.reshape(&[1, groups, 1, 1])
+    };
+    elements.skip(1).fold(term([0; 2]), |sum, at| sum + term(at))
 }

@@ -97,11 +97,12 @@ impl Fused {
         let (mut open, mut seen, mut read) = (vec![value], BTreeSet::from([value]), 0);
         while let Some(from) = open.pop() {
             let users = self.users(from);
-            if users.iter().any(|&user| self.movement(user).is_none()) {
+            let (passing, readers): (Vec<Value>, Vec<Value>) =
+                users.iter().partition(|&&user| self.place(user) == Place::Virtual);
+            if !readers.is_empty() {
                 read += elements(from).min(elements(value));
             }
-            let virtual_ = |&&user: &&Value| self.place(user) == Place::Virtual;
-            open.extend(users.iter().filter(virtual_).filter(|&&user| seen.insert(user)));
+            open.extend(passing.into_iter().filter(|&user| seen.insert(user)));
         }
         read / elements(value).max(1)
     }
@@ -221,8 +222,13 @@ impl Fused {
         let repeated = numel(&target.domain) > numel(&self.clusters[cluster].domain);
         let allowed = match target.core {
             Core::Map => !repeated || weight <= 2,
-            // What a row needs once is computed once for each row.
-            Core::Rows { .. } => true,
+            // What a row needs is computed once for each row, what a column needs for each element.
+            Core::Rows { ref rows, ref cols, .. } => {
+                let domain = &self.clusters[cluster].domain;
+                let by_column = domain.ends_with(cols) && numel(domain) != numel(rows);
+                let times = numel(&target.domain) / numel(domain).max(1);
+                !by_column || weight as usize * times <= AGAIN as usize * TIMES
+            }
             // Sources of sums and windows are loaded several times.
             _ => weight <= CHEAP,
         };

@@ -37,6 +37,8 @@ pub struct Variant {
     pub precision: MatmulPrecision,
     /// What stands for cooperative matrices, for devices that have none.
     pub emulated: Option<Matrices>,
+    /// The size of subgroups for which a workgroup's memory stands where rows are folded, for devices that have smaller ones.
+    pub exchanged: Option<usize>,
     /// A text and another one that takes its place in every shader: a fault that a test plants.
     pub planted: Option<(&'static str, &'static str)>,
     /// How contractions are computed, where the device can do that.
@@ -116,7 +118,8 @@ pub fn render(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Result<Ren
         Entry::Statements(statements, workgroups) => {
             let (grid, line) = renderer.grid(workgroups.count);
             let guard = format!("    if (t >= {}u) {{ return; }}\n", workgroups.count);
-            (text + &entry_point(workgroups.size, line, guard + &statements)?, grid)
+            let Workgroups { size, by_subgroup, .. } = workgroups;
+            (text + &entry_point(size, line, by_subgroup, guard + &statements)?, grid)
         }
     };
     let dispatches = kernel.dispatches(limits);
@@ -175,6 +178,7 @@ pub fn render_shared(
     }
     let size = families.iter().map(|(.., workgroups)| workgroups.size).max().unwrap_or(1);
     let bytes: usize = families.iter().map(|(.., workgroups)| workgroups.bytes).sum();
+    let by_subgroup = families.iter().any(|(.., workgroups)| workgroups.by_subgroup);
     if bytes > limits.workgroup_bytes {
         return Ok(None);
     }
@@ -200,7 +204,7 @@ pub fn render_shared(
     }
     let line = first.clamp(1, limits.groups);
     let groups = [line as u32, first.div_ceil(line) as u32, 1];
-    let source = text + &entry_point(size, line, calls)? + shaders::WHOLE;
+    let source = text + &entry_point(size, line, by_subgroup, calls)? + shaders::WHOLE;
     let source = complete(bindings.extensions(), source, variant);
     let span = kernels.iter().map(|kernel| kernel.span(limits)).sum();
     Ok(Some(Rendered { source, bindings: bindings.bound(), groups, numbers: None, span }))
@@ -214,13 +218,19 @@ fn algorithm(kernel: &Kernel, limits: &Limits, variant: &Variant) -> Algorithm {
     }
 }
 
-/// The entry point that does some statements in each workgroup `t`, of which so many are in a line.
-fn entry_point(size: usize, line: usize, statements: String) -> Result<String, String> {
-    // Which invocations share a subgroup is known of those that are numbered by subgroups.
-    let [parameters, lane] = match statements.contains("subgroupShuffle") {
+/// The entry point that does some statements in each workgroup `t`, of which so many are in a line, for the invocations `lane`: perhaps
+/// numbered by subgroups, so that it is known which share one.
+fn entry_point(
+    size: usize,
+    line: usize,
+    by_subgroup: bool,
+    statements: String,
+) -> Result<String, String> {
+    let [parameters, lane] = match by_subgroup {
         true => [
             "@builtin(subgroup_id) subgroup: u32, @builtin(subgroup_size) width: u32, @builtin(subgroup_invocation_id) place: u32",
-            "    let lane = subgroup * width + place;\n",
+            // What is no number of an invocation would be one outside of a workgroup's memory.
+            "    let lane = min(subgroup * width + place, {{size}}u - 1u);\n",
         ],
         false => ["@builtin(local_invocation_index) lane: u32", ""],
     };
@@ -228,7 +238,7 @@ fn entry_point(size: usize, line: usize, statements: String) -> Result<String, S
         ("size", size.to_string()),
         ("invocation", parameters.to_string()),
         ("line", line.to_string()),
-        ("statements", lane.to_string() + &statements),
+        ("statements", lane.replace("{{size}}", &size.to_string()) + &statements),
     ];
     shaders::fill(shaders::ENTRY, &holes)
 }
@@ -442,7 +452,7 @@ impl Renderer<'_> {
         size: usize,
     ) -> Source {
         let text = shaders::fill(template, holes)?;
-        let workgroups = Workgroups { count: groups, size, bytes: 0 };
+        let workgroups = Workgroups { count: groups, size, bytes: 0, by_subgroup: false };
         Ok(Family { text, entry: Entry::Statements("    kernel(t, lane);\n".into(), workgroups) })
     }
 

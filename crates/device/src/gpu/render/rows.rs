@@ -21,7 +21,12 @@ struct Pass {
 }
 
 /// The passes of a row kernel, where what one computes of some terms is kept for those that follow.
-fn passes(body: &Body, expr: &Expr, by_row: &[bool], keeps: impl Fn(&Term) -> bool) -> Vec<Pass> {
+fn column_passes(
+    body: &Body,
+    expr: &Expr,
+    by_row: &[bool],
+    keeps: impl Fn(&Term) -> bool,
+) -> Vec<Pass> {
     let Body::Rows { reductions, stores, .. } = body else { return vec![] };
     let reduced = |pass: Range<usize>| {
         let roots = reductions[pass.clone()].iter().map(|reduction| reduction.term).collect();
@@ -49,8 +54,9 @@ fn passes(body: &Body, expr: &Expr, by_row: &[bool], keeps: impl Fn(&Term) -> bo
     passes
 }
 
-/// Most elements of a row that an invocation keeps between passes, and most values in all: registers of the smallest GPUs.
-const KEPT: [usize; 2] = [16, 32];
+/// Most elements of a row that an invocation keeps between passes, most values in all (registers of the smallest GPUs), and most terms
+/// that are written out for them.
+const KEPT: [usize; 3] = [16, 32, 512];
 
 /// How an invocation goes through the columns of its row.
 struct Columns<'a> {
@@ -63,7 +69,7 @@ struct Columns<'a> {
     first: &'static str,
     /// Statements that find where a column lies.
     coordinates: String,
-    /// The terms that are kept of each column between passes, which are written out one by one; without any, passes are loops.
+    /// The terms that are kept of each column between passes. Passes that keep or use some are written out, others are loops.
     kept: Vec<TermId>,
 }
 
@@ -76,14 +82,14 @@ impl Columns<'_> {
 
     /// Statements that compute something of each column, and others that use it and are left out past the last.
     fn pass(&self, pass: &Pass, compute: &str, finish: &str) -> String {
-        if self.kept.is_empty() {
-            return format!("    {}{compute}{finish}    }}\n", self.header());
-        }
-        let mut text = String::new();
         let of = |terms: &[bool]| -> Vec<TermId> {
             self.kept.iter().copied().filter(|&id| terms[id]).collect()
         };
         let (saved, restored) = (of(&pass.computed), of(&pass.used));
+        if saved.is_empty() && restored.is_empty() {
+            return format!("    {}{compute}{finish}    }}\n", self.header());
+        }
+        let mut text = String::new();
         let elements = self.count.div_ceil(self.stride);
         for element in 0..elements {
             for &id in &saved {
@@ -140,8 +146,7 @@ impl Renderer<'_> {
         let columns =
             Columns { expr: &expr, count: col_count, stride: lanes, first, coordinates, kept };
         let mut done = vec![false; expr.terms.len()];
-        // The types of results that are folded through the workgroup's memory.
-        let mut shared: Vec<DType> = vec![];
+        let mut again = false;
         for pass in passes.iter().filter(|pass| !pass.reductions.is_empty()) {
             let wanted = missing(&expr, &pass.roots, &done);
             body += &self.row_level(&expr, &wanted, &by_row, &mut done, &row_point);
@@ -174,10 +179,11 @@ impl Renderer<'_> {
                 let steps: String = numbered.iter().map(step).collect();
                 body += &columns.pass(pass, &compute, &steps);
             }
-            for (number, reduction) in numbered {
-                if grouped {
-                    body += &fold(number, reduction, dtype(reduction), &team, &mut shared);
-                }
+            for results in numbered.chunks(team.together).filter(|_| grouped) {
+                body += &self.fold(results, dtype, &team, again);
+                again = true;
+            }
+            for (number, _) in numbered {
                 for (id, term) in expr.terms.iter().enumerate() {
                     if *term == Term::Accumulator(number) {
                         let _ = writeln!(body, "    let t{id} = a{number};");
@@ -221,33 +227,140 @@ impl Renderer<'_> {
             (_, false) => (format!("lane % {lanes}u"), format!("lane / {lanes}u")),
         };
         holes.extend([("own", own), ("row", row), ("block", team.rows.to_string())]);
-        let shared = shared.iter().map(|dtype| {
-            let name = dtype.wgsl();
-            format!("var<workgroup> w_{name}: array<{name}, {size}>;\n")
+        let shared = team.arrays(self.kernel).into_iter().map(|(name, count)| {
+            format!("var<workgroup> w_{name}: array<{name}, {}>;\n", count * size)
         });
-        holes.extend([("lanes", lanes.to_string()), ("shared", shared.collect())]);
-        let workgroups = team.workgroups(self.kernel).ok_or("not a row kernel")?;
+        let mut shared: String = shared.collect();
+        let mut workgroups = team.workgroups(self.kernel).ok_or("not a row kernel")?;
+        if self.variant.exchanged.is_some() && workgroups.by_subgroup {
+            for name in ["f32", "i32", "u32"] {
+                let _ = writeln!(shared, "var<workgroup> x_{name}: array<{name}, {size}>;");
+                workgroups.bytes += 4 * size;
+            }
+            workgroups.by_subgroup = false;
+        }
+        holes.extend([("lanes", lanes.to_string()), ("shared", shared)]);
         Family::of(shaders::ROWS_GROUP, holes, workgroups)
     }
 
     /// The passes of the kernel, and the terms that are kept between them by invocations with so many elements of a row each.
     fn kept(&self, expr: &Expr, by_row: &[bool], elements: usize) -> (Vec<Pass>, Vec<TermId>) {
         let body = &self.kernel.body;
-        let [most, values] = KEPT;
+        let [most, values, code] = KEPT;
         if self.variant.kept.unwrap_or(self.limits.class.is_gpu()) && elements <= most {
             // Where a point lies is found faster than kept. What is loaded comes first if not all can be kept.
             let computed = |term: &Term| !matches!(term, Term::Index { .. } | Term::Within { .. });
             let loaded = |term: &Term| matches!(term, Term::Load { .. } | Term::Gather { .. });
-            for passes in [passes(body, expr, by_row, computed), passes(body, expr, by_row, loaded)]
-            {
+            for passes in [
+                column_passes(body, expr, by_row, computed),
+                column_passes(body, expr, by_row, loaded),
+            ] {
                 let used = |&id: &TermId| passes.iter().any(|pass| pass.used[id]);
                 let kept: Vec<TermId> = (0..expr.terms.len()).filter(used).collect();
-                if kept.len() * elements <= values {
+                let terms = passes.iter().flat_map(|pass| &pass.computed);
+                let written = terms.filter(|computed| **computed).count() * elements;
+                if kept.len() * elements <= values && written <= code {
                     return (passes, kept);
                 }
             }
         }
-        (passes(body, expr, by_row, |_| false), vec![])
+        (column_passes(body, expr, by_row, |_| false), vec![])
+    }
+
+    /// Folds the partial results of each row and gives all its invocations the totals: as trees, first those farthest apart, through the array
+    /// of their type, of which the last are read at once instead of step by step, then those of a subgroup. `again`: whether arrays were used
+    /// before.
+    fn fold(
+        &self,
+        results: &[(usize, &Reduction)],
+        dtype: impl Fn(&Reduction) -> DType,
+        team: &Team,
+        again: bool,
+    ) -> String {
+        let stride = team.stride();
+        let [far, near] = team.steps();
+        let mut text = String::new();
+        if !far.is_empty() {
+            let size = team.rows * team.lanes;
+            // Where each lies in the array of its type.
+            let place = |at: usize| {
+                let array = |(_, reduction): &(usize, &Reduction)| dtype(reduction).wgsl();
+                let name = array(&results[at]);
+                let before =
+                    results[..at].iter().filter(|other| array(other) == name).count() * size;
+                move |lane: &str| match before {
+                    0 => format!("w_{name}[{lane}]"),
+                    _ => format!("w_{name}[{lane} + {before}u]"),
+                }
+            };
+            // Others may still read what was folded before.
+            if again {
+                text += "    workgroupBarrier();\n";
+            }
+            for (at, (number, _)) in results.iter().enumerate() {
+                let _ = writeln!(text, "    {} = a{number};", place(at)("lane"));
+            }
+            text += "    workgroupBarrier();\n";
+            let read = far.len().min(READ.ilog2() as usize);
+            let (tree, last) = far.split_at(far.len() - read);
+            for step in tree {
+                let _ = writeln!(text, "    if (own < {step}u) {{");
+                for (at, (_, reduction)) in results.iter().enumerate() {
+                    let own = place(at)("lane");
+                    let other = place(at)(&format!("lane + {}u", step * stride));
+                    let folded = combine(reduction, dtype(reduction), &own, &other);
+                    let _ = writeln!(text, "        {own} = {folded};");
+                }
+                text += "    }\n    workgroupBarrier();\n";
+            }
+            let least = last.last().copied().unwrap_or(1);
+            let first = format!("lane - own / {least}u * {}u", least * stride);
+            for (at, (number, reduction)) in results.iter().enumerate() {
+                let from = |other: usize| match other {
+                    0 => place(at)(&first),
+                    _ => place(at)(&format!("{first} + {}u", other * least * stride)),
+                };
+                let mut folded: Vec<String> = (0..1 << read).map(from).collect();
+                while folded.len() > 1 {
+                    let others = folded.split_off(folded.len() / 2);
+                    let pairs = folded.iter().zip(&others);
+                    folded =
+                        pairs.map(|(a, b)| combine(reduction, dtype(reduction), a, b)).collect();
+                }
+                let _ = writeln!(text, "    a{number} = {};", folded.concat());
+            }
+        }
+        for step in near {
+            for (number, reduction) in results {
+                let [own, other] = [format!("a{number}"), format!("o{number}_{step}")];
+                let distance = step * stride;
+                let _ = match self.variant.exchanged {
+                    None => {
+                        writeln!(text, "    let {other} = subgroupShuffleXor({own}, {distance}u);")
+                    }
+                    Some(_) => {
+                        let array = format!("x_{}", dtype(reduction).wgsl());
+                        writeln!(
+                            text,
+                            "    {array}[lane] = {own};\n    workgroupBarrier();\n    let {other} = {array}[lane ^ {distance}u];\n    workgroupBarrier();"
+                        )
+                    }
+                };
+                let folded = match reduction.combine {
+                    Combine::Sum | Combine::Prod => {
+                        combine(reduction, dtype(reduction), &own, &other)
+                    }
+                    // Of a zero and a negative one, all have to take the same.
+                    Combine::Max | Combine::Min => {
+                        let [first, second] = [[&own, &other], [&other, &own]]
+                            .map(|[a, b]| format!("select({a}, {b}, (own & {step}u) != 0u)"));
+                        combine(reduction, dtype(reduction), &first, &second)
+                    }
+                };
+                let _ = writeln!(text, "    {own} = {folded};");
+            }
+        }
+        text
     }
 
     /// Prints the wanted terms that don't depend on the column and marks them done.
@@ -327,63 +440,3 @@ fn combine(reduction: &Reduction, dtype: DType, a: &str, b: &str) -> String {
 
 /// Most results that an invocation reads of others to fold them by itself.
 const READ: usize = 8;
-
-/// Folds the partial results of each row and gives all its invocations the total: as a tree, first those farthest apart, through the array
-/// of their type, of which the last are read at once instead of step by step, then those of a subgroup. `shared` are the types whose arrays
-/// were used before, and then this one's.
-fn fold(
-    number: usize,
-    reduction: &Reduction,
-    dtype: DType,
-    team: &Team,
-    shared: &mut Vec<DType>,
-) -> String {
-    let (stride, a) = (team.stride(), format!("a{number}"));
-    let [far, near] = team.steps();
-    let mut text = String::new();
-    if !far.is_empty() {
-        let array = format!("w_{}", dtype.wgsl());
-        // Others may still read what was folded before.
-        match shared.contains(&dtype) {
-            true => text += "    workgroupBarrier();\n",
-            false => shared.push(dtype),
-        }
-        let _ = writeln!(text, "    {array}[lane] = {a};\n    workgroupBarrier();");
-        let read = far.len().min(READ.ilog2() as usize);
-        let (tree, last) = far.split_at(far.len() - read);
-        for step in tree {
-            let other = format!("{array}[lane + {}u]", step * stride);
-            let folded = combine(reduction, dtype, &format!("{array}[lane]"), &other);
-            let _ = writeln!(
-                text,
-                "    if (own < {step}u) {{ {array}[lane] = {folded}; }}\n    workgroupBarrier();"
-            );
-        }
-        let least = last.last().copied().unwrap_or(1);
-        let _ = writeln!(text, "    let f{number} = lane - own / {least}u * {}u;", least * stride);
-        let mut results: Vec<String> = (0..1 << read)
-            .map(|place| format!("{array}[f{number} + {}u]", place * least * stride))
-            .collect();
-        while results.len() > 1 {
-            let others = results.split_off(results.len() / 2);
-            let pairs = results.iter().zip(&others);
-            results = pairs.map(|(a, b)| combine(reduction, dtype, a, b)).collect();
-        }
-        let _ = writeln!(text, "    {a} = {};", results.concat());
-    }
-    for step in near {
-        let other = format!("o{number}_{step}");
-        let _ = writeln!(text, "    let {other} = subgroupShuffleXor({a}, {}u);", step * stride);
-        let folded = match reduction.combine {
-            Combine::Sum | Combine::Prod => combine(reduction, dtype, &a, &other),
-            // Of a zero and a negative one, all have to take the same.
-            Combine::Max | Combine::Min => {
-                let [first, second] = [[&a, &other], [&other, &a]]
-                    .map(|[own, other]| format!("select({own}, {other}, (own & {step}u) != 0u)"));
-                combine(reduction, dtype, &first, &second)
-            }
-        };
-        let _ = writeln!(text, "    {a} = {folded};");
-    }
-    text
-}
