@@ -378,3 +378,23 @@ fn a_vector_is_computed_once_for_all_rows() {
     assert_eq!(product(|h| h.relu()), [("rows", 2)]);
     assert_eq!(product(|h| h.gelu()), [("map", 1), ("rows", 2)]);
 }
+
+#[test]
+fn what_may_wait_as_halves_is_rounded_alike_on_all_devices() {
+    let families = |halves: bool| {
+        let of = loads(&|graph| {
+            let x = graph.variable(&numbers("x", &[8, 16, 12, 12], 1));
+            let w = graph.variable(&numbers("w", &[16, 1, 3, 3], 2));
+            let v = graph.variable(&numbers("v", &[144, 1], 3));
+            let record = || {
+                let y = x.conv2d(&w, None, &ConvOptions { groups: 16, ..ConvOptions::default() });
+                vec![y, x.reshape(&[128, 144]).matmul(&v)]
+            };
+            if halves { graph.autocast(record) } else { record() }
+        });
+        of.into_iter().map(|(family, _)| family).collect::<Vec<_>>()
+    };
+    assert_eq!(families(false), ["map", "rows"]);
+    // Sums of rows would never be halves, and products are.
+    assert_eq!(families(true), ["conv", "matmul"]);
+}

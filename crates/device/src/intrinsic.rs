@@ -313,8 +313,8 @@ impl Intrinsic {
             (Fmod, F32) => float2(a, b, out, |x, y| x % y),
             (Pow, _) => float2(a, b, out, f32::powf),
             (Atan2, _) => float2(a, b, out, f32::atan2),
-            (Max, F32) => float2(a, b, out, |x, y| if x > y || x.is_nan() { x } else { y }),
-            (Min, F32) => float2(a, b, out, |x, y| if x < y || x.is_nan() { x } else { y }),
+            (Max, F32) => float2(a, b, out, larger),
+            (Min, F32) => float2(a, b, out, smaller),
             (Neg, F32) => float1(a, out, |x| -x),
             (Abs, F32) => float1(a, out, f32::abs),
             (Exp, _) => each!(a, out, special::exp::<FUSED>),
@@ -502,6 +502,18 @@ fn float1(a: &[u32], out: &mut [u32], f: impl Fn(f32) -> f32) {
     for (o, &x) in out.iter_mut().zip(a) {
         *o = f(f32::from_bits(x)).to_bits();
     }
+}
+
+/// The larger of two numbers, or the one that is none.
+#[inline(always)]
+pub(crate) fn larger(x: f32, y: f32) -> f32 {
+    if x > y || x.is_nan() { x } else { y }
+}
+
+/// The smaller of two numbers, or the one that is none.
+#[inline(always)]
+pub(crate) fn smaller(x: f32, y: f32) -> f32 {
+    if x < y || x.is_nan() { x } else { y }
 }
 
 #[inline(always)]
