@@ -63,7 +63,7 @@ impl Algorithm {
 }
 
 /// Rows and columns of results that a workgroup of [`SIZE`] computes straight from memory, four each way in each invocation: squares, which
-/// load least, unless a fifth of the workgroups of another shape are saved, as where there are few rows.
+/// load least, unless another shape saves more than a fifth of the workgroups, as where there are few rows.
 pub(crate) fn direct_tile(contraction: &Contraction) -> [usize; 2] {
     let tiles = [8, 4, 16, 2, 32, 1, 64].map(|across| [SIZE / across * 4, across * 4]);
     let count = |tile: &[usize; 2]| contraction.tiles(*tile, 1);

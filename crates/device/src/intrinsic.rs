@@ -170,10 +170,31 @@ impl Intrinsic {
 
     /// Whether it takes a host longer than to load a number from a cache.
     pub(crate) fn is_slow(self) -> bool {
-        let arithmetic = matches!(self, Neg | Abs | Add | Sub | Mul | Max | Min);
-        let logic = matches!(self, Less | LessEqual | Equal | And | Or | Xor | Not | Select);
-        let bits = matches!(self, IsNan | IsInf | ToF32 | ToI32 | ToU32 | ToBool);
-        !(arithmetic || logic || bits || matches!(self, ShiftLeft | ShiftRight))
+        !matches!(
+            self,
+            Neg | Abs
+                | Add
+                | Sub
+                | Mul
+                | Max
+                | Min
+                | Less
+                | LessEqual
+                | Equal
+                | And
+                | Or
+                | Xor
+                | Not
+                | Select
+                | IsNan
+                | IsInf
+                | ToF32
+                | ToI32
+                | ToU32
+                | ToBool
+                | ShiftLeft
+                | ShiftRight
+        )
     }
 
     /// The result's type for arguments of these types, or `None` where it isn't defined.

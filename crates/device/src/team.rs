@@ -95,9 +95,11 @@ impl Team {
         let mut arrays = BTreeMap::new();
         let Body::Rows { reductions, .. } = &kernel.body else { return arrays };
         let [far, _] = self.steps();
+        if far.is_empty() {
+            return arrays;
+        }
         let passes = kernel.body.passes(&kernel.expr);
-        let together = passes.into_iter().flat_map(|pass| reductions[pass].chunks(self.together));
-        for results in together.filter(|_| !far.is_empty()) {
+        for results in passes.into_iter().flat_map(|pass| reductions[pass].chunks(self.together)) {
             for wanted in types(kernel) {
                 let of_type = |r: &&Reduction| kernel.expr.types[r.term].wgsl() == wanted;
                 let most: &mut usize = arrays.entry(wanted).or_default();

@@ -22,8 +22,8 @@ enum Instead<'n> {
     Levels(&'n Reduce, usize, usize),
     /// A product with the filters, or with their transpose.
     Product(&'n Conv, bool),
-    /// Convolutions of pixels that are a stride apart.
-    Phases(&'n Conv),
+    /// Convolutions of pixels that are a stride apart, which may be sums over the elements of the filter.
+    Phases(&'n Conv, bool),
     /// Sums over the elements of the filter.
     Shifts(&'n Conv, ConvRole),
     /// Rows of products with a vector, which are summed.
@@ -70,7 +70,7 @@ impl Instead<'_> {
                 match convolution::is_product(conv) {
                     true => Some(Instead::Product(conv, true)),
                     false if on_adapter && convolution::has_phases(conv) => {
-                        Some(Instead::Phases(conv))
+                        Some(Instead::Phases(conv, on_gpu))
                     }
                     false => shifts(conv, ConvRole::InputGradient),
                 }
@@ -118,10 +118,7 @@ pub(crate) fn expand<'n>(nodes: &'n Nodes, limits: &Limits) -> Result<Cow<'n, No
             Instead::Product(conv, transposed) => {
                 convolution::product(conv, &of[1], &of[0], transposed)
             }
-            Instead::Phases(conv) => {
-                let shifts = limits.class.is_gpu() && !node.half;
-                convolution::phases(conv, &of[0], &of[1], shifts)
-            }
+            Instead::Phases(conv, shifts) => convolution::phases(conv, &of[0], &of[1], shifts),
             Instead::Shifts(conv, role) => convolution::shifted_sum(conv, role, &of[0], &of[1]),
             Instead::Rows => rows(&of[0], &of[1]),
         });

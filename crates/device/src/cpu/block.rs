@@ -250,10 +250,10 @@ impl Registers {
 
 impl Plan {
     pub(super) fn new(expr: &Expr, roots: &[TermId], slices: &[Slice]) -> Plan {
-        Plan::over(expr, roots, slices, None, true)
+        Plan::over_rows(expr, roots, slices, None)
     }
 
-    /// A plan for what is used before anything is stored, perhaps for blocks that don't leave a row, as [`Plan::over_rows`].
+    /// As [`Plan::over_rows`], for what is used before anything is stored.
     pub(super) fn unstored(
         expr: &Expr,
         roots: &[TermId],
@@ -263,14 +263,14 @@ impl Plan {
         Plan::over(expr, roots, slices, same, false)
     }
 
-    /// A plan for blocks that don't leave a row: terms that are the `same` for all of a row are computed once for each.
+    /// A plan perhaps for blocks that don't leave a row: terms that are the `same` for all of a row are computed once for each.
     pub(super) fn over_rows(
         expr: &Expr,
         roots: &[TermId],
         slices: &[Slice],
-        same: Vec<bool>,
+        same: Option<Vec<bool>>,
     ) -> Plan {
-        Plan::over(expr, roots, slices, Some(same), true)
+        Plan::over(expr, roots, slices, same, true)
     }
 
     fn over(
@@ -313,11 +313,8 @@ impl Plan {
                 Term::Index { view } => Step::Index(view.collapsed()),
                 Term::Within { view } => Step::Within(view.collapsed()),
                 Term::Accumulator(number) => Step::Accumulator(*number),
-                Term::Apply { .. } if let Some((inner, pair, other)) = pairs[id] => {
-                    let of = expr.terms[inner].arguments();
-                    let squared = other == inner;
-                    let other = if squared { of[0] } else { other };
-                    Step::Pair(pair, [of[0], of[1], other].map(|id| register[id]))
+                Term::Apply { .. } if let Some((_, pair, of)) = pairs[id] => {
+                    Step::Pair(pair, of.map(|id| register[id]))
                 }
                 Term::Apply { op, args } => {
                     // Arguments that there aren't may be any that there is.

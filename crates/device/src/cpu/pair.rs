@@ -35,20 +35,19 @@ enum Outer {
     Min,
 }
 
-/// For each term, the one that is computed in one loop with it, and what is computed of the three arguments: those of the earlier one, and the
-/// other one of the later. `needed` are the terms that `roots` need, and those that are the `same` for all points are left alone.
+/// For each term, the one that is computed in one loop with it, what is computed, and of which three terms. `needed` are the terms that `roots` need, and those that are the `same` for all points are left alone.
 pub(super) fn pairs(
     expr: &Expr,
     roots: &[TermId],
     needed: &[bool],
     same: &[bool],
-) -> Vec<Option<(TermId, Pair, TermId)>> {
+) -> Vec<Option<(TermId, Pair, [TermId; 3])>> {
     let mut uses = vec![0; expr.terms.len()];
     roots.iter().for_each(|&root| uses[root] += 2);
     for (term, _) in expr.terms.iter().zip(needed).filter(|(_, needed)| **needed) {
         term.arguments().iter().for_each(|&argument| uses[argument] += 1);
     }
-    let mut pairs: Vec<Option<(TermId, Pair, TermId)>> = Vec::with_capacity(expr.terms.len());
+    let mut pairs: Vec<Option<(TermId, Pair, [TermId; 3])>> = Vec::with_capacity(expr.terms.len());
     for (id, term) in expr.terms.iter().enumerate() {
         let free = |&id: &TermId| needed[id] && !same[id] && expr.types[id] == DType::F32;
         pairs.push(match term {
@@ -58,14 +57,18 @@ pub(super) fn pairs(
                     let alone = uses[inner] == times && free(&inner) && pairs[inner].is_none();
                     alone.then(|| Inner::of(&expr.terms[inner])).flatten()
                 };
-                let pair = |at: TermId, outer: Option<Outer>, times, other| {
-                    let (outer, inner) = (outer?, inner(at, times)?);
-                    Some((at, Pair { inner, outer }, other))
+                let pair = |at: TermId, outer: Option<Outer>, times, other: Option<TermId>| {
+                    let pair = Pair { inner: inner(at, times)?, outer: outer? };
+                    let of = expr.terms[at].arguments();
+                    Some((at, pair, [of[0], of[1], other.unwrap_or(of[0])]))
                 };
                 match left == right {
-                    true => pair(left, (*op == Intrinsic::Mul).then_some(Outer::Square), 2, left),
-                    false => pair(left, Outer::of_left(*op), 1, right)
-                        .or_else(|| pair(right, Outer::of_right(*op), 1, left)),
+                    true => {
+                        // Of no third term: any stands for it.
+                        pair(left, (*op == Intrinsic::Mul).then_some(Outer::Square), 2, None)
+                    }
+                    false => pair(left, Outer::of_left(*op), 1, Some(right))
+                        .or_else(|| pair(right, Outer::of_right(*op), 1, Some(left))),
                 }
             }
             _ => None,

@@ -60,10 +60,11 @@ impl Rows {
         let (expr, stages) = stages(&kernel.expr, &elements, columns.clone(), &passes);
         let together = (BLOCK / numel(cols).max(1)).max(1);
         // Of one row, or of several. What is kept differs from element to element, as what it was computed from.
-        let same = (together == 1).then(|| expr.uniform(columns.clone()));
+        let uniform = expr.uniform(columns.clone());
+        let same = (together == 1).then(|| uniform.clone());
         let found = stages.iter().map(|(_, terms)| terms.len()).sum::<usize>() + reductions.len();
         let kept = match numel(cols) <= TASK_POINTS {
-            true => kept(&expr, &kernel.body, &passes),
+            true => kept(&expr, &uniform, &kernel.body, &passes),
             false => vec![],
         };
         // With what passes before one have kept.
@@ -87,11 +88,7 @@ impl Rows {
             Plan::new(&expr.without(columns.clone()), &terms, slices)
         };
         let row_plan = of_rows((expr.clone(), roots(row_stores)));
-        let (last, terms) = (after(passes.len()), roots(stores));
-        let plan = match &same {
-            Some(same) => Plan::over_rows(&last, &terms, slices, same.clone()),
-            None => Plan::new(&last, &terms, slices),
-        };
+        let plan = Plan::over_rows(&after(passes.len()), &roots(stores), slices, same.clone());
         Rows {
             rows: numel(rows),
             cols: numel(cols),
@@ -245,10 +242,9 @@ impl Rows {
 }
 
 /// Which elements' terms are worth keeping for later passes: what is reduced, needed again and takes longer to compute than to load. For
-/// each, the pass and which of its reductions has it.
-fn kept(expr: &Expr, body: &Body, passes: &[Range<usize>]) -> Vec<[usize; 2]> {
-    let Body::Rows { rows, cols, reductions, stores, .. } = body else { return vec![] };
-    let uniform = expr.uniform(rows.len()..rows.len() + cols.len());
+/// each, the pass and which of its reductions has it. `uniform` terms are the same for all of a row.
+fn kept(expr: &Expr, uniform: &[bool], body: &Body, passes: &[Range<usize>]) -> Vec<[usize; 2]> {
+    let Body::Rows { reductions, stores, .. } = body else { return vec![] };
     let mut slow = vec![false; expr.terms.len()];
     for (id, term) in expr.terms.iter().enumerate().filter(|(id, _)| !uniform[*id]) {
         let own = matches!(term, Term::Apply { op, .. } if op.is_slow());
@@ -518,7 +514,7 @@ mod tests {
             row_stores: vec![],
             stores: vec![Store { operand: 1, term: share }],
         };
-        kept(&expr, &body, &body.passes(&expr))
+        kept(&expr, &expr.uniform(1..2), &body, &body.passes(&expr))
     }
 
     #[test]

@@ -176,7 +176,7 @@ impl Map {
         let domain = kernel.body.domain();
         // What is one number for all points, such as a learning rate, is computed once for each task.
         let same = kernel.expr.uniform(0..domain.len());
-        let plan = Plan::over_rows(&kernel.expr, &roots(stores), slices, same);
+        let plan = Plan::over_rows(&kernel.expr, &roots(stores), slices, Some(same));
         Map { points: numel(&domain), stores: Stores::with(plan, false, stores, slices) }
     }
 }

@@ -226,19 +226,19 @@ fn entry_point(
     by_subgroup: bool,
     statements: String,
 ) -> Result<String, String> {
-    let [parameters, lane] = match by_subgroup {
-        true => [
+    let (parameters, lane) = match by_subgroup {
+        true => (
             "@builtin(subgroup_id) subgroup: u32, @builtin(subgroup_size) width: u32, @builtin(subgroup_invocation_id) place: u32",
             // What is no number of an invocation would be one outside of a workgroup's memory.
-            "    let lane = min(subgroup * width + place, {{size}}u - 1u);\n",
-        ],
-        false => ["@builtin(local_invocation_index) lane: u32", ""],
+            format!("    let lane = min(subgroup * width + place, {size}u - 1u);\n"),
+        ),
+        false => ("@builtin(local_invocation_index) lane: u32", String::new()),
     };
     let holes = [
         ("size", size.to_string()),
         ("invocation", parameters.to_string()),
         ("line", line.to_string()),
-        ("statements", lane.replace("{{size}}", &size.to_string()) + &statements),
+        ("statements", lane + &statements),
     ];
     shaders::fill(shaders::ENTRY, &holes)
 }

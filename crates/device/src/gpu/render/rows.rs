@@ -54,9 +54,14 @@ fn column_passes(
     passes
 }
 
-/// Most elements of a row that an invocation keeps between passes, most values in all (registers of the smallest GPUs), and most terms
-/// that are written out for them.
-const KEPT: [usize; 3] = [16, 32, 512];
+/// Most elements of a row that an invocation keeps between passes; sums of more in one invocation have partial sums.
+const ELEMENTS: usize = 16;
+
+/// Most values that it keeps of all of them: registers of the smallest GPUs.
+const VALUES: usize = 32;
+
+/// Most terms that are written out for them.
+const TERMS: usize = 512;
 
 /// How an invocation goes through the columns of its row.
 struct Columns<'a> {
@@ -167,7 +172,7 @@ impl Renderer<'_> {
             let is_sum = |(_, reduction): &&(usize, &Reduction)| {
                 reduction.combine == Combine::Sum && dtype(reduction) == DType::F32
             };
-            if col_count > (if grouped { 64 * lanes } else { KEPT[0] })
+            if col_count > (if grouped { 64 * lanes } else { ELEMENTS })
                 && numbered.iter().any(|r| is_sum(&r))
             {
                 let others: String = numbered.iter().filter(|r| !is_sum(r)).map(step).collect();
@@ -246,8 +251,7 @@ impl Renderer<'_> {
     /// The passes of the kernel, and the terms that are kept between them by invocations with so many elements of a row each.
     fn kept(&self, expr: &Expr, by_row: &[bool], elements: usize) -> (Vec<Pass>, Vec<TermId>) {
         let body = &self.kernel.body;
-        let [most, values, code] = KEPT;
-        if self.variant.kept.unwrap_or(self.limits.class.is_gpu()) && elements <= most {
+        if self.variant.kept.unwrap_or(self.limits.class.is_gpu()) && elements <= ELEMENTS {
             // Where a point lies is found faster than kept. What is loaded comes first if not all can be kept.
             let computed = |term: &Term| !matches!(term, Term::Index { .. } | Term::Within { .. });
             let loaded = |term: &Term| matches!(term, Term::Load { .. } | Term::Gather { .. });
@@ -259,7 +263,7 @@ impl Renderer<'_> {
                 let kept: Vec<TermId> = (0..expr.terms.len()).filter(used).collect();
                 let terms = passes.iter().flat_map(|pass| &pass.computed);
                 let written = terms.filter(|computed| **computed).count() * elements;
-                if kept.len() * elements <= values && written <= code {
+                if kept.len() * elements <= VALUES && written <= TERMS {
                     return (passes, kept);
                 }
             }
